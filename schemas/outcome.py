@@ -1,0 +1,133 @@
+"""ExamOutcome: what a payload means, whichever platform sent it, before the exam map is applied.
+
+Every source's payload model turns itself into this one form; everything after `prepare` knows only it.
+Scores are `Decimal` and instants are aware and in UTC, so that two ways of writing the same result are equal.
+"""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+
+#: Prefix of every digest; a change of what the digest covers must change it, so that old and new never compare.
+DIGEST_VERSION = "1"
+
+
+class Source(StrEnum):
+    """An exam platform."""
+
+    CERTIVERSE = "certiverse"
+    DRILLSTER = "drillster"
+    PROV = "prov"
+
+
+class Verdict(StrEnum):
+    """Whether the candidate passed. The words are Rhythm's status words."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+
+
+def _utc(value: datetime) -> datetime:
+    return value.astimezone(UTC)
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Candidate(_Frozen):
+    """Who sat the exam, as far as the platform says. Personal: ledger and Rhythm only."""
+
+    #: The association's own id of the person (Certiverse `orgCandidateId`, Prov candidate id).
+    student_id: str | None = None
+    #: Ids by third party name (Drillster `thirdPartyIds`).
+    third_party_ids: dict[str, str] = {}
+    #: Case-folded.
+    email: str | None = None
+
+
+class Transformation(_Frozen):
+    """One Drillster score transformation; `passed` is present on binary ones only."""
+
+    id: str
+    passed: bool | None = None
+    percentage: Decimal | None = None
+    #: Free text such as "9½": never parsed as a number.
+    result: str | None = None
+
+
+class Part(_Frozen):
+    """A scored part of the exam: a test part, section, topic or domain."""
+
+    kind: str
+    name: str
+    scores: dict[str, Decimal] = {}
+    verdict: Verdict | None = None
+
+
+class ExamOutcome(_Frozen):
+    """The canonical form of one result of one delivery."""
+
+    source: Source
+    #: The platform's id of the sitting.
+    delivery: str
+    #: Drillster `eventId`; deduplicated on as well.
+    event_ref: str | None = None
+    rescore: bool = False
+    #: What may name the exam in the exam map, most telling first.
+    exam_codes: tuple[str, ...]
+    candidate: Candidate
+    #: What may name the registration, by the platform's field name (`eligibilityId`, `bookingId`, `ticket.reference`).
+    registration_ids: dict[str, str] = {}
+    started_at: Instant | None = None
+    completed_at: Instant | None = None
+    #: As the platform says; None where it does not. The exam map's pass rule is applied at sync.
+    verdict: Verdict | None = None
+    #: `reported`, `scaled`, `percent`, `raw`, `cut`, `max_raw` ... as far as sent.
+    scores: dict[str, Decimal] = {}
+    cut_score_type: str | None = None
+    transformations: tuple[Transformation, ...] = ()
+    complete_reason: str | None = None
+    termination_reason: str | None = None
+    parts: tuple[Part, ...] = ()
+    #: Everything else that a custom field may be filled from, by the platform's field name.
+    details: dict[str, str | bool | Decimal] = {}
+
+    @property
+    def version(self) -> str:
+        """Which result of the delivery this is: `o-` (original) or `r-` (rescore) and the digest."""
+        return f"{'r' if self.rescore else 'o'}-{self.digest()}"
+
+    def digest(self) -> str:
+        """Digest of every value that could be written and of what says where to.
+
+        The candidate's e-mail and third party ids are left out: a person who changes an address between two copies
+        of a result has not got a second result.
+        """
+        told = self.model_dump(exclude={"source", "delivery", "event_ref", "rescore", "candidate"})
+        told["student_id"] = self.candidate.student_id
+        canonical = json.dumps(_canonical(told), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return DIGEST_VERSION + hashlib.sha256(canonical.encode()).hexdigest()[:20]
+
+
+def _canonical(value: object) -> object:
+    """One spelling for each value: decimals without exponent or trailing zeros, instants in ISO 8601 UTC."""
+    match value:
+        case Decimal():
+            return format(value.normalize() + 0, "f")
+        case datetime():
+            return value.isoformat()
+        case dict():
+            return {key: _canonical(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_canonical(item) for item in value]
+        case _:
+            return value

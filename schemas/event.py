@@ -60,7 +60,7 @@ class Reason(StrEnum):
 
     policy: Policy
 
-    def __new__(cls, value: str, policy: Policy) -> "Reason":
+    def __new__(cls, value: str, policy: Policy = Policy.DEAD) -> "Reason":  # looked up by value alone
         member = str.__new__(cls, value)
         member._value_ = value
         member.policy = policy

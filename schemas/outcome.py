@@ -69,8 +69,15 @@ class Part(_Frozen):
 
     kind: str
     name: str
+    #: The platform's own id of it (a topic's display id).
+    id: str | None = None
+    #: The name of the part it belongs to (a section's test part).
+    within: str | None = None
     scores: dict[str, Decimal] = {}
     verdict: Verdict | None = None
+    cut_score_type: str | None = None
+    #: The name of the outcome band it reached.
+    band: str | None = None
 
 
 class ExamOutcome(_Frozen):

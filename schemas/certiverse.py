@@ -1,0 +1,311 @@
+"""Certiverse's exam result, as its "Exam Result Model" describes it, and what it means.
+
+The document leaves the types of some values open and newer copies add fields, so reading is tolerant: a field that
+nothing depends on may be absent, and what the document calls Decimal may come as text.
+docs/fields.md says for each documented field where it goes.
+"""
+
+import re
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from schemas.outcome import Candidate, ExamOutcome, Part, Source, Verdict
+from schemas.values import Email, Flag, Id, Instant, Many, Number, PassFail, Payload, RequiredId, known, told, verdict
+
+#: The document numbers these; an enumeration sent as a number would be that number.
+_CUT_SCORE_TYPES = {"1": "scaled", "2": "percent", "3": "raw", "4": "testpartscoring"}
+_TEST_PART_SCORING = "testpartscoring"
+_KNOWN_CUT_SCORE_TYPES = frozenset(_CUT_SCORE_TYPES.values())
+#: Compared by letters alone: whether a person is held for review must not hang on a space.
+_COMPLETE_REASONS = {
+    "proctorended": "proctor ended",
+    "candidateended": "candidate ended",
+    "autoended": "auto ended",
+}
+
+
+def _cut_score_type(value: object) -> str | None:
+    """`scaled`, `percent`, `raw` or `testpartscoring`, however spelled; one that is none of these as it came."""
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        return None
+    raw = str(value).strip()
+    name = re.sub(r"\s", "", raw).lower().removesuffix("score")
+    name = _CUT_SCORE_TYPES.get(name, name)
+    return name if name in _KNOWN_CUT_SCORE_TYPES else raw or None
+
+
+def _complete_reason(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return _COMPLETE_REASONS.get(re.sub(r"[^a-z]", "", value.lower()), value.strip() or None)
+
+
+def _country(value: object) -> object:
+    """A country as text, or as the object of the JSON export: its code, else its name."""
+    return value.get("countryCode") or value.get("countryName") if isinstance(value, dict) else value
+
+
+def is_completed(status: str | None) -> bool:
+    """Whether the delivery is over. The only status documented is `completed`; none is taken as that one."""
+    return (status or "completed").casefold() == "completed"
+
+
+def _scalar(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+CutScoreType = Annotated[str | None, BeforeValidator(_cut_score_type)]
+
+
+class Kind(Payload):
+    """As much of a payload as tells whether it is a result at all."""
+
+    class Delivery(Payload):
+        status: str | None = None
+
+    exam_delivery: Delivery
+
+    @property
+    def is_result(self) -> bool:
+        return is_completed(self.exam_delivery.status)
+
+
+class DeliveryExceptions(Payload):
+    time_extension: Flag = False
+
+
+class Delivery(Payload):
+    deliverable_id: RequiredId
+    delivery_date_time: Instant = None
+    delivery_completed_date_time: Instant = None
+    booking_id: Id = None
+    eligibility_id: Id = None
+    delivery_type: str | None = None
+    status: str | None = None
+    complete_reason_code: Annotated[str | None, BeforeValidator(_complete_reason)] = None
+    termination_reason: str | None = None
+    delivery_exceptions: DeliveryExceptions | None = None
+    secure_browser: bool | None = None
+    delivery_country: Annotated[str | None, BeforeValidator(_country)] = None
+
+
+class Reservation(Payload):
+    store_exam_sku: Id = None
+    reservation_date_time: Instant = None
+    candidate_reservation_date_time: Instant = None
+    payment_type: str | None = None
+    voucher_id: str | None = None
+    promo_code: str | None = None
+
+
+class Person(Payload):
+    """`Candidate` in the document. The names are left: nothing is matched or written by them."""
+
+    candidate_id: Id = None
+    org_candidate_id: Id = None
+    email: Email = None
+
+
+class Exam(Payload):
+    exam_name: str | None = None
+    exam_code: RequiredId
+    exam_form_name: str | None = None
+    exam_form_id: Id = None
+    language_code: str | None = None
+    language_name: str | None = None
+
+
+class Result(Payload):
+    pass_fail: PassFail = None
+    reported_score: Number = None
+    cut_score: Number = None
+    cut_score_type: CutScoreType = None
+    max_raw_score: Number = None
+    raw_score: Number = None
+    percent: Number = None
+    scaled: Number = None
+    time_on_exam: Number = None
+    max_time_on_exam: Number = None
+    is_rescore: Flag = False
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """As the platform says; from the scores only where it says nothing.
+
+        A word that we do not know is not overruled by the scores: there is no verdict, the word is kept in the
+        details, and the event waits for a person. Beta exams have no cut score, hence no verdict. Under test part
+        scoring the exam's own numbers do not decide.
+        """
+        if self.pass_fail is not None:
+            return verdict(self.pass_fail)
+        if self.reported_score is None or self.cut_score is None or self.cut_score_type == _TEST_PART_SCORING:
+            return None
+        return Verdict.PASSED if self.reported_score >= self.cut_score else Verdict.FAILED
+
+    @property
+    def unknown_word(self) -> str | None:
+        """The pass/fail word if it is not one we know. A known one is left, so that "P" and "Pass" are one result."""
+        return None if verdict(self.pass_fail) else self.pass_fail
+
+    @property
+    def scores(self) -> dict[str, Decimal]:
+        return known(
+            {
+                "reported": self.reported_score,
+                "scaled": self.scaled,
+                "percent": self.percent,
+                "raw": self.raw_score,
+                "max_raw": self.max_raw_score,
+                "cut": self.cut_score,
+                "minutes": self.time_on_exam,
+                "max_minutes": self.max_time_on_exam,
+            }
+        )
+
+
+class Section(Payload):
+    # `items` is documented and left undeclared: no item is ever written to Rhythm, and building the item objects
+    # makes reading a 40 KB payload 3.5 times dearer. The parser still checks that they are JSON.
+    section_name: str
+    max_score: Number = None
+    raw_score: Number = None
+    percent: Number = None
+    robust_percent: Number = None
+    outcome_band_name: str | None = None
+
+    def to_part(self, test_part: str) -> Part:
+        scores = _part_scores(self.raw_score, self.max_score, self.percent, robust_percent=self.robust_percent)
+        return Part(
+            kind="section", name=self.section_name, within=test_part, scores=scores, band=self.outcome_band_name or None
+        )
+
+
+class TestPart(Payload):
+    test_part_name: str
+    pass_fail: PassFail = None
+    reported_score: Number = None
+    cut_score: Number = None
+    cut_score_type: CutScoreType = None
+    max_score: Number = None
+    raw_score: Number = None
+    percent: Number = None
+    root_sections: Many[Section] = None
+
+    def to_parts(self) -> list[Part]:
+        """The test part, then its sections."""
+        scores = _part_scores(
+            self.raw_score, self.max_score, self.percent, reported=self.reported_score, cut=self.cut_score
+        )
+        part = Part(
+            kind="test_part",
+            name=self.test_part_name,
+            scores=scores,
+            verdict=verdict(self.pass_fail),
+            cut_score_type=self.cut_score_type,
+        )
+        return [part, *(section.to_part(self.test_part_name) for section in self.root_sections or ())]
+
+
+class Topic(Payload):
+    topic_id: Id = None
+    topic_name: str
+    max_score: Number = None
+    raw_score: Number = None
+    percent: Number = None
+    robust_percent: Number = None
+
+    def to_part(self) -> Part:
+        scores = _part_scores(self.raw_score, self.max_score, self.percent, robust_percent=self.robust_percent)
+        return Part(kind="topic", name=self.topic_name, id=self.topic_id, scores=scores)
+
+
+class CustomData(Payload):
+    name: str
+    value: Annotated[str | None, BeforeValidator(_scalar)] = None
+
+
+class ExamResult(Payload):
+    """The whole payload. What must be there: who, which exam, which delivery, and a result."""
+
+    exam_delivery: Delivery
+    exam_reservation: Reservation | None = None
+    candidate: Person
+    exam: Exam
+    exam_result: Result
+    test_parts: Many[TestPart] = None
+    root_topic_outcomes: Many[Topic] = None
+    custom_data: Many[CustomData] = None
+
+    @property
+    def is_result(self) -> bool:
+        return is_completed(self.exam_delivery.status)
+
+    def to_outcome(self) -> ExamOutcome:
+        delivery, result = self.exam_delivery, self.exam_result
+        return ExamOutcome(
+            source=Source.CERTIVERSE,
+            delivery=delivery.deliverable_id,
+            rescore=result.is_rescore,
+            exam_codes=self._exam_codes(),
+            candidate=Candidate(student_id=self.candidate.org_candidate_id, email=self.candidate.email),
+            registration_ids=known({"eligibilityId": delivery.eligibility_id, "bookingId": delivery.booking_id}),
+            started_at=delivery.delivery_date_time,
+            completed_at=delivery.delivery_completed_date_time,
+            verdict=result.verdict,
+            scores=result.scores,
+            cut_score_type=result.cut_score_type,
+            complete_reason=delivery.complete_reason_code,
+            termination_reason=delivery.termination_reason or None,
+            parts=self._parts(),
+            details=self._details(),
+        )
+
+    def _exam_codes(self) -> tuple[str, ...]:
+        """The code first. The SKU is the shop's name of the exam; the form is the finest: it changes with a rescore."""
+        sku = self.exam_reservation.store_exam_sku if self.exam_reservation else None
+        named = (self.exam.exam_code, sku, self.exam.exam_form_id)
+        return tuple(dict.fromkeys(code for code in named if code))
+
+    def _parts(self) -> tuple[Part, ...]:
+        of_test_parts = (part for test_part in self.test_parts or () for part in test_part.to_parts())
+        return (*of_test_parts, *(topic.to_part() for topic in self.root_topic_outcomes or ()))
+
+    def _details(self) -> dict[str, str | bool | Decimal]:
+        delivery, exam = self.exam_delivery, self.exam
+        reservation = self.exam_reservation or Reservation()
+        exceptions = delivery.delivery_exceptions or DeliveryExceptions()
+        details: dict[str, str | bool | Decimal | None] = {
+            "passFail": self.exam_result.unknown_word,
+            "deliveryType": delivery.delivery_type,
+            "timeExtension": exceptions.time_extension,
+            "secureBrowser": delivery.secure_browser,
+            "deliveryCountry": delivery.delivery_country,
+            "storeExamSku": reservation.store_exam_sku,
+            "reservationDateTime": _text(reservation.reservation_date_time),
+            "candidateReservationDateTime": _text(reservation.candidate_reservation_date_time),
+            "paymentType": reservation.payment_type,
+            "voucherId": reservation.voucher_id,
+            "promoCode": reservation.promo_code,
+            "candidateId": self.candidate.candidate_id,
+            "examName": exam.exam_name,
+            "examCode": exam.exam_code,
+            "examFormName": exam.exam_form_name,
+            "examFormId": exam.exam_form_id,
+            "languageCode": exam.language_code,
+            "languageName": exam.language_name,
+        }
+        details.update({f"customData.{item.name}": item.value for item in self.custom_data or ()})
+        return told(details)
+
+
+def _part_scores(
+    raw: Decimal | None, max_raw: Decimal | None, percent: Decimal | None, **others: Decimal | None
+) -> dict[str, Decimal]:
+    return known({"raw": raw, "max_raw": max_raw, "percent": percent, **others})
+
+
+def _text(instant: datetime | None) -> str | None:
+    return instant.isoformat() if instant else None

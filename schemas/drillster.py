@@ -1,0 +1,173 @@
+"""Drillster's TestCompletedEvent, as "PUSH TestCompletedEvent object" describes it, and what it means.
+
+An event may say its type and id in the body, in the URL (`{eventType}` or `{eventType}/{eventId}` below the source, a
+setting of each webhook), or, as the document's own anonymous example, not at all. The URL's part arrives here as the
+validation context `{"path": ...}`, percent-encoded as it was sent.
+"""
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Annotated, Self
+from urllib.parse import unquote
+
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+
+from schemas.outcome import Candidate, ExamOutcome, Source, Transformation, Verdict
+from schemas.values import (
+    Email,
+    Id,
+    Instant,
+    Many,
+    Payload,
+    Percentage,
+    RequiredId,
+    RequiredInstant,
+    RequiredPercentage,
+    known,
+    refuse,
+)
+
+TEST_COMPLETED = "TEST_COMPLETED"
+
+
+def _addressed(info: ValidationInfo) -> list[str]:
+    """The segments of the path: nothing, a type, or a type and an id."""
+    path = (info.context or {}).get("path") or ""
+    try:
+        segments = [unquote(segment, errors="strict") for segment in path.strip("/").split("/") if segment]
+    except UnicodeDecodeError:
+        refuse("the path is not UTF-8")
+    return segments if len(segments) <= 2 else refuse("the path has more than a type and an id")
+
+
+def _or_in_path(place: int) -> Callable[[object, ValidationInfo], object]:
+    """A value that may stand in the path instead. Where both say it they must agree, in every letter."""
+
+    def merge(value: object, info: ValidationInfo) -> object:
+        said = value.strip() if isinstance(value, str) else value
+        addressed = _addressed(info)[place : place + 1]
+        if not addressed:
+            return said
+        return addressed[0] if said in (None, "", addressed[0]) else refuse("differs from the path")
+
+    return merge
+
+
+EventType = Annotated[Id, BeforeValidator(_or_in_path(0)), Field(validate_default=True)]
+EventId = Annotated[Id, BeforeValidator(_or_in_path(1)), Field(validate_default=True)]
+
+
+class Kind(Payload):
+    """As much of an event as tells whether it is a result at all."""
+
+    event_type: EventType = None
+
+    @property
+    def is_result(self) -> bool:
+        """Whether a test was completed. An event without a type is that if it has its shape, which validation shows."""
+        return self.event_type in (None, TEST_COMPLETED)
+
+
+class ScoreTransformation(Payload):
+    id: RequiredId
+    #: Text for people, such as "9½": never read as a number.
+    result: str | None = None
+    #: On binary transformations only.
+    passed: bool | None = None
+    percentage: Percentage = None
+
+    def to_transformation(self) -> Transformation:
+        return Transformation(id=self.id, passed=self.passed, percentage=self.percentage, result=self.result or None)
+
+
+class Score(Payload):
+    percentage: RequiredPercentage
+    transformations: Many[ScoreTransformation] = None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What every transformation that says passed or not agrees on.
+
+        None where none says it and where they contradict each other: which one counts is for the exam map to say.
+        """
+        said = {transformation.passed for transformation in self.transformations or ()} - {None}
+        if len(said) != 1:
+            return None
+        return Verdict.PASSED if said.pop() else Verdict.FAILED
+
+
+class Test(Payload):
+    __test__ = False  # or pytest would try to collect it
+    id: RequiredId
+
+
+class ThirdPartyId(Payload):
+    id: RequiredId
+    third_party: RequiredId
+
+
+class User(Payload):
+    """The name is left: nothing is matched or written by it."""
+
+    id: Id = None
+    email_address: Email = None
+    third_party_ids: Many[ThirdPartyId] = None
+
+    def ids_by_third_party(self) -> dict[str, str]:
+        """One id for each third party. A third party that gives a person two ids cannot say who it is: left out."""
+        ids: dict[str, set[str]] = {}
+        for item in self.third_party_ids or ():
+            ids.setdefault(item.third_party, set()).add(item.id)
+        return {third_party: of_it.pop() for third_party, of_it in ids.items() if len(of_it) == 1}
+
+
+class Ticket(Payload):
+    """What an anonymous test was taken with. Everything but the id is optional when a ticket is made."""
+
+    id: Id = None
+    email_address: Email = None
+    reference: Id = None
+
+
+class TestCompletedEvent(Kind):
+    """The whole event, of a regular attempt (`user`) or an anonymous one (`ticket`)."""
+
+    __test__ = False
+    event_id: EventId = None
+    id: RequiredId
+    started: Instant = None
+    completed: RequiredInstant
+    score: Score
+    test: Test
+    user: User | None = None
+    ticket: Ticket | None = None
+
+    @model_validator(mode="after")
+    def _says_who(self) -> Self:
+        return self if self.user or self.ticket else refuse("user, ticket: one of them must be there")
+
+    def to_outcome(self) -> ExamOutcome:
+        """The user counts where there is a ticket as well, but the ticket's reference is kept."""
+        return ExamOutcome(
+            source=Source.DRILLSTER,
+            delivery=self.id,
+            event_ref=self.event_id,
+            exam_codes=(self.test.id,),
+            candidate=self._candidate(),
+            registration_ids=known({"ticket.reference": self.ticket.reference if self.ticket else None}),
+            started_at=self.started,
+            completed_at=self.completed,
+            verdict=self.score.verdict,
+            scores=known({"percent": self.score.percentage}),
+            transformations=tuple(item.to_transformation() for item in self.score.transformations or ()),
+            details=self._details(),
+        )
+
+    def _candidate(self) -> Candidate:
+        if self.user:
+            return Candidate(third_party_ids=self.user.ids_by_third_party(), email=self.user.email_address)
+        return Candidate(email=self.ticket.email_address if self.ticket else None)
+
+    def _details(self) -> dict[str, str | bool | Decimal]:
+        user, ticket = self.user or User(), self.ticket or Ticket()
+        return known({"test.id": self.test.id, "user.id": user.id, "ticket.id": ticket.id})

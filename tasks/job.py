@@ -1,0 +1,104 @@
+"""Job: one event on its way through sync's steps, and the decisions it can leave with."""
+
+import json
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from schemas.event import EventState, Policy, Reason
+from schemas.outcome import ExamOutcome
+from schemas.rhythm import Registration
+from worker import retries
+from worker.changes import Values
+from worker.errors import ExamrelayError, TransientError
+from worker.ledger import decisions
+from worker.ledger.decisions import Decision
+from worker.ledger.events import Work
+from worker.ledger.registrations import Remembered
+from worker.tenants import Exam
+
+#: When another event is writing to the same registration, or the plan was overtaken.
+PUT_BACK: Final = timedelta(seconds=1)
+
+
+@dataclass(slots=True)
+class Job:
+    """One event, what is known of it so far, and what was decided."""
+
+    work: Work
+    outcome: ExamOutcome
+    exam: Exam
+    now: datetime
+    #: By id, or this person's for this exam.
+    candidates: list[Registration] = field(default_factory=list)
+    #: Whether `candidates` were named by the outcome itself.
+    named: bool = False
+    registration: Registration | None = None
+    remembered: Remembered = field(default_factory=Remembered)
+    #: What the registration must say, and what of it it does not say yet.
+    values: Values = field(default_factory=dict)
+    changed: Values = field(default_factory=dict)
+    decision: Decision | None = None
+
+    @property
+    def target(self) -> Registration:
+        """The registration, once resolved."""
+        assert self.registration is not None
+        return self.registration
+
+    def accepts(self, reason: Reason) -> bool:
+        """Whether an operator's answer disarms this reason."""
+        return reason in self.work.accepts
+
+    def values_text(self) -> str:
+        """`values` as the ledger keeps them: scores as decimal text."""
+        return json.dumps(self.values, default=str)
+
+    def drop(self, to: EventState, detail: str) -> None:
+        """Ends without an effect."""
+        self.decision = decisions.drop(self.work.id, to, detail)
+
+    def put_back(
+        self, error: ExamrelayError | None = None, delay: timedelta = PUT_BACK, keep_intent: bool = False
+    ) -> None:
+        """Not this event's doing: later, without an attempt."""
+        reason, detail = (error.reason, error.detail) if error else (None, None)
+        self.decision = decisions.defer(self.work.id, delay, reason, detail, keep_intent=keep_intent)
+
+    def fail(self, error: ExamrelayError, *, keep_intent: bool = False) -> None:
+        """An attempt failed: what follows is the reason's policy and the horizon."""
+        if not isinstance(error, TransientError):
+            self.decision = decisions.stop(self.work.id, error.reason, error.detail)
+            return
+        attempts, first = self.work.attempts + 1, self.work.first_attempt_at
+        delay = retries.retry_delay(error.reason, attempts, first, self.now, random.random(), error.retry_after)  # noqa: S311
+        if delay is None:
+            self.decision = _expired(self.work.id, error)
+            return
+        self.decision = decisions.defer(
+            self.work.id, delay, error.reason, error.detail, attempt=True, keep_intent=keep_intent
+        )
+
+    def settle(
+        self, result: Literal["written", "unchanged"], registration: str, sys_version: int | None, values: str
+    ) -> None:
+        """Rhythm says it."""
+        completed = self.outcome.completed_at
+        self.decision = decisions.settle(
+            self.work.id, result, registration, sys_version=sys_version, values=values,
+            completed_at=completed.isoformat() if completed else "",
+        )  # fmt: skip
+
+
+def _expired(id: str, error: TransientError) -> Decision:
+    """After the horizon: a reason of the event's own stays; one of Rhythm's becomes `retries_expired`."""
+    if error.reason.policy is Policy.GATE or error.reason is Reason.INTERNAL_ERROR:
+        return decisions.stop(id, Reason.RETRIES_EXPIRED, f"last: {error}")
+    return decisions.stop(id, error.reason, error.detail)
+
+
+def undecided(jobs: Iterable[Job]) -> list[Job]:
+    """Those still on their way."""
+    return [job for job in jobs if job.decision is None]

@@ -1,0 +1,95 @@
+"""validate, deduplicate, transform: from a payload on the books to an outcome that is ready for Rhythm.
+
+In this order: `validate` checks the payload, `transform` says what it means, and `deduplicate` compares that with what
+is known. A version is a digest of the canonical outcome, so what it means comes before whether it is new; and the
+comparison is made by the script that moves the event, so that two workers cannot both find it new.
+"""
+
+import random
+from collections.abc import Sequence
+
+from schemas.event import EventState, Reason, Stage
+from schemas.outcome import ExamOutcome
+from tasks.stage import Tally, work
+from worker import celery, retries, sources
+from worker.bootstrap import Services, services
+from worker.celery import app
+from worker.errors import PermanentError
+from worker.ledger import decisions
+from worker.ledger.decisions import Decision
+from worker.ledger.events import IDENTITY_KEPT, Claim, Work
+from worker.ledger.sealed import Sealer
+from worker.telemetry import report_bug
+
+
+@app.task(name=celery.PROCESS, soft_time_limit=40, time_limit=45, throws=(Exception,))
+def process(tenant: str) -> None:
+    """Prepare what is due for a tenant. The hint's task: its argument is the tenant, nothing else."""
+    process_tenant(services(), tenant).report()
+
+
+def process_tenant(at: Services, tenant: str) -> Tally:
+    """Prepare what is due for a tenant, up to 100 events at a time."""
+
+    def handle(claim: Claim, _token: str) -> Sequence[Decision]:
+        return [_decide(work, claim, at.ledger.sealer) for work in claim.works]
+
+    return work(at, tenant, Stage.PROCESS, slots=0, handle=handle)
+
+
+def _decide(event: Work, claim: Claim, sealer: Sealer) -> Decision:
+    """One event's next move. A bug in reading one payload is that event's alone."""
+    try:
+        payload = validate(event)
+        if payload is None:
+            return decisions.drop(event.id, EventState.IGNORED, "not a result")
+        outcome = transform(payload)
+        return deduplicate(event, outcome, claim, sealer)
+    except PermanentError as error:
+        return decisions.stop(event.id, error.reason, error.detail)
+    except Exception as error:  # noqa: BLE001  # to Sentry, and tried again: no event is lost to a bug
+        report_bug(error, event_id=event.id)
+        delay = retries.retry_delay(
+            Reason.INTERNAL_ERROR,
+            event.attempts + 1,
+            event.first_attempt_at,
+            claim.now,
+            random.random(),  # noqa: S311
+        )
+        if delay is None:
+            return decisions.stop(event.id, Reason.RETRIES_EXPIRED, "a bug of ours, until the horizon")
+        return decisions.defer(event.id, delay, Reason.INTERNAL_ERROR, type(error).__name__, attempt=True)
+
+
+def validate(event: Work) -> sources.Payload | None:
+    """The payload, checked against its source's model; None when it is not a result.
+
+    Raises PermanentError: `body_too_large`, `invalid_json`, `invalid_payload`.
+    """
+    if event.problem is not None:
+        raise PermanentError(event.problem, "only its beginning, length and digest were kept")
+    return sources.validate(event.source, event.content, event.path)
+
+
+def transform(payload: sources.Payload) -> ExamOutcome:
+    """What the payload means, in the canonical form that every source shares."""
+    return payload.to_outcome()
+
+
+def deduplicate(event: Work, outcome: ExamOutcome, claim: Claim, sealer: Sealer) -> Decision:
+    """Ready, unless this version of the delivery is known: the `settle` script looks and moves in one step.
+
+    Certiverse is deduplicated on `deliverableId`, Drillster on the attempt and its `eventId`. Raises PermanentError
+    (`result_ancient`) when the identity would no longer be on the books.
+    """
+    old = outcome.completed_at is not None and claim.now - outcome.completed_at > IDENTITY_KEPT
+    if old and Reason.RESULT_ANCIENT not in event.accepts:
+        raise PermanentError(Reason.RESULT_ANCIENT, f"completed more than {IDENTITY_KEPT.days} days ago")
+    return decisions.prepare(
+        event.id,
+        delivery=f"{outcome.source}:{outcome.delivery}",
+        version=outcome.version,
+        ref=f"{outcome.source}:{outcome.event_ref}" if outcome.event_ref else None,
+        accepts=event.accepts,
+        outcome=sealer.seal(outcome.model_dump_json(exclude_defaults=True).encode()),
+    )

@@ -1,0 +1,60 @@
+"""How a batch is written to Rhythm: one patch or one batch, and the search for the item that Rhythm refuses it for."""
+
+from collections.abc import Mapping, Sequence
+
+from schemas.rhythm import PatchOperation
+from worker.errors import ExamrelayError
+from worker.rhythm import ItemResult, ItemState, Rhythm, RhythmRejected
+
+Patches = Mapping[str, Sequence[PatchOperation]]
+Results = dict[str, ItemResult]
+
+
+def send(rhythm: Rhythm, patches: Patches) -> Results:
+    """Write each registration's patch. Returns each one's result; a failure of the whole call is each one's."""
+    if not patches:
+        return {}
+    if len(patches) == 1:
+        ((id, operations),) = patches.items()
+        try:
+            return {id: ItemResult(ItemState.APPLIED, rhythm.patch(id, operations))}
+        except ExamrelayError as error:
+            return _all_failed(patches, error)
+    try:
+        return rhythm.batch(patches)
+    except RhythmRejected as error:
+        return _without_refused(rhythm, patches, error)
+    except ExamrelayError as error:
+        return _all_failed(patches, error)
+
+
+def _without_refused(rhythm: Rhythm, patches: Patches, refused: RhythmRejected) -> Results:
+    """Find the item for which a batch was refused whole, and write the others: 9 calls for one in 100.
+
+    Half of the suspects are sent. Accepted, the culprit is in the other half; refused, it is in this one and the other
+    is set aside. What was set aside goes in one call at the end; refused as well, it is unknown and planned anew.
+    """
+    results: Results = {}
+    suspects, aside = list(patches), list[str]()
+    while len(suspects) > 1:
+        half, rest = suspects[: len(suspects) // 2], suspects[len(suspects) // 2 :]
+        try:
+            results |= rhythm.batch({id: patches[id] for id in half})
+            suspects = rest
+        except RhythmRejected:
+            suspects, aside = half, aside + rest
+        except ExamrelayError as error:
+            return results | _all_failed([id for id in patches if id not in results], error)
+    results[suspects[0]] = ItemResult(ItemState.FAILED, error=refused)
+    if aside:
+        try:
+            results |= rhythm.batch({id: patches[id] for id in aside})
+        except RhythmRejected:
+            results |= {id: ItemResult(ItemState.UNKNOWN) for id in aside}
+        except ExamrelayError as error:
+            results |= _all_failed(aside, error)
+    return results
+
+
+def _all_failed(ids: Mapping[str, object] | Sequence[str], error: ExamrelayError) -> Results:
+    return {id: ItemResult(ItemState.FAILED, error=error) for id in ids}

@@ -1,0 +1,63 @@
+"""The one place where a process is put together. Nothing connects on import."""
+
+import os
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import redis
+import requests
+
+from worker.ledger.client import connect
+from worker.ledger.events import Ledger
+from worker.ledger.gate import Gate
+from worker.rhythm import Rhythm, open_session
+from worker.settings import Settings, load_settings
+from worker.tenants import Tenant, Tenants
+
+
+@dataclass(frozen=True)
+class Services:
+    """What a process works with."""
+
+    settings: Settings
+    redis: "redis.Redis"
+    ledger: Ledger
+    session: requests.Session = field(default_factory=open_session)
+
+    @property
+    def tenants(self) -> Tenants:
+        """The tenants file."""
+        return self.settings.tenants
+
+    def gate(self, tenant: str) -> Gate:
+        """The tenant's gate."""
+        return Gate(self.ledger.scripts, tenant, self.tenants[tenant].rhythm.calls_per_second)
+
+    def rhythm(self, tenant: Tenant, gate: Gate) -> Rhythm:
+        """The tenant's Rhythm, every call through `gate`."""
+        return Rhythm(tenant.rhythm, self.session, gate.take)
+
+    def close(self) -> None:
+        """Give back connections."""
+        self.session.close()
+        self.redis.close()
+
+
+def build(settings: Settings, *, patient: bool = True) -> Services:
+    """Services from settings. Raises ConfigurationError for a tenants file that is wrong."""
+    assert settings.tenants  # read now, so that a mistake shows here
+    client = connect(settings, patient=patient)
+    ledger = Ledger(client, timedelta(seconds=settings.lease_seconds), settings.replicas)
+    return Services(settings, client, ledger)
+
+
+_built: dict[int, Services] = {}
+
+
+def services() -> Services:
+    """This process's services, built at first use: after a fork each child has its own."""
+    pid = os.getpid()
+    if pid not in _built:
+        _built.clear()
+        _built[pid] = build(load_settings())
+    return _built[pid]

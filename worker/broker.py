@@ -1,0 +1,123 @@
+"""Celery on Redis, kept alive: a transport that parks garbage, and a consumer that outlives a restart of Redis.
+
+Both mend what Celery and kombu 5.7 do; a test with real processes fails when either is taken out. Nothing here knows of
+events: what Celery loses or doubles is the ledger's to repair.
+"""
+
+import logging
+from typing import Any, Final
+
+from celery.worker.consumer import Consumer
+from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+
+from worker.ledger.keys import MALFORMED
+
+_LOG = logging.getLogger(__name__)
+#: How many malformed entries are kept for a person to look at.
+_PARKED: Final = 1000
+#: Without these a message ends the worker (no JSON object) or is redelivered for ever (no id: kombu takes the KeyError
+#: for a lost connection, https://github.com/celery/kombu/issues/2582).
+_HEADERS: Final = ("id", "task")
+_PROPERTIES: Final = ("delivery_tag", "delivery_info")
+
+
+class _Guarded(redis.Channel):
+    """A channel that hands on messages only; anything else found on a queue is parked in `er:malformed`."""
+
+    def _brpop_read(self, **options: Any) -> bool:
+        """As kombu's, with the entry looked at before it is decoded or delivered."""
+        try:
+            try:
+                popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
+            except self.connection_errors:
+                self.client.connection.disconnect()
+                raise
+            if not popped:
+                raise redis.Empty
+            queue, entry = bytes_to_str(popped[0]).rsplit(self.sep, 1)[0], popped[1]
+            self._queue_cycle.rotate(queue)
+            message = _message(entry)
+            if message is None:
+                self._park(queue, entry)
+            else:
+                self.connection._deliver(message, queue)
+            return True
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+
+    def _park(self, queue: str, entry: bytes | str) -> None:
+        _LOG.error("not a Celery message on queue %s: parked in %s", queue, MALFORMED)
+        with self.conn_or_acquire() as client:
+            client.lpush(MALFORMED, entry)
+            client.ltrim(MALFORMED, 0, _PARKED - 1)
+
+
+def _message(entry: bytes | str) -> dict[str, Any] | None:
+    """The message in a queue's entry, or None: it is none that a worker would survive."""
+    try:
+        message = loads(bytes_to_str(entry))
+        headers, properties = message["headers"], message["properties"]
+        whole = (
+            all(isinstance(headers[name], str) for name in _HEADERS)
+            and all(properties[name] for name in _PROPERTIES)
+            and isinstance(message["body"], str)
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return message if whole else None
+
+
+class Channel(_Guarded):
+    """Guarded, on one Redis."""
+
+
+class SentinelChannel(_Guarded, redis.SentinelChannel):
+    """Guarded, on the master that Sentinel names."""
+
+
+class Transport(redis.Transport):
+    """kombu's Redis transport with guarded channels."""
+
+    Channel = Channel
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """kombu's Sentinel transport with guarded channels."""
+
+    Channel = SentinelChannel
+
+
+def install() -> None:
+    """Use the guarded transports for `redis://`, `rediss://` and `sentinel://` in this process."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = "worker.broker:Transport"
+    TRANSPORT_ALIASES["sentinel"] = "worker.broker:SentinelTransport"
+
+
+class SteadyConsumer(Consumer):
+    """A consumer that survives a restart of Redis while it is busy.
+
+    Celery 5.7 exits then: closing the remote-control channel fails first, which leaves the task channel open on a
+    transport that has lost its client, and closing that raises an AttributeError that nobody catches. Closing every
+    channel beforehand, twice where the first try fails, leaves it nothing to trip over.
+    """
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        transport = getattr(self.connection, "_transport", None)
+        for channel in list(getattr(transport, "channels", None) or ()):
+            _close(channel)
+        super().on_connection_error_after_connected(exc)
+
+
+def _close(channel: Any) -> None:
+    """Close a channel whose connection is gone: the first try may fail on the socket, the second finds it gone."""
+    for _ in range(2):
+        try:
+            channel.close()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the connection is lost already
+            _LOG.info("closing a channel of a lost connection: %r", error)
+        else:
+            return

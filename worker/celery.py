@@ -1,0 +1,155 @@
+"""The Celery app: queues, limits, schedule, task names, and `hint`. Run: `celery -A worker.celery worker`.
+
+Messages are hints: "this tenant has work". The ledger is the truth, so a hint that Celery loses costs seconds and one
+that it doubles finds nothing to claim. Each odd setting has its reason beside it.
+"""
+
+import logging
+import sys
+from typing import Any, Final
+
+import celery
+import structlog
+from celery import signals
+from kombu import Exchange, Queue
+
+from schemas.event import Stage
+from worker import broker, telemetry
+from worker.errors import ConfigurationError
+from worker.ledger.client import check_redis, connect
+from worker.ledger.events import HINT_QUEUE
+from worker.settings import Settings, load_settings
+
+PROCESS: Final = "tasks.process"
+SYNC: Final = "tasks.sync"
+SWEEP: Final = "tasks.sweep"
+TASKS: Final = {Stage.PROCESS: PROCESS, Stage.SYNC: SYNC}
+SWEEP_QUEUE: Final = "examrelay.sweep"
+RECEIVE_QUEUE: Final = "examrelay.receive"
+
+_LOG = structlog.get_logger()
+
+
+def _queue(name: str) -> Queue:
+    return Queue(name, Exchange(name, type="direct"), routing_key=name)
+
+
+def make_app(settings: Settings) -> celery.Celery:
+    """The app, not yet connected."""
+    broker.install()
+    app = celery.Celery("examrelay", broker=settings.redis_url.get_secret_value(), include=_TASK_MODULES)
+    app.conf.update(_CONFIG)
+    app.conf.beat_schedule = {
+        "retry-sweep": {
+            "task": SWEEP,
+            "schedule": settings.sweep_seconds,
+            # Sweeps must not pile up while no sweeper runs: the next one does all that this one would.
+            "options": {"queue": SWEEP_QUEUE, "expires": settings.sweep_seconds},
+        }
+    }
+    return app
+
+
+_TASK_MODULES: Final = ["tasks.process", "tasks.sync", "tasks.sweep"]
+_CONFIG: Final[dict[str, Any]] = {
+    # Queues. A misspelt name is an error, not a queue that nobody reads.
+    "task_queues": [_queue(name) for name in (HINT_QUEUE, RECEIVE_QUEUE, SWEEP_QUEUE)],
+    "task_default_queue": HINT_QUEUE,
+    "task_default_exchange": HINT_QUEUE,
+    "task_default_routing_key": HINT_QUEUE,
+    "task_create_missing_queues": False,
+    "task_routes": {SWEEP: {"queue": SWEEP_QUEUE}},
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    # No results: nobody waits for them, and each would be a key and a publish.
+    "task_ignore_result": True,
+    "result_backend": None,
+    # Acknowledge after the work: a dead child's hint comes back at once. Failures are the ledger's to retry.
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_acks_on_failure": True,
+    "task_acks_on_timeout": True,
+    # One hint a slot: a hint that waits inside a busy worker could be had by an idle one.
+    "worker_prefetch_multiplier": 1,
+    # Let a running task settle with Rhythm when Redis goes away; the doubled hint finds nothing to claim.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_consumer": "worker.broker:SteadyConsumer",
+    "worker_send_task_events": True,
+    "worker_hijack_root_logger": False,
+    "worker_max_tasks_per_child": 10_000,
+    "worker_soft_shutdown_timeout": 20,
+    # Never give up on the broker (the default ends the worker after 100 tries, about 48 minutes), nor on OOM.
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_channel_error_retry": True,
+    "broker_pool_acquire_timeout": 10,
+    "broker_transport_options": {
+        # Longer than any task may run (45 s), or a second copy starts beside the first.
+        "visibility_timeout": 300,
+        # Look every 10 s for what a dead worker left; the default looks every 100 s.
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # Without these a publish on a dead connection waits for ever.
+        "socket_timeout": 15,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        # One list a queue: priorities starve what is below them, and BRPOP names every list.
+        "priority_steps": [0],
+        # kombu's default of 10 makes acks fail under load ("Too many connections").
+        "max_connections": 50,
+        "client_name": "examrelay-celery",
+    },
+    "beat_max_loop_interval": 1,
+    "beat_schedule_filename": ".data/beat-schedule",
+    "enable_utc": True,
+}
+
+
+def _app() -> celery.Celery:
+    try:
+        return make_app(load_settings())
+    except ConfigurationError as error:
+        sys.exit(f"examrelay: {error}")  # the celery command would show a traceback
+
+
+app = _app()
+
+
+def hint(stage: Stage, tenant: str) -> bool:
+    """Tell the workers that a tenant has work. Returns whether it was sent; one that was not, the sweep repeats."""
+    try:
+        app.send_task(TASKS[stage], args=[tenant], queue=HINT_QUEUE, retry=False)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the event is on the books
+        _LOG.warning("hint.failed", stage=stage, tenant=tenant, error=type(error).__name__)
+        return False
+    return True
+
+
+@signals.setup_logging.connect
+def _set_up_logs(**_: object) -> None:
+    telemetry.set_up_logs(load_settings())
+
+
+@signals.celeryd_init.connect
+def _start_worker(**_: object) -> None:
+    _check("worker")
+
+
+@signals.beat_init.connect
+def _start_beat(**_: object) -> None:
+    _check("beat")
+
+
+def _check(process: str) -> None:
+    """Before anything starts: a clear message for a configuration that cannot work."""
+    try:
+        settings = load_settings()
+        assert settings.tenants
+        client = connect(settings, patient=False)
+        check_redis(client, settings)
+        client.close()
+    except ConfigurationError as error:
+        sys.exit(f"examrelay {process}: {error}")
+    telemetry.set_up(settings, process)
+    logging.getLogger("celery").setLevel(logging.INFO)

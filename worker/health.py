@@ -1,0 +1,115 @@
+"""Whether examrelay does its job: durable as configured, swept lately, work moves. And the figures for Prometheus."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+
+from schemas.event import EventState
+from worker.bootstrap import Services
+from worker.errors import ConfigurationError
+from worker.ledger import index
+from worker.ledger.client import UNAVAILABLE, check_redis
+
+#: No sweep for this long, or work due for this long: nobody is working.
+STALLED: Final = timedelta(seconds=60)
+
+
+@dataclass
+class Readiness:
+    """Each check by name: None when it holds, else what is wrong."""
+
+    durability: str = ""
+    checks: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every check holds."""
+        return not any(self.checks.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """For `/readyz`."""
+        return {"ready": self.ready, "durability": self.durability, "checks": self.checks}
+
+
+def readiness(at: Services) -> Readiness:
+    """Look at Redis, the last sweep, and the oldest work that is due."""
+    report = Readiness()
+    try:
+        report.durability = check_redis(at.redis, at.settings)
+        report.checks["redis"] = None
+        now = index.redis_now(at.redis)
+        report.checks["sweep"] = _late("the last sweep was", index.swept_at(at.redis), now) or None
+        report.checks["work"] = next(filter(None, (_stuck(at, tenant, now) for tenant in at.tenants.tenants)), None)
+    except ConfigurationError as error:
+        report.checks["redis"] = str(error)
+    except UNAVAILABLE as error:
+        report.checks["redis"] = type(error).__name__
+    return report
+
+
+def _late(what: str, at: datetime | None, now: datetime) -> str | None:
+    if at is None:
+        return "no sweep yet: are beat and the sweeper running?"
+    return f"{what} {round((now - at).total_seconds())} s ago" if now - at > STALLED else None
+
+
+def _stuck(at: Services, tenant: str, now: datetime) -> str | None:
+    states = [EventState.RECEIVED]
+    if not index.gate_closed(at.redis, tenant, now):
+        states.append(EventState.READY)
+    for state in states:
+        due = index.oldest_due(at.redis, tenant, state)
+        if due is not None and now - due > STALLED:
+            return f"tenant {tenant}: {state} work has been due since {due.isoformat()}: are workers running?"
+    return None
+
+
+class _LedgerCollector:
+    """The ledger's counts, read at each scrape: every process of the door shows the same."""
+
+    def __init__(self, at: Services) -> None:
+        self._at = at
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """Families for Prometheus; only `examrelay_up` when Redis does not answer."""
+        up = GaugeMetricFamily("examrelay_up", "Whether the ledger answers.")
+        events = GaugeMetricFamily("examrelay_events", "Events by state.", labels=["tenant", "state"])
+        stopped = GaugeMetricFamily(
+            "examrelay_events_stopped", "Held and dead events by reason.", labels=["tenant", "state", "reason"]
+        )
+        closed = GaugeMetricFamily("examrelay_gate_closed", "Whether Rhythm may not be called.", labels=["tenant"])
+        sweep = GaugeMetricFamily("examrelay_sweep_age_seconds", "Since the last sweep.")
+        try:
+            self._fill(events, stopped, closed, sweep)
+            up.add_metric([], 1)
+        except UNAVAILABLE:
+            up.add_metric([], 0)
+            return [up]
+        return [up, events, stopped, closed, sweep]
+
+    def _fill(self, events: Any, stopped: Any, closed: Any, sweep: Any) -> None:
+        client = self._at.redis
+        now = index.redis_now(client)
+        for tenant in index.tenants(client):
+            counts = index.counts(client, tenant)
+            for state, count in index.state_counts(counts).items():
+                events.add_metric([tenant, state], count)
+            for name, count in counts.items():
+                state, colon, reason = name.partition(":")
+                if colon and state in (EventState.HELD, EventState.DEAD):
+                    stopped.add_metric([tenant, state, reason], count)
+            closed.add_metric([tenant], index.gate_closed(client, tenant, now))
+        swept = index.swept_at(client)
+        if swept is not None:
+            sweep.add_metric([], (now - swept).total_seconds())
+
+
+def metrics(at: Services) -> str:
+    """The text that Prometheus scrapes."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_LedgerCollector(at))
+    return generate_latest(registry).decode()

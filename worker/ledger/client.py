@@ -1,0 +1,107 @@
+"""Connections to Redis, the ledger's scripts, and the check that this Redis keeps what it acknowledges."""
+
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+import redis
+import redis.asyncio
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
+
+from worker.errors import ConfigurationError
+from worker.settings import Settings
+
+SCRIPTS: Final[tuple[str, ...]] = ("record", "claim", "settle", "intend", "release", "steer", "sweep", "gate")
+#: Redis errors that a later try may not meet.
+UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
+
+
+@cache
+def script_text(name: str) -> str:
+    """A script as Redis gets it: its `#!` line, what all share, then its own lines."""
+    folder = files("worker.ledger") / "lua"
+    shebang, _, body = (folder / f"{name}.lua").read_text().partition("\n")
+    return f"{shebang}\n{(folder / 'shared.lua').read_text()}\n{body}"
+
+
+class Scripts:
+    """The ledger's scripts on one synchronous connection pool."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._scripts = {name: client.register_script(script_text(name)) for name in SCRIPTS}
+
+    def __call__(self, name: str, *args: str | bytes | float) -> Any:
+        """Run a script. Every script is safe to repeat, so redis-py may retry it."""
+        return self._scripts[name](args=args)
+
+
+def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
+    """A client. A patient one (a worker's) rides out a restart of Redis; the other answers within seconds."""
+    retry = Retry(ExponentialBackoff(cap=2.0, base=0.1), 15) if patient else Retry(NoBackoff(), 1)
+    client: redis.Redis = redis.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=10 if patient else 3,
+        socket_connect_timeout=3,
+        health_check_interval=30,
+        retry=retry,
+        retry_on_error=[redis.exceptions.BusyLoadingError, redis.exceptions.ConnectionError, redis.TimeoutError],
+        client_name="examrelay",
+    )
+    return client
+
+
+def connect_door(settings: Settings) -> "redis.asyncio.Redis":
+    """The receiver's client: its deadline is the receiver's, so it tries twice at once and no more."""
+    return redis.asyncio.Redis.from_url(
+        settings.redis_url.get_secret_value(),
+        socket_timeout=2,
+        socket_connect_timeout=1,
+        max_connections=64,
+        retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
+        client_name="examrelay-door",
+    )
+
+
+def check_redis(client: "redis.Redis", settings: Settings) -> str:
+    """Whether this Redis keeps what it acknowledges. Returns the durability in words.
+
+    Raises ConfigurationError: not reachable, too old, evicts, or would lose acknowledged events.
+    """
+    address = settings.redis_url.get_secret_value().rpartition("@")[2]
+    try:
+        version = client.info("server")["redis_version"]
+        config = _config(client)
+    except RedisError as error:
+        raise ConfigurationError(
+            f"Redis at {address} cannot be used: {error}. Check REDIS_URL and that Redis runs and may be reached."
+        ) from None
+    if tuple(int(part) for part in version.split(".")[:2]) < (7, 2):
+        raise ConfigurationError(f"Redis at {address} is {version}; 7.2 or newer (or Valkey) is needed.")
+    faults = [
+        f"{name} is {config[name]}, must be {wanted}" for name, wanted in WANTED.items() if config[name] != wanted
+    ]
+    if faults and settings.durability == "fsync":
+        raise ConfigurationError(
+            f"Redis at {address} may lose results that were acknowledged: {'; '.join(faults)}. Set these in its "
+            "configuration (deploy/redis.conf), or accept the loss with EXAMRELAY_DURABILITY=memory."
+        )
+    return "fsync" if not faults else "memory: " + "; ".join(faults)
+
+
+#: What promise 1 needs of Redis. `appendfsync everysec` acknowledges before the disk has it, `WAITAOF` or not.
+WANTED: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+
+
+def _config(client: "redis.Redis") -> dict[str, str]:
+    try:
+        found = client.config_get(*WANTED)
+    except (NoScriptError, ResponseError):
+        return dict.fromkeys(WANTED, "unknown (CONFIG GET is refused)")
+    return {text(name): text(value) for name, value in found.items()}
+
+
+def text(value: Any) -> str:
+    """What Redis gave, as text."""
+    return value.decode() if isinstance(value, bytes) else str(value)

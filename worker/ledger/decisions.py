@@ -1,0 +1,87 @@
+"""Decisions: what a stage makes of the events it has claimed, as the `settle` script takes them."""
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, Literal
+
+from schemas.event import EventState, Policy, Reason
+
+Move = Literal["prepare", "drop", "hold", "bury", "settle", "defer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One event's next move. Build it with the functions below."""
+
+    id: str
+    move: Move
+    to: EventState | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    #: prepare: the sealed outcome.
+    outcome: bytes = b""
+    #: The fields that only this move has, as the script reads them.
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def as_arguments(self) -> dict[str, Any]:
+        """The decision as the script reads it; what is None is left out."""
+        told = {"id": self.id, "move": self.move, "to": self.to, "reason": self.reason, "detail": self.detail}
+        return {name: value for name, value in told.items() if value is not None} | self.more
+
+
+def prepare(
+    id: str, *, delivery: str, version: str, ref: str | None, accepts: frozenset[Reason], outcome: bytes
+) -> Decision:
+    """Valid, new (unless the script finds otherwise), and means something."""
+    more: dict[str, Any] = {"delivery": delivery, "version": version, "accepts": dict.fromkeys(accepts, True)}
+    if ref is not None:
+        more["ref"] = ref
+    return Decision(id, "prepare", outcome=outcome, more=more)
+
+
+def drop(id: str, to: EventState, detail: str) -> Decision:
+    """Ends without an effect: ignored, superseded."""
+    return Decision(id, "drop", to, detail=detail)
+
+
+def stop(id: str, reason: Reason, detail: str) -> Decision:
+    """Waits for a person: held or dead, as the reason's policy says."""
+    if reason.policy in (Policy.HELD, Policy.RETRY_THEN_HELD):
+        return Decision(id, "hold", EventState.HELD, reason, detail)
+    return Decision(id, "bury", EventState.DEAD, reason, detail)
+
+
+def defer(
+    id: str,
+    delay: timedelta,
+    reason: Reason | None = None,
+    detail: str | None = None,
+    *,
+    attempt: bool = False,
+    keep_intent: bool = False,
+) -> Decision:
+    """Back to the index, due later. `attempt`: the try reached Rhythm. `keep_intent`: it may have been applied."""
+    more = {"delay": delay // timedelta(milliseconds=1), "attempt": attempt, "keep_intent": keep_intent}
+    return Decision(id, "defer", reason=reason, detail=detail, more=more)
+
+
+def settle(
+    id: str,
+    result: Literal["written", "unchanged"],
+    registration: str,
+    *,
+    sys_version: int | None,
+    values: str,
+    completed_at: str,
+) -> Decision:
+    """Rhythm says what the result says: because we wrote it, or because it did already."""
+    more: dict[str, Any] = {"result": result, "registration": registration, "values": values}
+    more["completed_at"] = completed_at
+    if sys_version is not None:
+        more["sys_version"] = sys_version
+    return Decision(id, "settle", EventState.SYNCED, more=more)
+
+
+def keeping_intent(decision: Decision) -> Decision:
+    """The same deferral, with the intent kept."""
+    return replace(decision, more=decision.more | {"keep_intent": True})

@@ -1,0 +1,84 @@
+"""The HTTP door's side of the ledger: `record`, asynchronously, within a deadline."""
+
+import asyncio
+from datetime import timedelta
+from typing import Final
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from schemas.event import Receipt
+from schemas.outcome import Source
+from worker.errors import LedgerUnavailable
+from worker.ledger.client import script_text
+from worker.ledger.events import receipt, record_arguments
+from worker.ledger.keys import key
+from worker.ledger.sealed import Sealer
+
+#: An answer must be out within a second.
+DEADLINE: Final = timedelta(milliseconds=850)
+#: A full Redis must be able to drain: above this share of `maxmemory` nothing new is taken.
+FULL: Final = 0.85
+_REFUSALS_KEPT: Final = 50
+
+
+class Door:
+    """Records deliveries. One a process; not shared between threads."""
+
+    def __init__(self, client: "redis.asyncio.Redis", replicas: int) -> None:
+        self.client = client
+        self._replicas = replicas
+        self._record = client.register_script(script_text("record"))
+        self._sealer = Sealer()
+        #: Set by `watch_memory`.
+        self.full = False
+
+    async def record(
+        self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str
+    ) -> tuple[Receipt, bool]:
+        """On disk when it returns, and on the replicas asked for. Returns the receipt and whether a hint is wanted.
+
+        Raises LedgerUnavailable: Redis is away, slow, out of memory, or too few replicas answered.
+        """
+        if self.full:
+            raise LedgerUnavailable("Redis is nearly full")
+        arguments = record_arguments(tenant, id, source, path, self._sealer.seal(body), problem)
+        try:
+            async with asyncio.timeout(DEADLINE.total_seconds()):
+                if self._replicas:
+                    return receipt(id, await self._record_and_wait(arguments))
+                return receipt(id, await self._record(args=arguments))
+        except (RedisError, OSError, TimeoutError) as error:
+            raise LedgerUnavailable(type(error).__name__) from None
+
+    async def _record_and_wait(self, arguments: tuple[str | bytes, ...]) -> list[object]:
+        """The record script, then WAIT, which counts only what went before on its own connection."""
+        async with self.client.pipeline(transaction=False) as pipeline:
+            await self._record(args=arguments, client=pipeline)
+            pipeline.execute_command("WAIT", self._replicas, DEADLINE // timedelta(milliseconds=1) // 2)
+            reply, acknowledged = await pipeline.execute()
+        if acknowledged < self._replicas:
+            raise LedgerUnavailable(f"{acknowledged} of {self._replicas} replicas have it")
+        return list(reply)
+
+    async def refused(self, tenant: str, source: str, told: str) -> None:
+        """Note a refusal for `status`, if Redis has a moment; the last 50 of a tenant and source are kept."""
+        refusals = key(tenant, "refused", source)
+        try:
+            async with asyncio.timeout(DEADLINE.total_seconds()), self.client.pipeline(transaction=False) as pipeline:
+                pipeline.lpush(refusals, told)
+                pipeline.ltrim(refusals, 0, _REFUSALS_KEPT - 1)
+                await pipeline.execute()
+        except (RedisError, OSError, TimeoutError):
+            return
+
+    async def watch_memory(self) -> None:
+        """Look once a second whether Redis has room. Ends only when cancelled."""
+        while True:
+            try:
+                memory = await self.client.info("memory")
+                limit = memory.get("maxmemory", 0)
+                self.full = bool(limit) and memory["used_memory"] > FULL * limit
+            except (RedisError, OSError, TimeoutError):
+                self.full = False  # recording will say what is wrong
+            await asyncio.sleep(1)

@@ -1,0 +1,225 @@
+"""The ledger: every event's moves. Each is one script that compares, sets and says whether it moved.
+
+Knows nothing of what a result means; `tasks/` decides, this records. Keys: `keys.py`. Scripts: `lua/`.
+"""
+
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import redis
+
+from schemas.event import EventState, Reason, Receipt, Stage
+from schemas.outcome import Source
+from worker.ledger.client import Scripts
+from worker.ledger.decisions import Decision
+from worker.ledger.keys import MALFORMED, key
+from worker.ledger.sealed import Sealer
+
+#: Identity (delivery, version, what was written) is kept this long; an older completion is `result_ancient`.
+IDENTITY_KEPT: Final = timedelta(days=400)
+#: A payload is kept this long after its event is final.
+PAYLOAD_KEPT: Final = timedelta(days=30)
+#: The Celery queue that hints wait in; a claim looks whether others wait there.
+HINT_QUEUE: Final = "examrelay"
+
+
+def milliseconds(span: timedelta) -> int:
+    """Whole milliseconds."""
+    return span // timedelta(milliseconds=1)
+
+
+def instant(stamp: str | bytes | float) -> datetime:
+    """The instant of a ledger time (milliseconds)."""
+    return datetime.fromtimestamp(int(stamp) / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """Another version of the same delivery, and where its event stands (None: pruned)."""
+
+    version: str
+    event: str
+    state: EventState | None
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger knows of a delivery: the version applied last, where to, and its other versions."""
+
+    applied: str | None = None
+    registration: str | None = None
+    rev: str = "0"
+    siblings: tuple[Sibling, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What was about to be written when an earlier try ended, and on top of which version."""
+
+    registration: str
+    base: int | None
+    values: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One claimed event."""
+
+    id: str
+    source: Source
+    path: str
+    received_at: datetime
+    attempts: int
+    first_attempt_at: datetime | None
+    #: An operator's answers: `registration`, `verdict`, `accept` (reasons).
+    answers: dict[str, Any]
+    #: A reason that the door knew already.
+    problem: Reason | None
+    delivery: str | None
+    version: str | None
+    intent: Intent | None
+    #: The payload (process) or the outcome (sync), opened.
+    content: bytes
+    known: Known
+
+    @property
+    def accepts(self) -> frozenset[Reason]:
+        """The reasons that an operator's answers disarm."""
+        return frozenset(Reason(reason) for reason in self.answers.get("accept", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one claim took. `hint`: publish one more, others can work too. `others`: some other hint waits its turn."""
+
+    works: tuple[Work, ...]
+    now: datetime
+    hint: bool
+    others: bool
+
+
+class Ledger:
+    """The moves, for workers, commands and receivers of one's own. The HTTP door has the same record in `door.py`."""
+
+    def __init__(self, client: "redis.Redis", lease: timedelta, replicas: int = 0) -> None:
+        self.client = client
+        self.scripts = Scripts(client)
+        self.sealer = Sealer()
+        self._lease = lease
+        self._replicas = replicas
+
+    def record(
+        self, tenant: str, id: str, source: Source, body: bytes, path: str, problem: str
+    ) -> tuple[Receipt, bool]:
+        """Put a payload on the books. Returns the receipt and whether a hint is wanted."""
+        arguments = record_arguments(tenant, id, source, path, self.sealer.seal(body), problem)
+        return receipt(id, self.scripts("record", *arguments))
+
+    def claim(self, tenant: str, stage: Stage, token: str, limit: int, slots: int) -> Claim:
+        """Take up to `limit` due events until the lease ends. Nothing while the gate is closed or no slot is free."""
+        _, now, hint, others, works = self.scripts(
+            "claim", tenant, stage, limit, token, milliseconds(self._lease), slots, HINT_QUEUE
+        )
+        return Claim(tuple(self._work(*work) for work in works), instant(now), bool(hint), bool(others))
+
+    def settle(self, tenant: str, stage: Stage, token: str, decisions: Sequence[Decision]) -> tuple[list[str], bool]:
+        """Apply decisions. Returns each event's state (`lost` where the claim was no longer ours) and hint wanted."""
+        if not decisions:
+            return [], False
+        hint, states = self.scripts(
+            "settle", tenant, stage, token, milliseconds(PAYLOAD_KEPT), milliseconds(IDENTITY_KEPT),
+            json.dumps([decision.as_arguments() for decision in decisions]),
+            *(decision.outcome for decision in decisions),
+        )  # fmt: skip
+        return [state.decode() for state in states], bool(hint)
+
+    def intend(self, tenant: str, token: str, plans: Sequence[dict[str, str]]) -> list[str]:
+        """Take registrations and store what is about to be written. Returns ok, taken, moved or lost for each."""
+        if not plans:
+            return []
+        return [answer.decode() for answer in self.scripts("intend", tenant, token, json.dumps(plans))]
+
+    def release(self, tenant: str, stage: Stage, token: str) -> bool:
+        """Give a task's slot back. Returns whether a hint is wanted."""
+        return bool(self.scripts("release", tenant, stage, token))
+
+    def replay(self, tenant: str, id: str, who: str, answers: dict[str, Any]) -> tuple[bool, str]:
+        """Held or dead, back to received. Returns whether it moved, and the state it is in."""
+        told = json.dumps(answers) if answers else ""
+        moved, state, _ = self.scripts("steer", tenant, id, "replay", who, "", told, 0)
+        return bool(moved), state.decode()
+
+    def discard(self, tenant: str, id: str, who: str, why: str) -> tuple[bool, str]:
+        """Held or dead, set aside for good. Returns whether it moved, and the state it is in."""
+        keep = milliseconds(PAYLOAD_KEPT)
+        moved, state, _ = self.scripts("steer", tenant, id, "discard", who, why, "", keep)
+        return bool(moved), state.decode()
+
+    def sweep(self, tenant: str, patience: timedelta, prune: int) -> tuple[list[Stage], int]:
+        """Find stages with due work and no hint under way; prune. Returns the stages to hint and how many went."""
+        process, sync, pruned = self.scripts(
+            "sweep", tenant, milliseconds(patience), milliseconds(IDENTITY_KEPT), prune
+        )
+        stages = [stage for stage, due in ((Stage.PROCESS, process), (Stage.SYNC, sync)) if due]
+        return stages, pruned
+
+    def park(self, entry: bytes, keep: int = 1000) -> None:
+        """Keep what was on a queue and is no message, for a person to look at."""
+        pipeline = self.client.pipeline(transaction=False)
+        pipeline.lpush(MALFORMED, entry)
+        pipeline.ltrim(MALFORMED, 0, keep - 1)
+        pipeline.execute()
+
+    def payload(self, tenant: str, id: str) -> bytes | None:
+        """The body as it was sent, or None when it is no longer kept."""
+        stored: Any = self.client.get(key(tenant, "payload", id))
+        return None if stored is None else self.sealer.open(stored)
+
+    def _work(self, id: bytes, fields: list[bytes], stored: bytes, known: list[Any]) -> Work:
+        event = {name.decode(): value.decode() for name, value in zip(fields[::2], fields[1::2], strict=True)}
+        first = event.get("first_attempt_at")
+        return Work(
+            id=id.decode(),
+            source=Source(event["source"]),
+            path=event.get("path", ""),
+            received_at=instant(event["received_at"]),
+            attempts=int(event.get("attempts", 0)),
+            first_attempt_at=instant(first) if first else None,
+            answers=json.loads(event.get("answers", "{}")),
+            problem=Reason(event["problem"]) if "problem" in event else None,
+            delivery=event.get("delivery"),
+            version=event.get("version"),
+            intent=Intent(**json.loads(event["intent"])) if "intent" in event else None,
+            content=self.sealer.open(stored) if stored else b"",
+            known=_known(*known),
+        )
+
+
+def _known(applied: bytes, registration: bytes, rev: bytes, siblings: list[list[bytes]]) -> Known:
+    return Known(
+        applied.decode() or None,
+        registration.decode() or None,
+        rev.decode(),
+        tuple(
+            Sibling(version.decode(), event.decode(), EventState(state.decode()) if state else None, instant(at))
+            for version, event, state, at in siblings
+        ),
+    )
+
+
+def record_arguments(
+    tenant: str, id: str, source: Source, path: str, sealed: bytes, problem: str
+) -> tuple[str | bytes, ...]:
+    """What the record script takes. The nonce makes a repeat of this very call harmless."""
+    return tenant, id, source, path, sealed, secrets.token_hex(8), problem
+
+
+def receipt(id: str, reply: list[Any]) -> tuple[Receipt, bool]:
+    """The receipt in the record script's reply, and whether a hint is wanted."""
+    state, duplicate, hint = reply
+    return Receipt(id=id, state=EventState(state.decode()), duplicate=bool(duplicate)), bool(hint)

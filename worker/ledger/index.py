@@ -1,0 +1,159 @@
+"""Reading the ledger: one event with its history, counts, listings. Changes nothing."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+import redis
+
+from schemas.event import Event, EventState, HistoryEntry, Reason
+from schemas.outcome import Source
+from worker.ledger.client import text
+from worker.ledger.events import instant
+from worker.ledger.keys import SWEEP, TENANTS, key
+
+_PAGE: Final = 500
+#: States that have an index of their own; the others are found by walking `events`.
+_INDEXES: Final = {
+    EventState.RECEIVED: "due:process",
+    EventState.READY: "due:sync",
+    EventState.HELD: "held",
+    EventState.DEAD: "dead",
+}
+_DUE: Final = {EventState.RECEIVED: "due:process", EventState.READY: "due:sync"}
+
+
+def tenants(client: "redis.Redis") -> list[str]:
+    """Every tenant that ever had an event here."""
+    return sorted(text(name) for name in client.smembers(TENANTS))
+
+
+def swept_at(client: "redis.Redis") -> datetime | None:
+    """When the last sweep was, or None."""
+    at = client.hget(SWEEP, "at")
+    return None if at is None else instant(at)
+
+
+def redis_now(client: "redis.Redis") -> datetime:
+    """Redis' own time, which every time in the ledger is."""
+    seconds, microseconds = client.time()
+    return instant(seconds * 1000 + microseconds // 1000)
+
+
+def gate_closed(client: "redis.Redis", tenant: str, now: datetime) -> bool:
+    """Whether the tenant's Rhythm may not be called now."""
+    until = client.hget(key(tenant, "gate"), "closed_until")
+    return until is not None and instant(until) > now
+
+
+def counts(client: "redis.Redis", tenant: str) -> dict[str, int]:
+    """How many events are in each state, and accepted and pruned; with `held:{reason}` and the like."""
+    return {text(name): int(number) for name, number in client.hgetall(key(tenant, "counts")).items()}
+
+
+def state_counts(found: dict[str, int]) -> dict[str, int]:
+    """Of `counts`, those of the states alone."""
+    return {state.value: found.get(state, 0) for state in EventState}
+
+
+def oldest_due(client: "redis.Redis", tenant: str, state: EventState) -> datetime | None:
+    """Since when the most overdue event of a waiting state has been due; None when there is none."""
+    first = client.zrange(key(tenant, _DUE[state]), 0, 0, withscores=True)
+    return instant(first[0][1]) if first else None
+
+
+def event(client: "redis.Redis", tenant: str, id: str) -> Event | None:
+    """One event with its history, or None."""
+    pipeline = client.pipeline(transaction=False)
+    pipeline.hgetall(key(tenant, "event", id))
+    pipeline.get(key(tenant, "history", id))
+    pipeline.zscore(key(tenant, "due:process"), id)
+    pipeline.zscore(key(tenant, "due:sync"), id)
+    fields, history, *due = pipeline.execute()
+    return event_of(tenant, id, fields, history, next((score for score in due if score is not None), None))
+
+
+def event_of(
+    tenant: str, id: str, fields: dict[bytes, bytes], history: bytes | None, due: float | None
+) -> Event | None:
+    """An Event from what Redis holds; None from nothing."""
+    if not fields:
+        return None
+    told: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+    return Event(
+        id=id,
+        tenant=tenant,
+        source=Source(told["source"]),
+        state=EventState(told["state"]),
+        reason=Reason(told["reason"]) if "reason" in told else None,
+        detail=told.get("detail") or None,
+        result=told.get("result"),
+        registration=told.get("registration"),
+        delivery=told.get("delivery"),
+        version=told.get("version"),
+        received_at=instant(told["received_at"]),
+        due_at=None if due is None else instant(due),
+        attempts=int(told.get("attempts", 0)),
+        receipts=int(told["receipts"]),
+        history=[_entry(line) for line in (history or b"").decode().splitlines()],
+    )
+
+
+def _entry(line: str) -> HistoryEntry:
+    at, move, by, reason = line.split("\t")
+    return HistoryEntry(at=instant(at), move=move, by=by, reason=reason or None)
+
+
+def ids(client: "redis.Redis", tenant: str, state: EventState | None = None) -> Iterator[str]:
+    """The ids of a tenant's events, newest first; of one state when that has an index, else of all."""
+    index = key(tenant, _INDEXES.get(state, "events") if state else "events")
+    start = 0
+    while page := client.zrange(index, start, start + _PAGE - 1, desc=True):
+        yield from (text(id) for id in page)
+        start += _PAGE
+
+
+def listing(
+    client: "redis.Redis",
+    tenant: str,
+    *,
+    state: EventState | None = None,
+    source: Source | None = None,
+    reason: Reason | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+) -> Iterator[Event]:
+    """A tenant's events that match every filter given, newest first, without their history."""
+    page: list[str] = []
+    for id in ids(client, tenant, state):
+        page.append(id)
+        if len(page) == _PAGE:
+            yield from _matching(client, tenant, page, state, source, reason, since, until)
+            page = []
+    yield from _matching(client, tenant, page, state, source, reason, since, until)
+
+
+def _matching(
+    client: "redis.Redis",
+    tenant: str,
+    page: list[str],
+    state: EventState | None,
+    source: Source | None,
+    reason: Reason | None,
+    since: datetime | None,
+    until: datetime | None,
+) -> Iterator[Event]:
+    pipeline = client.pipeline(transaction=False)
+    for id in page:
+        pipeline.hgetall(key(tenant, "event", id))
+    for id, fields in zip(page, pipeline.execute(), strict=True):
+        found = event_of(tenant, id, fields, None, None)
+        if (
+            found
+            and (state is None or found.state == state)
+            and (source is None or found.source == source)
+            and (reason is None or found.reason == reason)
+            and (since is None or found.received_at >= since)
+            and (until is None or found.received_at < until)
+        ):
+            yield found

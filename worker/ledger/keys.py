@@ -1,0 +1,36 @@
+"""The ledger's keys, and what is in them. The Lua beside this builds the same names; nothing else does.
+
+All of a tenant is under `er:{tenant}:`. Times are milliseconds of Redis `TIME`.
+
+`event:{id}` hash: an event. state, source, path, reason, detail, result, registration, delivery, version, received_at,
+    receipts, nonce (of the last receipt), attempts, first_attempt_at, answers (an operator's), problem (the door's);
+    while claimed: lease (token), batch (size of the claim); after leases that expired: expiries, alone; while a write
+    may be under way: intent.
+`payload:{id}` string: the body as sent, sealed. Expires after the event is final.
+`outcome:{id}` string: the canonical outcome, sealed. Only while `ready`.
+`history:{id}` string: a line a move: at, move, by, reason; tab-separated.
+`events` zset: every event not pruned, by received_at.
+`due:process`, `due:sync` zset: every `received`, `ready` event by when it is next looked at. For a claimed event that
+    is the end of its lease: one that expires needs nobody to free it.
+`held`, `dead` zset: those events, by when they got there.
+`counts` hash: accepted, pruned, each state, `held:{reason}`, `dead:{reason}`, `synced:{result}`. Moved by the scripts
+    that move the events, so they always equal what they count.
+`delivery:{source}:{id}` hash: a sitting. `v:{version}` the event that brought it, applied (version), registration, rev.
+`ref:{source}:{event_ref}` string: the delivery and version that a platform's `eventId` means.
+`registration:{id}` hash: what we last wrote there: delivery, version, event, values, completed_at, at; the highest
+    sys_version seen; owner (the event whose intent is on it); rev (grows with each settlement).
+`hint:{stage}` string: when a hint was asked for. Cleared by the claim before it takes.
+`slots:{stage}` zset: the tokens of running tasks, by the end of their leases.
+`gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn).
+
+Outside tenants: `er:tenants` set, `er:sweep` hash (at), `er:malformed` list (what was on a queue and no message).
+"""
+
+TENANTS = "er:tenants"
+SWEEP = "er:sweep"
+MALFORMED = "er:malformed"
+
+
+def key(tenant: str, *parts: str) -> str:
+    """`er:{tenant}:{part}:{part}`."""
+    return ":".join(("er", tenant, *parts))

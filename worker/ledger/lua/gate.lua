@@ -1,0 +1,40 @@
+#!lua flags=allow-oom
+-- gate: whether and how fast a tenant's Rhythm may be called. Asked right before every call.
+-- ARGV: tenant, 'take', interval between calls in ms (0: no pace), longest wait in ms, probe's lease in ms
+--         returns {wait in ms, probe} or {-1, closed for ms, reason}
+--       tenant, 'close', reason, delay in ms (0: none asked for), base in ms, cap in ms, jitter 0..1
+--         returns the time it is closed for, in ms
+--       tenant, 'open'
+local tenant, command = ARGV[1], ARGV[2]
+local gate = key(tenant, 'gate')
+local now = now_ms()
+
+local function take(interval, longest, probe_lease)
+  local state = redis.call('HMGET', gate, 'closed_until', 'reason', 'probe_until', 'next')
+  local closed, probing = tonumber(state[1] or 0), tonumber(state[3] or 0)
+  if closed > now then return { -1, closed - now, state[2] } end
+  if state[2] and probing > now then return { -1, probing - now, state[2] } end
+  local turn = math.max(now, tonumber(state[4] or 0))
+  if turn - now > longest then return { -1, turn - now, 'pace' } end
+  if interval > 0 then redis.call('HSET', gate, 'next', turn + interval) end
+  if state[2] then redis.call('HSET', gate, 'probe_until', int(turn + probe_lease)) end
+  return { math.ceil(turn - now), state[2] and 1 or 0 }
+end
+
+local function close(reason, delay, base, cap, jitter)
+  local closed = tonumber(redis.call('HGET', gate, 'closed_until') or 0)
+  local failures = redis.call('HINCRBY', gate, 'failures', closed > now and 0 or 1) -- calls that fail together count once
+  local wait = delay > 0 and delay or math.min(cap, base * 2 ^ math.min(math.max(failures - 1, 0), 20)) * (0.5 + jitter / 2)
+  local until_ = math.max(now + math.floor(wait), closed)
+  redis.call('HSETNX', gate, 'since', int(now))
+  redis.call('HSET', gate, 'closed_until', int(until_), 'reason', reason)
+  redis.call('HDEL', gate, 'probe_until')
+  return until_ - now
+end
+
+if command == 'take' then return take(tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])) end
+if command == 'close' then
+  return close(ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]))
+end
+redis.call('HDEL', gate, 'closed_until', 'reason', 'since', 'failures', 'probe_until')
+return 0

@@ -1,0 +1,126 @@
+#!lua flags=allow-oom
+-- settle: what a stage decided for the events it has claimed. One script for every move out of a lease, so that a
+-- batch costs one round trip. A decision whose lease is not the caller's any more moves nothing.
+-- ARGV: tenant, stage, token, keep-payload in ms, keep-identity in ms, decisions as JSON, then one outcome for each
+-- decision in order ('' where it has none). Returns {hint for sync wanted, state after each decision or 'lost'}.
+local tenant, stage, token, keep, identity = unpack(ARGV)
+local decisions = cjson.decode(ARGV[6])
+local now = now_ms()
+local FIRST_OUTCOME = 7
+local hint = 0
+
+local function identified(record)
+  redis.call('PEXPIRE', record, identity)
+end
+
+-- Deduplication: is this version of the delivery known by another event that still counts?
+local function prior(id, decision)
+  local delivery = key(tenant, 'delivery', decision.delivery)
+  local other = redis.call('HGET', delivery, 'v:' .. decision.version)
+  if not other or other == id then return nil end
+  local state = redis.call('HGET', key(tenant, 'event', other), 'state')
+  if state == 'dead' or state == 'discarded' then return nil end
+  local applied = redis.call('HGET', delivery, 'applied')
+  local rescored_away = applied and applied ~= decision.version
+    and string.sub(applied, 1, 1) == 'r' and string.sub(decision.version, 1, 1) == 'r'
+  return other, rescored_away
+end
+
+-- One `eventId` always means one result of one delivery.
+local function contradicts(decision)
+  if not decision.ref then return false end
+  local ref = key(tenant, 'ref', decision.ref)
+  local meant = decision.delivery .. ' ' .. decision.version
+  local known = redis.call('GET', ref)
+  if known and known ~= meant and not decision.accepts.result_conflict then return true end
+  redis.call('SET', ref, meant, 'PX', identity)
+  return false
+end
+
+local apply = {}
+
+function apply.prepare(id, state, d, outcome)
+  local event = key(tenant, 'event', id)
+  redis.call('HSET', event, 'delivery', d.delivery, 'version', d.version)
+  local other, rescored_away = prior(id, d)
+  if other and rescored_away and not d.accepts.result_repeated then
+    enter(tenant, id, state, 'held', now, { reason = 'result_repeated', move = 'hold', by = stage,
+      detail = 'a rescore that another has replaced came again, as in ' .. other })
+  elseif other and not rescored_away then
+    enter(tenant, id, state, 'duplicate', now, { move = 'drop', by = stage, keep = keep, detail = 'same as ' .. other })
+  elseif contradicts(d) then
+    enter(tenant, id, state, 'held', now, { reason = 'result_conflict', move = 'hold', by = stage,
+      detail = 'its eventId came before with another result' })
+  else
+    local delivery = key(tenant, 'delivery', d.delivery)
+    if redis.call('HSET', delivery, 'v:' .. d.version, id) == 1 then redis.call('HINCRBY', delivery, 'rev', 1) end
+    identified(delivery)
+    redis.call('SET', key(tenant, 'outcome', id), outcome)
+    enter(tenant, id, state, 'ready', now, { move = 'prepare', by = stage })
+    hint = math.max(hint, want_hint(tenant, 'sync', now))
+  end
+end
+
+local function finish(id, state, d)
+  release(tenant, id, redis.call('HGET', key(tenant, 'event', id), 'registration'))
+  enter(tenant, id, state, d.to, now, { reason = d.reason, detail = d.detail, move = d.move, by = stage, keep = keep })
+end
+
+function apply.drop(id, state, d) finish(id, state, d) end
+function apply.hold(id, state, d) finish(id, state, d) end
+function apply.bury(id, state, d) finish(id, state, d) end
+
+-- Rhythm says what the result says. `wrote` tells whether these values are ours.
+function apply.settle(id, state, d)
+  local event = key(tenant, 'event', id)
+  local record = key(tenant, 'registration', d.registration)
+  local delivery_id, version = unpack(redis.call('HMGET', event, 'delivery', 'version'))
+  local highest = tonumber(redis.call('HGET', record, 'sys_version') or -1)
+  if d.sys_version and d.sys_version > highest then redis.call('HSET', record, 'sys_version', int(d.sys_version)) end
+  if d.result == 'written' then
+    redis.call('HSET', record, 'delivery', delivery_id, 'version', version, 'event', id, 'values', d.values,
+      'completed_at', d.completed_at, 'at', int(now))
+  end
+  redis.call('HINCRBY', record, 'rev', 1)
+  identified(record)
+  local delivery = key(tenant, 'delivery', delivery_id)
+  redis.call('HSET', delivery, 'applied', version, 'registration', d.registration)
+  redis.call('HINCRBY', delivery, 'rev', 1)
+  identified(delivery)
+  redis.call('HINCRBY', key(tenant, 'counts'), 'synced:' .. d.result, 1)
+  finish(id, state, d)
+  redis.call('HSET', event, 'result', d.result, 'registration', d.registration)
+end
+
+-- Back to the index, due later. An attempt is counted when the try reached Rhythm; an intent stays when the write may
+-- have been applied.
+function apply.defer(id, state, d)
+  local event = key(tenant, 'event', id)
+  if d.attempt then
+    redis.call('HINCRBY', event, 'attempts', 1)
+    redis.call('HSETNX', event, 'first_attempt_at', int(now))
+  end
+  if not d.keep_intent then
+    release(tenant, id, redis.call('HGET', event, 'registration'))
+    redis.call('HDEL', event, 'intent', 'registration')
+  end
+  redis.call('HDEL', event, 'lease', 'batch', 'expiries', 'alone')
+  redis.call('ZADD', key(tenant, 'due:' .. stage), int(now + d.delay), id)
+  if d.reason then
+    redis.call('HSET', event, 'reason', d.reason, 'detail', d.detail or '')
+    note(tenant, id, now, d.move, stage, d.reason)
+  end
+end
+
+local states = {}
+for i, decision in ipairs(decisions) do
+  local id = decision.id
+  local state, lease = unpack(redis.call('HMGET', key(tenant, 'event', id), 'state', 'lease'))
+  if lease == token and state == (stage == 'process' and 'received' or 'ready') then
+    apply[decision.move](id, state, decision, ARGV[FIRST_OUTCOME + i - 1])
+    states[i] = redis.call('HGET', key(tenant, 'event', id), 'state')
+  else
+    states[i] = 'lost'
+  end
+end
+return { hint, states }

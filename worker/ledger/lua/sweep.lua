@@ -1,0 +1,38 @@
+#!lua flags=allow-oom
+-- sweep: finds what is due and unhinted in one tenant, and prunes what is final and old.
+-- ARGV: tenant, patience with a hint in ms, prune older than ms, prune at most
+-- Returns {hint process, hint sync, pruned}.
+local tenant, patience, age, most = unpack(ARGV)
+local now = now_ms()
+
+local function overdue(stage)
+  if redis.call('ZCOUNT', key(tenant, 'due:' .. stage), '-inf', int(now)) == 0 then return 0 end
+  if stage == 'sync' then
+    local closed = redis.call('HGET', key(tenant, 'gate'), 'closed_until')
+    if closed and tonumber(closed) > now then return 0 end
+  end
+  local mark = key(tenant, 'hint', stage)
+  local asked = redis.call('GET', mark)
+  if asked and now - tonumber(asked) < tonumber(patience) then return 0 end
+  redis.call('SET', mark, int(now))
+  return 1
+end
+
+local function prune()
+  local pruned = 0
+  local events = key(tenant, 'events')
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', events, '-inf', int(now - age), 'LIMIT', 0, most)) do
+    local state = redis.call('HGET', key(tenant, 'event', id), 'state')
+    if FINAL[state] then
+      count(tenant, state, nil, -1)
+      redis.call('HINCRBY', key(tenant, 'counts'), 'pruned', 1)
+      redis.call('ZREM', events, id)
+      redis.call('DEL', key(tenant, 'event', id), key(tenant, 'history', id), key(tenant, 'payload', id))
+      pruned = pruned + 1
+    end
+  end
+  return pruned
+end
+
+redis.call('HSET', 'er:sweep', 'at', int(now))
+return { overdue('process'), overdue('sync'), prune() }

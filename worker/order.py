@@ -1,0 +1,67 @@
+"""Which of a delivery's results counts. Pure: (known, arriving) -> apply, supersede, conflict.
+
+A rescore replaces an original whichever comes first. Two originals, or two rescores, that differ are a conflict: what
+was applied stands until a person decides, unless the tenant says that the one received last counts.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from schemas.event import EventState
+
+
+class Order(StrEnum):
+    """What becomes of an arriving version."""
+
+    APPLY = "apply"
+    SUPERSEDED = "superseded"
+    CONFLICT = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One result of a delivery, and where the event that brought it stands (None: pruned)."""
+
+    version: str
+    state: EventState | None
+    received_at: datetime
+
+    @property
+    def rescore(self) -> bool:
+        """Whether it came from rescoring (Certiverse `isRescore`)."""
+        return self.version.startswith("r-")
+
+    @property
+    def counts(self) -> bool:
+        """Whether it still stands for something: not dead, discarded, or replaced already."""
+        return self.state not in (EventState.DEAD, EventState.DISCARDED, EventState.SUPERSEDED)
+
+
+def order(
+    arriving: Version,
+    known: Sequence[Version],
+    applied: str | None,
+    rescore_order: Literal["hold", "received"] = "hold",
+    *,
+    accepted: bool = False,
+) -> Order:
+    """Whether `arriving` counts, given the other versions of its delivery and the one applied last.
+
+    `accepted`: a person has said that it does.
+    """
+    if accepted or applied == arriving.version:
+        return Order.APPLY
+    others = [version for version in known if version.version != arriving.version and version.counts]
+    applied_rescore = applied is not None and applied.startswith("r-")
+    if not arriving.rescore and (applied_rescore or any(other.rescore for other in others)):
+        return Order.SUPERSEDED
+    rivals = [other for other in others if other.rescore == arriving.rescore]
+    if not rivals:
+        return Order.APPLY
+    if rescore_order == "received":
+        newest = all(arriving.received_at >= rival.received_at for rival in rivals)
+        return Order.APPLY if newest else Order.SUPERSEDED
+    return Order.CONFLICT

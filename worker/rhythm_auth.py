@@ -1,0 +1,221 @@
+"""The `Authorization` of each call to Rhythm: an API key as it is, or a token from Rhythm's Auth0 domain.
+
+Rhythm issues 1,000 tokens a month to all of an association's integrations together, each good for 24 hours: a token is
+shared by all processes, and a refused one is exchanged at most once in `REFRESH_SPACING`, whatever happens.
+"""
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Protocol
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from worker.rhythm_failures import (
+    CredentialsRefused,
+    MissingReference,
+    RegistrationGone,
+    RhythmRejected,
+    RhythmUnavailable,
+)
+from worker.tenants import ApiKey, OAuth
+
+#: A token is not used in the last minutes of its life.
+EXPIRY_MARGIN = timedelta(minutes=5)
+#: A token younger than this that Rhythm refuses is not exchanged: another would be refused too. At most 180 a month.
+REFRESH_SPACING = timedelta(hours=4)
+#: Documented; counts where the token endpoint does not say.
+_DEFAULT_LIFETIME_SECONDS = 24 * 3600
+
+#: Posts a form to a URL and returns the 2xx answer's body; raises classified errors.
+PostForm = Callable[[str, bytes], bytes]
+Clock = Callable[[], datetime]
+
+
+class Token(BaseModel):
+    """A bearer token, as it is kept."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    value: SecretStr
+    fetched_at: datetime
+    #: When another is fetched; before it expires.
+    stale_at: datetime
+
+
+class TokenStore(Protocol):
+    """Where tokens are shared between processes. Keys hold no secret."""
+
+    def get(self, key: str) -> Token | None:
+        """The token kept under `key`, or None."""
+        ...
+
+    def put(self, key: str, token: Token) -> None:
+        """Keep `token` under `key`, at least until it is stale."""
+        ...
+
+    def lock(self, key: str) -> AbstractContextManager[None]:
+        """Only one holder a key, in all processes that share the store. May raise TransientError instead of waiting."""
+        ...
+
+
+class ProcessTokens:
+    """A TokenStore of one process."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, Token] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: str) -> Token | None:
+        """See TokenStore."""
+        return self._tokens.get(key)
+
+    def put(self, key: str, token: Token) -> None:
+        """See TokenStore."""
+        self._tokens[key] = token
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:  # noqa: ARG002  # one lock for all keys is enough for one process
+        """See TokenStore."""
+        with self._lock:
+            yield
+
+
+#: This process's own, for whoever shares none: never one for each `Rhythm`, which would buy tokens without end.
+PROCESS_TOKENS = ProcessTokens()
+
+
+class TokenSource(Protocol):
+    """Gives the `Authorization` header."""
+
+    def authorization(self) -> str:
+        """The header's value. Raises TransientError when there is none to be had."""
+        ...
+
+    def refused(self, authorization: str) -> bool:
+        """Rhythm answered 401 to it: True when `authorization()` now gives another that is worth one try."""
+        ...
+
+
+class KeySource:
+    """An API key.
+
+    ---
+    Rhythm, Exam Registrations API: Request samples (raw); Rhythm, authentication: "Bearer".
+    """
+
+    def __init__(self, credentials: ApiKey) -> None:
+        key = credentials.key.get_secret_value()
+        self._authorization = key if credentials.header == "raw" else f"Bearer {key}"
+
+    def authorization(self) -> str:
+        """See TokenSource."""
+        return self._authorization
+
+    def refused(self, authorization: str) -> bool:  # noqa: ARG002
+        """See TokenSource: there is no other."""
+        return False
+
+
+class _Grant(BaseModel):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    access_token: Annotated[str, Field(min_length=1, pattern=r"^[\x21-\x7e]+$")]
+    expires_in: Annotated[float, Field(gt=0)] = _DEFAULT_LIFETIME_SECONDS
+
+
+class OAuthSource:
+    """Client credentials, exchanged for a token that is reused until shortly before it expires.
+
+    ---
+    Rhythm, authentication: client credentials at the association's Auth0 domain; concepts: token limits.
+    """
+
+    def __init__(self, credentials: OAuth, store: TokenStore, post: PostForm, now: Clock) -> None:
+        self._store = store
+        self._post = post
+        self._now = now
+        domain = credentials.domain.rstrip("/")
+        self._url = f"{domain if '://' in domain else 'https://' + domain}/oauth/token"
+        form = {
+            "grant_type": "client_credentials",
+            "client_id": credentials.client_id,
+            "client_secret": credentials.client_secret.get_secret_value(),
+            "audience": credentials.audience,
+        }
+        self._form = urlencode(form).encode()
+        # Of the whole request: a new secret makes a new key, so that a token of the old one is not waited for.
+        self._key = hashlib.sha256(self._url.encode() + b"\n" + self._form).hexdigest()[:32]
+        self._token: Token | None = None
+
+    def authorization(self) -> str:
+        """See TokenSource."""
+        if self._token is None or self._stale(self._token):
+            self._token = self._shared()
+        return _header(self._token)
+
+    def refused(self, authorization: str) -> bool:
+        """See TokenSource. Another process's newer token counts; else one is fetched, unless this one is young."""
+        with self._store.lock(self._key):
+            token = self._store.get(self._key)
+            if token is None or _header(token) == authorization:
+                if token is not None and self._now() < token.fetched_at + REFRESH_SPACING:
+                    return False
+                token = self._fetch()
+            self._token = token
+        return True
+
+    def _shared(self) -> Token:
+        """The token that all processes use; fetched by the first that needs it while the others wait."""
+        token = self._store.get(self._key)
+        if token is not None and not self._stale(token):
+            return token
+        with self._store.lock(self._key):
+            token = self._store.get(self._key)
+            return self._fetch() if token is None or self._stale(token) else token
+
+    def _stale(self, token: Token) -> bool:
+        return self._now() >= token.stale_at
+
+    def _fetch(self) -> Token:
+        try:
+            content = self._post(self._url, self._form)
+        except (RhythmRejected, MissingReference, RegistrationGone) as error:
+            raise CredentialsRefused(error.detail, status=error.status) from error
+        grant = _read_grant(content)
+        lifetime = timedelta(seconds=min(grant.expires_in, _DEFAULT_LIFETIME_SECONDS))
+        now = self._now()
+        token = Token(
+            value=SecretStr(grant.access_token),
+            fetched_at=now,
+            stale_at=now + max(lifetime - EXPIRY_MARGIN, lifetime / 2),
+        )
+        self._store.put(self._key, token)
+        return token
+
+
+def token_source(credentials: ApiKey | OAuth, store: TokenStore, post: PostForm, now: Clock) -> TokenSource:
+    """The source for a tenant's credentials. Nothing is fetched yet."""
+    if isinstance(credentials, ApiKey):
+        return KeySource(credentials)
+    return OAuthSource(credentials, store, post, now)
+
+
+def utc_now() -> datetime:
+    """Now, aware."""
+    return datetime.now(UTC)
+
+
+def _header(token: Token) -> str:
+    return f"Bearer {token.value.get_secret_value()}"
+
+
+def _read_grant(content: bytes) -> _Grant:
+    try:
+        return _Grant.model_validate_json(content)
+    except ValidationError:
+        pass
+    raise RhythmUnavailable("the token endpoint's answer holds no token")

@@ -1,0 +1,210 @@
+"""The tenants file: each association's sources, its Rhythm, its exam map. Pure but for reading the secrets it names.
+
+A mistake is one message with file, tenant and key. A secret is given as `env:NAME` or `file:PATH`, never as itself.
+"""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+
+from schemas.outcome import Source
+from worker.errors import ConfigurationError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+
+
+def _read_secret(value: object, info: ValidationInfo) -> str:
+    """The secret that `env:NAME` or `file:PATH` points at."""
+    kind, _, where = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if kind == "env":
+        secret = (info.context or {}).get("environ", {}).get(where, "")
+        if not secret:
+            raise ValueError(f"the environment has no {where}: set it")
+    elif kind == "file":
+        try:
+            secret = Path(where).read_text().strip()
+        except OSError as error:
+            raise ValueError(f"cannot read {where}: {error.strerror}") from None
+    else:
+        raise ValueError("a secret does not belong in this file: write env:NAME or file:PATH")
+    return str(secret)
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_read_secret)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class BasicCredentials(_Section):
+    """HTTP Basic, as Drillster and Certiverse send it."""
+
+    kind: Literal["basic"]
+    user: Text
+    password: Secret
+
+
+class BearerCredentials(_Section):
+    """`Authorization: Bearer TOKEN`."""
+
+    kind: Literal["bearer"]
+    token: Secret
+
+
+Credentials = Annotated[BasicCredentials | BearerCredentials, Field(discriminator="kind")]
+
+
+class ApiKey(_Section):
+    """A Rhythm API key, sent as `Bearer KEY` or, as Rhythm's older documents show it, as it is."""
+
+    kind: Literal["api_key"]
+    key: Secret
+    header: Literal["bearer", "raw"] = "bearer"
+
+
+class OAuth(_Section):
+    """Rhythm's client credentials (Console > API Keys), exchanged at its Auth0 domain."""
+
+    kind: Literal["oauth"]
+    domain: Text
+    client_id: Text
+    client_secret: Secret
+    audience: Text = "https://api.rhythmsoftware.com"
+
+
+def _https_or_loopback(value: str) -> str:
+    if not value.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
+        raise ValueError("must start with https:// (http:// only on this machine)")
+    return value.rstrip("/")
+
+
+class RhythmConnection(_Section):
+    """Where a tenant's Rhythm is, how to speak to it, and how fast."""
+
+    url: Annotated[Text, AfterValidator(_https_or_loopback)]
+    tenant_id: Text
+    credentials: Annotated[ApiKey | OAuth, Field(discriminator="kind")]
+    #: One deadline for a whole call, connecting included.
+    timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 15
+    calls_per_second: Annotated[float, Field(gt=0)] | None = None
+    #: Sync tasks of this tenant at once. Carries no order.
+    concurrency: Annotated[int, Field(ge=1, le=64)] = 2
+    #: `none` gives up the fence against a write that comes late (README).
+    guard: Literal["sys_version", "none"] = "sys_version"
+    #: Rhythm documents a patch's value as a string, and its record's score as a number.
+    patch_values: Literal["native", "string"] = "native"
+    #: Whether batch operations carry an empty `object`, which a sibling API documents as required.
+    batch_object: bool = False
+
+
+class SourceRules(_Section):
+    """Who may send a source's events, and what in them may name a registration."""
+
+    credentials: Annotated[tuple[Credentials, ...], Field(min_length=1)]
+    registration_ids: tuple[Literal["eligibilityId", "bookingId", "ticket.reference"], ...] = ("eligibilityId",)
+    #: The `thirdParty` whose id is Rhythm's student id (Drillster).
+    third_party: Text | None = None
+
+
+class Exam(_Section):
+    """One line of the exam map: which results are this Rhythm exam's, and what of them is written."""
+
+    exam_id: Text
+    codes: Annotated[tuple[Text, ...], Field(min_length=1)]
+    #: Which of the outcome's scores becomes Rhythm's `score`; None writes no score.
+    score: Text | None = "reported"
+    score_places: Annotated[int, Field(ge=0, le=6)] = 2
+    #: Passed at or above this score, where the platform gives no verdict.
+    threshold: Decimal | None = None
+    #: The Drillster transformation that decides.
+    transformation: Text | None = None
+    #: What to do with a sitting that a proctor ended or terminated.
+    integrity: Literal["hold", "write"] = "hold"
+
+
+class Tenant(_Section):
+    """One association and its Rhythm account."""
+
+    writes: Literal["on", "hold"] = "on"
+    rescore_order: Literal["hold", "received"] = "hold"
+    read_credentials: Credentials | None = None
+    rhythm: RhythmConnection
+    sources: dict[Source, SourceRules]
+    exams: tuple[Exam, ...] = ()
+
+    @model_validator(mode="after")
+    def _each_code_names_one_exam(self) -> "Tenant":
+        seen: dict[str, str] = {}
+        for exam in self.exams:
+            for code in exam.codes:
+                if seen.setdefault(code, exam.exam_id) != exam.exam_id:
+                    raise ValueError(f"code {code} names two exams, {seen[code]} and {exam.exam_id}")
+        return self
+
+    def exam_for(self, codes: tuple[str, ...]) -> Exam | None:
+        """The exam that the first known of `codes` names, or None."""
+        by_code = {code: exam for exam in self.exams for code in exam.codes}
+        return next((by_code[code] for code in codes if code in by_code), None)
+
+
+class Tenants(_Section):
+    """The whole file."""
+
+    tenants: Annotated[dict[Name, Tenant], Field(min_length=1)]
+    #: Of the file's bytes: processes that run on different files show different digests.
+    digest: str = ""
+
+    def __getitem__(self, name: str) -> Tenant:
+        return self.tenants[name]
+
+
+def load_tenants(path: Path, environ: Mapping[str, str]) -> Tenants:
+    """Read and check the tenants file.
+
+    Raises ConfigurationError: unreadable, not TOML, or a key that is wrong, each named with file, tenant and key.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path}: cannot be read ({error.strerror}). Set EXAMRELAY_CONFIG to your tenants file; "
+            "examrelay.example.toml shows every option."
+        ) from None
+    try:
+        document: dict[str, Any] = tomllib.loads(content.decode())
+        return Tenants.model_validate(
+            {**document, "digest": hashlib.sha256(content).hexdigest()[:12]}, context={"environ": environ}
+        )
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: not TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigurationError("\n".join(f"{path}: {line}" for line in _problems(error))) from None
+
+
+def _problems(error: ValidationError) -> list[str]:
+    """One line a mistake: the key's whole place in the file, and what is wrong with it."""
+    lines = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "unknown key (a misspelling?)"
+        lines.append(f"{'.'.join(str(part) for part in problem['loc'])}: {message}")
+    return lines

@@ -2,7 +2,7 @@
 
 The document leaves the types of some values open and newer copies add fields, so reading is tolerant: a field that
 nothing depends on may be absent, and what the document calls Decimal may come as text.
-docs/fields.md says for each documented field where it goes.
+Its scored parts are in certiverse_parts.py; docs/fields.md says for each documented field where it goes.
 """
 
 import re
@@ -12,29 +12,30 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
+from schemas.certiverse_parts import TEST_PART_SCORING, CutScoreType, TestPart, Topic
 from schemas.outcome import Candidate, ExamOutcome, Part, Source, Verdict
-from schemas.values import Email, Flag, Id, Instant, Many, Number, PassFail, Payload, RequiredId, known, told, verdict
+from schemas.values import (
+    Email,
+    Flag,
+    Id,
+    Instant,
+    Many,
+    MaybeFlag,
+    Number,
+    PassFail,
+    Payload,
+    RequiredId,
+    known,
+    told,
+    verdict,
+)
 
-#: The document numbers these; an enumeration sent as a number would be that number.
-_CUT_SCORE_TYPES = {"1": "scaled", "2": "percent", "3": "raw", "4": "testpartscoring"}
-_TEST_PART_SCORING = "testpartscoring"
-_KNOWN_CUT_SCORE_TYPES = frozenset(_CUT_SCORE_TYPES.values())
 #: Compared by letters alone: whether a person is held for review must not hang on a space.
 _COMPLETE_REASONS = {
     "proctorended": "proctor ended",
     "candidateended": "candidate ended",
     "autoended": "auto ended",
 }
-
-
-def _cut_score_type(value: object) -> str | None:
-    """`scaled`, `percent`, `raw` or `testpartscoring`, however spelled; one that is none of these as it came."""
-    if not isinstance(value, str | int | float) or isinstance(value, bool):
-        return None
-    raw = str(value).strip()
-    name = re.sub(r"\s", "", raw).lower().removesuffix("score")
-    name = _CUT_SCORE_TYPES.get(name, name)
-    return name if name in _KNOWN_CUT_SCORE_TYPES else raw or None
 
 
 def _complete_reason(value: object) -> object:
@@ -55,9 +56,6 @@ def is_completed(status: str | None) -> bool:
 
 def _scalar(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
-
-
-CutScoreType = Annotated[str | None, BeforeValidator(_cut_score_type)]
 
 
 class Kind(Payload):
@@ -88,7 +86,7 @@ class Delivery(Payload):
     complete_reason_code: Annotated[str | None, BeforeValidator(_complete_reason)] = None
     termination_reason: str | None = None
     delivery_exceptions: DeliveryExceptions | None = None
-    secure_browser: bool | None = None
+    secure_browser: MaybeFlag = None
     delivery_country: Annotated[str | None, BeforeValidator(_country)] = None
 
 
@@ -141,7 +139,7 @@ class Result(Payload):
         """
         if self.pass_fail is not None:
             return verdict(self.pass_fail)
-        if self.reported_score is None or self.cut_score is None or self.cut_score_type == _TEST_PART_SCORING:
+        if self.reported_score is None or self.cut_score is None or self.cut_score_type == TEST_PART_SCORING:
             return None
         return Verdict.PASSED if self.reported_score >= self.cut_score else Verdict.FAILED
 
@@ -149,6 +147,14 @@ class Result(Payload):
     def unknown_word(self) -> str | None:
         """The pass/fail word if it is not one we know. A known one is left, so that "P" and "Pass" are one result."""
         return None if verdict(self.pass_fail) else self.pass_fail
+
+    @property
+    def unclear(self) -> str | None:
+        if self.unknown_word:
+            return "passFail: not a word we know"
+        if self.pass_fail is None and self.cut_score_type == TEST_PART_SCORING:
+            return "passFail: absent under test part scoring"
+        return None
 
     @property
     def scores(self) -> dict[str, Decimal]:
@@ -164,62 +170,6 @@ class Result(Payload):
                 "max_minutes": self.max_time_on_exam,
             }
         )
-
-
-class Section(Payload):
-    # `items` is documented and left undeclared: no item is ever written to Rhythm, and building the item objects
-    # makes reading a 40 KB payload 3.5 times dearer. The parser still checks that they are JSON.
-    section_name: str
-    max_score: Number = None
-    raw_score: Number = None
-    percent: Number = None
-    robust_percent: Number = None
-    outcome_band_name: str | None = None
-
-    def to_part(self, test_part: str) -> Part:
-        scores = _part_scores(self.raw_score, self.max_score, self.percent, robust_percent=self.robust_percent)
-        return Part(
-            kind="section", name=self.section_name, within=test_part, scores=scores, band=self.outcome_band_name or None
-        )
-
-
-class TestPart(Payload):
-    test_part_name: str
-    pass_fail: PassFail = None
-    reported_score: Number = None
-    cut_score: Number = None
-    cut_score_type: CutScoreType = None
-    max_score: Number = None
-    raw_score: Number = None
-    percent: Number = None
-    root_sections: Many[Section] = None
-
-    def to_parts(self) -> list[Part]:
-        """The test part, then its sections."""
-        scores = _part_scores(
-            self.raw_score, self.max_score, self.percent, reported=self.reported_score, cut=self.cut_score
-        )
-        part = Part(
-            kind="test_part",
-            name=self.test_part_name,
-            scores=scores,
-            verdict=verdict(self.pass_fail),
-            cut_score_type=self.cut_score_type,
-        )
-        return [part, *(section.to_part(self.test_part_name) for section in self.root_sections or ())]
-
-
-class Topic(Payload):
-    topic_id: Id = None
-    topic_name: str
-    max_score: Number = None
-    raw_score: Number = None
-    percent: Number = None
-    robust_percent: Number = None
-
-    def to_part(self) -> Part:
-        scores = _part_scores(self.raw_score, self.max_score, self.percent, robust_percent=self.robust_percent)
-        return Part(kind="topic", name=self.topic_name, id=self.topic_id, scores=scores)
 
 
 class CustomData(Payload):
@@ -255,6 +205,7 @@ class ExamResult(Payload):
             started_at=delivery.delivery_date_time,
             completed_at=delivery.delivery_completed_date_time,
             verdict=result.verdict,
+            unclear=result.unclear,
             scores=result.scores,
             cut_score_type=result.cut_score_type,
             complete_reason=delivery.complete_reason_code,
@@ -299,12 +250,6 @@ class ExamResult(Payload):
         }
         details.update({f"customData.{item.name}": item.value for item in self.custom_data or ()})
         return told(details)
-
-
-def _part_scores(
-    raw: Decimal | None, max_raw: Decimal | None, percent: Decimal | None, **others: Decimal | None
-) -> dict[str, Decimal]:
-    return known({"raw": raw, "max_raw": max_raw, "percent": percent, **others})
 
 
 def _text(instant: datetime | None) -> str | None:

@@ -18,6 +18,7 @@ from schemas.values import (
     Id,
     Instant,
     Many,
+    MaybeFlag,
     Payload,
     Percentage,
     RequiredId,
@@ -73,7 +74,7 @@ class ScoreTransformation(Payload):
     #: Text for people, such as "9½": never read as a number.
     result: str | None = None
     #: On binary transformations only.
-    passed: bool | None = None
+    passed: MaybeFlag = None
     percentage: Percentage = None
 
     def to_transformation(self) -> Transformation:
@@ -90,10 +91,17 @@ class Score(Payload):
 
         None where none says it and where they contradict each other: which one counts is for the exam map to say.
         """
-        said = {transformation.passed for transformation in self.transformations or ()} - {None}
-        if len(said) != 1:
+        if len(self._said) != 1:
             return None
-        return Verdict.PASSED if said.pop() else Verdict.FAILED
+        return Verdict.PASSED if True in self._said else Verdict.FAILED
+
+    @property
+    def unclear(self) -> str | None:
+        return "transformations contradict each other" if len(self._said) > 1 else None
+
+    @property
+    def _said(self) -> set[bool]:
+        return {item.passed for item in self.transformations or () if item.passed is not None}
 
 
 class Test(Payload):
@@ -158,6 +166,7 @@ class TestCompletedEvent(Kind):
             started_at=self.started,
             completed_at=self.completed,
             verdict=self.score.verdict,
+            unclear=self.score.unclear,
             scores=known({"percent": self.score.percentage}),
             transformations=tuple(item.to_transformation() for item in self.score.transformations or ()),
             details=self._details(),

@@ -98,6 +98,8 @@ class ExamOutcome(_Frozen):
     completed_at: Instant | None = None
     #: As the platform says; None where it does not. The exam map's pass rule is applied at sync.
     verdict: Verdict | None = None
+    #: Why there is none although the platform says something of it: no threshold may overrule that. Not personal.
+    unclear: str | None = None
     #: `reported`, `scaled`, `percent`, `raw`, `cut`, `max_raw` ... as far as sent.
     scores: dict[str, Decimal] = {}
     cut_score_type: str | None = None
@@ -119,7 +121,7 @@ class ExamOutcome(_Frozen):
         The candidate's e-mail and third party ids are left out: a person who changes an address between two copies
         of a result has not got a second result.
         """
-        told = self.model_dump(exclude={"source", "delivery", "event_ref", "rescore", "candidate"})
+        told = self.model_dump(exclude={"source", "delivery", "event_ref", "rescore", "unclear", "candidate"})
         told["student_id"] = self.candidate.student_id
         canonical = json.dumps(_canonical(told), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return DIGEST_VERSION + hashlib.sha256(canonical.encode()).hexdigest()[:20]

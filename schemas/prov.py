@@ -146,7 +146,7 @@ class ScoreResult(Spelled):
 
     @property
     def verdict(self) -> Verdict | None:
-        """What `result` says. A word that is not known is kept in the details, and a person or the exam map decides."""
+        """What `result` says. A word that is not known is kept in the details, and a person decides."""
         return _FLAGS.get(self.result or "") or verdict(self.result)
 
     def to_outcome(self) -> ExamOutcome:
@@ -159,14 +159,18 @@ class ScoreResult(Spelled):
             registration_ids=known({"eligibilityId": self.eligibility_id, "bookingId": self.booking_id}),
             completed_at=self.exam_date,
             verdict=self.verdict,
+            unclear="result: not a word we know" if self.unknown_word else None,
             scores=known({"reported": self.overall_score, "percent": self.percent}),
             parts=self._parts(),
             details=self._details(),
         )
 
+    @property
+    def unknown_word(self) -> str | None:
+        return None if self.verdict else self.result
+
     def _details(self) -> dict[str, str | bool | Decimal]:
-        unclear = None if self.verdict else self.result
-        return told({"result": unclear, "examName": self.exam_name, "examCode": self.exam_code})
+        return told({"result": self.unknown_word, "examName": self.exam_name, "examCode": self.exam_code})
 
     def _parts(self) -> tuple[Part, ...]:
         lists = {"domain": self.domains, "topic": self.topics, "section": self.sections}

@@ -128,9 +128,13 @@ def _email(value: str | None) -> str | None:
     return value.casefold() if value else None
 
 
+def _maybe_flag(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
 def _flag(value: object) -> object:
-    blank = value is None or (isinstance(value, str) and not value.strip())
-    return False if blank else value
+    value = _maybe_flag(value)
+    return False if value is None else value
 
 
 def _word(value: object) -> object:
@@ -156,6 +160,8 @@ Id = Annotated[Annotated[str, Field(max_length=255)] | None, BeforeValidator(_id
 Email = Annotated[Annotated[str, Field(max_length=320)] | None, BeforeValidator(_id), AfterValidator(_email)]
 #: True or false; absent and blank are false.
 Flag = Annotated[bool, BeforeValidator(_flag)]
+#: The same, but absent and blank are absent.
+MaybeFlag = Annotated[bool | None, BeforeValidator(_maybe_flag)]
 #: A word for passed or failed, as sent: `verdict` says what it means.
 PassFail = Annotated[str | None, BeforeValidator(_word)]
 

@@ -40,7 +40,7 @@ def process_tenant(at: Services, tenant: str) -> Tally:
 def _decide(event: Work, claim: Claim, sealer: Sealer) -> Decision:
     """One event's next move. A bug in reading one payload is that event's alone."""
     try:
-        payload = validate(event)
+        payload = validate(event, sealer)
         if payload is None:
             return decisions.drop(event.id, EventState.IGNORED, "not a result")
         outcome = transform(payload)
@@ -61,14 +61,14 @@ def _decide(event: Work, claim: Claim, sealer: Sealer) -> Decision:
         return decisions.defer(event.id, delay, Reason.INTERNAL_ERROR, type(error).__name__, attempt=True)
 
 
-def validate(event: Work) -> sources.Payload | None:
+def validate(event: Work, sealer: Sealer) -> sources.Payload | None:
     """The payload, checked against its source's model; None when it is not a result.
 
     Raises PermanentError: `body_too_large`, `invalid_json`, `invalid_payload`.
     """
     if event.problem is not None:
         raise PermanentError(event.problem, "only its beginning, length and digest were kept")
-    return sources.validate(event.source, event.content, event.path)
+    return sources.validate(event.source, sealer.open(event.sealed), event.path)
 
 
 def transform(payload: sources.Payload) -> ExamOutcome:

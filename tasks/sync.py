@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.event import EventState, Reason, Stage
-from schemas.outcome import ExamOutcome
+from schemas.outcome import Candidate, ExamOutcome, Source
 from schemas.rhythm import Registration, Status
 from tasks.job import Job, undecided
 from tasks.reading import Reader, ReadingStopped
@@ -30,7 +30,8 @@ from worker.telemetry import report_bug
 from worker.tenants import Exam, SourceRules, Tenant
 
 _SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
-#: Stands in for the exam of an event that the map does not know; nothing is resolved with it.
+#: Stand in for an event's outcome and exam until they are read; an event that has only these is decided.
+UNREAD: Final = ExamOutcome(source=Source.CERTIVERSE, delivery="-", exam_codes=(), candidate=Candidate())
 UNMAPPED: Final = Exam(exam_id="-", codes=("-",))
 
 
@@ -95,14 +96,18 @@ def _each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
 
 def _begin(run: Run, work: Work, claim: Claim) -> Job:
     """The event as a job. The exam map, or the order of its delivery's results, may end it here."""
-    outcome = ExamOutcome.model_validate_json(work.content)
-    exam = run.rules.exam_for(outcome.exam_codes)
-    job = Job(work, outcome, exam or UNMAPPED, claim.now)
-    if exam is None:
-        job.fail(PermanentError(Reason.UNKNOWN_EXAM, f"not in the exam map: {', '.join(outcome.exam_codes)}"))
-    else:
-        _each([job], lambda job: _in_order(run, job))
+    job = Job(work, UNREAD, UNMAPPED, claim.now)
+    _each([job], lambda job: _open(run, job))
     return job
+
+
+def _open(run: Run, job: Job) -> None:
+    job.outcome = ExamOutcome.model_validate_json(run.ledger.sealer.open(job.work.sealed))
+    exam = run.rules.exam_for(job.outcome.exam_codes)
+    if exam is None:
+        raise PermanentError(Reason.UNKNOWN_EXAM, f"not in the exam map: {', '.join(job.outcome.exam_codes)}")
+    job.exam = exam
+    _in_order(run, job)
 
 
 def _in_order(run: Run, job: Job) -> None:

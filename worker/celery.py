@@ -101,7 +101,8 @@ _CONFIG: Final[dict[str, Any]] = {
         "client_name": "examrelay-celery",
     },
     "beat_max_loop_interval": 1,
-    "beat_schedule_filename": ".data/beat-schedule",
+    # One entry every few seconds: nothing to remember between starts, so no file.
+    "beat_scheduler": "celery.beat:Scheduler",
     "enable_utc": True,
 }
 
@@ -132,8 +133,8 @@ def _set_up_logs(**_: object) -> None:
 
 
 @signals.celeryd_init.connect
-def _start_worker(**_: object) -> None:
-    _check("worker")
+def _start_worker(sender: str, **_: object) -> None:
+    _check(sender.partition("@")[0])
 
 
 @signals.beat_init.connect

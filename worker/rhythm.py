@@ -285,6 +285,8 @@ def _lost(call: str, error: Exception, seconds: float | None, write: bool) -> Rh
         cause = reason.__cause__
         told = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or type(cause).__name__
         return RhythmUnavailable(f"no connection for {call}: {told}")
+    if isinstance(error, ValueError):  # InvalidURL and its like
+        return RhythmUnavailable(f"{call} cannot be sent: is the url right?")
     told = f"no whole answer to {call} within {seconds:g} s" if seconds else f"the connection broke during {call}"
     return RhythmUnavailable(told, maybe_applied=write)
 

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
+from worker.errors import ConfigurationError
 from worker.rhythm_failures import (
     CredentialsRefused,
     MissingReference,
@@ -109,6 +110,8 @@ class KeySource:
 
     def __init__(self, credentials: ApiKey) -> None:
         key = credentials.key.get_secret_value()
+        if not (key.isascii() and key.isprintable()):
+            raise ConfigurationError("the Rhythm API key holds a character that a header cannot: copy it again")
         self._authorization = key if credentials.header == "raw" else f"Bearer {key}"
 
     def authorization(self) -> str:

@@ -6,7 +6,7 @@ Required means no default. The README's table is generated from this model and t
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,6 +15,7 @@ from worker.errors import ConfigurationError
 from worker.tenants import Tenants, load_tenants
 
 _ENV = SettingsConfigDict(frozen=True, env_prefix="EXAMRELAY_", extra="ignore", hide_input_in_errors=True)
+_Model = TypeVar("_Model", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
@@ -60,10 +61,30 @@ class Settings(BaseSettings):
         return load_tenants(self.config, os.environ)
 
 
+class LocalSettings(BaseSettings):
+    """What `examrelay up`, and commands beside it, must know before there is a Redis. Empty counts as not given."""
+
+    model_config = SettingsConfigDict(**_ENV, env_ignore_empty=True)
+
+    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
+    port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, validation_alias="PORT")
+    data: Path = Path(".data")
+    sandbox: bool = Field(False, description="`1`: `examrelay up` brings a stand-in Rhythm, as with `--sandbox`.")
+
+
 def load_settings() -> Settings:
     """Settings from the environment. Raises ConfigurationError with one line for each variable that is wrong."""
+    return _load(Settings)
+
+
+def load_local_settings() -> LocalSettings:
+    """As `load_settings`, of what is known without a Redis."""
+    return _load(LocalSettings)
+
+
+def _load(model: type[_Model]) -> _Model:
     try:
-        return Settings()
+        return model()
     except ValidationError as error:
         raise ConfigurationError(
             "\n".join(_complaint(problem["loc"], problem["msg"]) for problem in error.errors())

@@ -9,6 +9,7 @@ import hashlib
 from typing import NamedTuple, Protocol
 
 from pydantic import BaseModel, ValidationError
+from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
 from schemas import certiverse, drillster, prov
@@ -124,12 +125,12 @@ def _refusal(error: ValidationError) -> PermanentError:
         return PermanentError(Reason.INVALID_PAYLOAD, "the body is not an object: send one object a request")
     shown = [": ".join(filter(None, (_place(problem), _complaint(problem)))) for problem in problems[:PROBLEMS_SHOWN]]
     more = len(problems) - len(shown)
-    return PermanentError(Reason.INVALID_PAYLOAD, "; ".join(shown) + (f" and {more} more" if more else ""))
+    return PermanentError(Reason.INVALID_PAYLOAD, "; ".join(shown) + (f"; and {more} more" if more else ""))
 
 
 def _place(problem: ErrorDetails) -> str:
-    """`testParts[0].rawScore`."""
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem["loc"])
+    """`testParts[0].rawScore`. A member that was absent and taken from the path goes by the model's name for it."""
+    steps = (f"[{step}]" if isinstance(step, int) else f".{to_camel(step)}" for step in problem["loc"])
     return "".join(steps).removeprefix(".")
 
 

@@ -83,8 +83,8 @@ class Work:
     delivery: str | None
     version: str | None
     intent: Intent | None
-    #: The payload (process) or the outcome (sync), opened.
-    content: bytes
+    #: The payload (process) or the outcome (sync), sealed: one that cannot be opened is that event's trouble alone.
+    sealed: bytes
     known: Known
 
     @property
@@ -195,7 +195,7 @@ class Ledger:
             delivery=event.get("delivery"),
             version=event.get("version"),
             intent=Intent(**json.loads(event["intent"])) if "intent" in event else None,
-            content=self.sealer.open(stored) if stored else b"",
+            sealed=stored,
             known=_known(*known),
         )
 

@@ -10,7 +10,7 @@ from schemas.event import Event, EventState, HistoryEntry, Reason
 from schemas.outcome import Source
 from worker.ledger.client import text
 from worker.ledger.events import instant
-from worker.ledger.keys import SWEEP, TENANTS, key
+from worker.ledger.keys import MALFORMED, SWEEP, TENANTS, key
 
 _PAGE: Final = 500
 #: States that have an index of their own; the others are found by walking `events`.
@@ -44,6 +44,21 @@ def gate_closed(client: "redis.Redis", tenant: str, now: datetime) -> bool:
     """Whether the tenant's Rhythm may not be called now."""
     until = client.hget(key(tenant, "gate"), "closed_until")
     return until is not None and instant(until) > now
+
+
+def gate(client: "redis.Redis", tenant: str) -> dict[str, str]:
+    """The tenant's gate as it is kept: nothing while it is open and has been; else `reason`, `closed_until`, `since` ..."""
+    return {text(name): text(value) for name, value in client.hgetall(key(tenant, "gate")).items()}
+
+
+def refusals(client: "redis.Redis", tenant: str, source: Source) -> list[str]:
+    """The last refusals at the door, newest first: when, status, why."""
+    return [text(line) for line in client.lrange(key(tenant, "refused", source), 0, -1)]
+
+
+def malformed(client: "redis.Redis") -> int:
+    """How many entries were on a queue and were no message."""
+    return int(client.llen(MALFORMED))
 
 
 def counts(client: "redis.Redis", tenant: str) -> dict[str, int]:

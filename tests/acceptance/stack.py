@@ -1,0 +1,131 @@
+"""All of examrelay as real processes, each of which a test can kill and start again."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import redis
+import requests
+
+from sandbox.control import Sandbox
+from schemas.event import Event
+from tests.pipeline import ORG, TENANT
+from tests.running import ROOT, Valkey, free_port, wait_until
+from tests.tenants import ENVIRON, write_tenants
+from worker.ledger import index
+from worker.ledger.audit import Books, books
+
+_CELERY = ("-m", "celery", "-A", "worker.celery")
+_QUIET = ("--without-gossip", "--without-mingle", "-E")
+PROCESSES: dict[str, tuple[str, ...]] = {
+    "web": ("-m", "worker.receiver"),
+    "worker": (*_CELERY, "worker", "-c", "2", "-Q", "examrelay,examrelay.receive", "-n", "worker@%h", *_QUIET),
+    "sweeper": (*_CELERY, "worker", "-P", "solo", "-Q", "examrelay.sweep", "-n", "sweeper@%h", *_QUIET),
+    "beat": (*_CELERY, "beat"),
+}
+
+
+class Stack:
+    """The processes, by name, on one Valkey and one stand-in."""
+
+    def __init__(self, folder: Path, valkey: Valkey, rhythm: Sandbox, **environ: str) -> None:
+        self.folder = folder
+        self.valkey = valkey
+        self.rhythm = rhythm
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = redis.Redis.from_url(valkey.url, socket_timeout=5)
+        config = write_tenants(folder, rhythm.url)
+        self.environ = os.environ | ENVIRON | environ | {
+            "REDIS_URL": valkey.url, "PORT": str(self.port), "EXAMRELAY_CONFIG": str(config),
+            "EXAMRELAY_DATA": str(folder), "EXAMRELAY_LOG_FORMAT": "json",
+        }  # fmt: skip
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *names: str) -> None:
+        """Start processes, and wait until the door answers where it is one of them."""
+        for name in names:
+            with self.log(name).open("ab") as output:
+                self.running[name] = subprocess.Popen(
+                    [sys.executable, *PROCESSES[name]], cwd=ROOT, env=self.environ, start_new_session=True,
+                    stdout=output, stderr=output,
+                )  # fmt: skip
+        if "web" in names:
+            wait_until(lambda: requests.get(f"{self.url}/healthz", timeout=2).ok, 20, "the door")
+
+    def end(self, name: str, how: signal.Signals) -> None:
+        """Signal a process and its children, and wait for it unless it is only stopped."""
+        process = self.running[name]
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        if how not in (signal.SIGSTOP, signal.SIGCONT):
+            process.wait(60)
+            del self.running[name]
+
+    def close(self) -> None:
+        """Kill all."""
+        for name in list(self.running):
+            self.end(name, signal.SIGKILL)
+        self.client.close()
+
+    def log(self, name: str) -> Path:
+        """A process' output."""
+        return self.folder / f"{name}.log"
+
+    def post(self, body: bytes, timeout: float = 10) -> requests.Response:
+        """Deliver a payload to the door."""
+        credentials = ("certiverse", ENVIRON["ACME_CERTIVERSE"])
+        return requests.post(f"{self.url}/v1/{TENANT}/certiverse", body, auth=credentials, timeout=timeout)
+
+    def deliver(self, bodies: Iterable[bytes]) -> list[str]:
+        """Deliver payloads; each must be accepted. Returns the ids of their events."""
+        ids = []
+        with requests.Session() as session:
+            session.auth = ("certiverse", ENVIRON["ACME_CERTIVERSE"])
+            for body in bodies:
+                answer = session.post(f"{self.url}/v1/{TENANT}/certiverse", body, timeout=10)
+                assert answer.status_code == 202, answer.text
+                ids.append(answer.json()["id"])
+        return ids
+
+    def counts(self) -> dict[str, int]:
+        """How many events are in each state."""
+        return index.counts(self.client, TENANT)
+
+    def synced(self, count: int, seconds: float = 60) -> None:
+        """Wait until so many events are synced."""
+        wait_until(lambda: self.counts().get("synced", 0) >= count, seconds, f"{count} synced events")
+
+    def event(self, id: str) -> Event:
+        """Where an event stands."""
+        found = index.event(self.client, TENANT, id)
+        assert found is not None
+        return found
+
+    def books(self) -> Books:
+        """The ledger's own account."""
+        return books(self.client, TENANT)
+
+    def written_once(self, registrations: Iterable[str]) -> None:
+        """Every registration was written exactly once, and one letter went out for it."""
+        for id in registrations:
+            record: dict[str, Any] = self.rhythm.record(ORG, id)
+            assert len(record["history"]) == 1, record["history"]
+            assert len(record["letters"]) == 1
+
+
+@contextmanager
+def stack_at(folder: Path, rhythm: Sandbox, **environ: str) -> Iterator[Stack]:
+    """A stack with nothing running but its Valkey; all is ended with it."""
+    valkey = Valkey().start()
+    stack = Stack(folder, valkey, rhythm, **environ)
+    try:
+        yield stack
+    finally:
+        stack.close()
+        valkey.close()

@@ -1,0 +1,30 @@
+"""Fixtures for all tests. Nothing starts for a test that does not ask for it."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests.running import Valkey, free_port
+
+_PORT = free_port()
+#: Set before worker.celery is imported: it reads the environment once, like every process of ours.
+os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_PORT}/0"
+os.environ["EXAMRELAY_LOG_FORMAT"] = "json"
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    """One real Valkey for all tests that only need one."""
+    server = Valkey(_PORT).start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def client(valkey: Valkey) -> Iterator["redis.Redis"]:
+    """A client of an empty Valkey."""
+    with redis.Redis.from_url(valkey.url) as connected:
+        connected.flushall()
+        yield connected

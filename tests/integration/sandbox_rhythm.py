@@ -1,0 +1,73 @@
+"""A plain HTTP client of the stand-in, as a stranger would write it from the vendor's document: for its own tests."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import requests
+
+from sandbox.control import API_KEY
+
+TENANT = "acme.org"
+TO_PASSED = [{"op": "add", "path": "/status", "value": "passed"}]
+COMPLETE = {
+    "name": "Jo Doe", "exam_id": "exam-1", "exam_offering_id": "offering-1", "student_id": "student-1",
+    "date": "2026-01-05T00:00:00Z",
+}  # fmt: skip
+
+
+class Rhythm:
+    """Calls under `/examRegistrations/{tenant}` with the raw API key of the document."""
+
+    def __init__(self, url: str, tenant: str = TENANT, authorization: str | None = API_KEY) -> None:
+        self.url, self.tenant = url, tenant
+        self.session = requests.Session()
+        self.session.trust_env = False
+        if authorization is not None:
+            self.session.headers["Authorization"] = authorization
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.session.close()
+
+    def call(self, method: str, path: str = "", json: Any = None, **more: Any) -> requests.Response:
+        url = f"{self.url}/examRegistrations/{self.tenant}{path}"
+        return self.session.request(method, url, json=json, **{"timeout": 10, **more})
+
+    def get(self, registration_id: str, **query: str) -> requests.Response:
+        return self.call("GET", f"/{registration_id}", params=query)
+
+    def patch(self, registration_id: str, *directives: Any, **more: Any) -> requests.Response:
+        return self.call("PATCH", f"/{registration_id}", list(directives), **more)
+
+    def search(self, body: Any, **query: str) -> requests.Response:
+        return self.call("POST", "/search", body, params=query)
+
+    def batch(self, *operations: Any) -> requests.Response:
+        return self.call("POST", "/batch", {"operations": list(operations)})
+
+
+def add(member: str, value: Any) -> dict[str, Any]:
+    return {"op": "add", "path": f"/{member}", "value": value}
+
+
+def guard(version: Any) -> dict[str, Any]:
+    return {"op": "test", "path": "/sys_version", "value": version}
+
+
+def patch_of(registration_id: str, *directives: Any) -> dict[str, Any]:
+    return {"id": registration_id, "operation": "patch", "patch_directives": list(directives)}
+
+
+def ids(response: requests.Response) -> list[str]:
+    return [item["id"] for item in response.json()["Items"]]
+
+
+def eventually(holds: Callable[[], Any], seconds: float = 5) -> Any:
+    """What `holds` gives once it is true; the state asked for is read over HTTP, which is pause enough."""
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline, "did not come to hold in time"
+    return found

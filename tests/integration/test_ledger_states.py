@@ -1,0 +1,158 @@
+"""Any sequence of moves, crashes and expired leases leaves each event in exactly one state, counted and indexed there."""
+
+from datetime import timedelta
+
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from schemas.event import EventState, Reason, Stage
+from schemas.outcome import Source
+from worker.ledger import decisions, index
+from worker.ledger.audit import books
+from worker.ledger.decisions import Decision
+from worker.ledger.events import Claim, Ledger
+
+T = "acme"
+REGISTRATIONS = st.sampled_from(["reg-1", "reg-2"])
+NUMBERS = st.integers(0, 5)
+FROM = {Stage.PROCESS: EventState.RECEIVED, Stage.SYNC: EventState.READY}
+
+
+class Moves(RuleBasedStateMachine):
+    """Two workers, a door, an operator and a sweeper, in any order; the model is what each was told."""
+
+    client: "redis.Redis"
+
+    @initialize()
+    def begin(self) -> None:
+        self.client.flushall()
+        self.ledger = Ledger(self.client, timedelta(seconds=60))
+        self.claims: dict[str, tuple[Stage, Claim]] = {}
+        self.tokens = 0
+        self.synced: set[str] = set()
+
+    @rule(number=NUMBERS)
+    def deliver(self, number: int) -> None:
+        before = index.event(self.client, T, f"evt_{number}")
+        receipt, _ = self.ledger.record(T, f"evt_{number}", Source.CERTIVERSE, b"{}", "", "")
+        assert receipt.duplicate == (before is not None)
+
+    @rule(stage=st.sampled_from(Stage), limit=st.integers(1, 4), slots=st.integers(0, 2))
+    def claim(self, stage: Stage, limit: int, slots: int) -> None:
+        self.tokens += 1
+        token = f"token-{self.tokens}"
+        claim = self.ledger.claim(T, stage, token, limit, slots)
+        assert len(claim.works) <= limit
+        if claim.works:
+            self.claims[token] = (stage, claim)
+
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        if not self.claims:
+            return
+        token = data.draw(st.sampled_from(sorted(self.claims)))
+        stage, claim = self.claims.pop(token)
+        chosen = [self.draw_decision(data, stage, work.id) for work in claim.works]
+        before = {work.id: index.event(self.client, T, work.id) for work in claim.works}
+        states, _ = self.ledger.settle(T, stage, token, chosen)
+        again, _ = self.ledger.settle(T, stage, token, chosen)
+        assert all(state == "lost" for state in again), "a repeated settlement moves nothing"
+        for decision, state in zip(chosen, states, strict=True):
+            event = before[decision.id]
+            assert state == "lost" or (event is not None and event.state == FROM[stage])
+            if state == EventState.SYNCED:
+                assert decision.id not in self.synced, "an event is synced once"
+                self.synced.add(decision.id)
+        if data.draw(st.booleans()):
+            self.ledger.release(T, stage, token)
+
+    @rule(data=st.data(), registration=REGISTRATIONS)
+    def intend(self, data: st.DataObject, registration: str) -> None:
+        syncing = sorted(token for token, (stage, _) in self.claims.items() if stage is Stage.SYNC)
+        if not syncing:
+            return
+        token = data.draw(st.sampled_from(syncing))
+        work = self.claims[token][1].works[0]
+        rev = self.client.hget(f"er:{T}:registration:{registration}", "rev") or b"0"
+        plan = {"id": work.id, "registration": registration, "rev": rev.decode(), "delivery_rev": work.known.rev}
+        plan["intent"] = f'{{"registration": "{registration}", "base": 1, "values": "{{}}"}}'
+        first = self.ledger.intend(T, token, [plan])
+        assert self.ledger.intend(T, token, [plan]) == first, "an intent may be repeated"
+
+    @rule(data=st.data())
+    def crash(self, data: st.DataObject) -> None:
+        if self.claims:
+            self.claims.pop(data.draw(st.sampled_from(sorted(self.claims))))
+
+    @rule(stage=st.sampled_from(Stage))
+    def leases_expire(self, stage: Stage) -> None:
+        due = f"er:{T}:due:{stage}"
+        for id in self.client.zrange(due, 0, -1):
+            self.client.zadd(due, {id: 0})
+
+    @rule(number=NUMBERS, discard=st.booleans())
+    def steer(self, number: int, discard: bool) -> None:
+        before = index.event(self.client, T, f"evt_{number}")
+        act = self.ledger.discard if discard else self.ledger.replay
+        moved, _ = act(T, f"evt_{number}", "op", "why" if discard else {})  # type: ignore[operator]
+        assert moved == (before is not None and before.state in (EventState.HELD, EventState.DEAD))
+
+    @rule(prune=st.booleans())
+    def sweep(self, prune: bool) -> None:
+        if prune:
+            for id in self.client.zrange(f"er:{T}:events", 0, 1):
+                self.client.zadd(f"er:{T}:events", {id: 1})
+        self.ledger.sweep(T, timedelta(seconds=5), 10)
+
+    def draw_decision(self, data: st.DataObject, stage: Stage, id: str) -> Decision:
+        if stage is Stage.PROCESS:
+            made = [
+                decisions.prepare(
+                    id, delivery=f"certiverse:{data.draw(st.sampled_from('ab'))}",
+                    version=data.draw(st.sampled_from(["o-1", "o-2", "r-3"])), ref=None,
+                    accepts=frozenset(), outcome=b"sealed",
+                ),
+                decisions.drop(id, EventState.IGNORED, "not a result"),
+                decisions.stop(id, Reason.INVALID_JSON, "not JSON"),
+            ]  # fmt: skip
+        else:
+            made = [
+                decisions.settle(
+                    id, data.draw(st.sampled_from(["written", "unchanged"])), data.draw(REGISTRATIONS),
+                    sys_version=2, values="{}", completed_at="",
+                ),
+                decisions.stop(id, Reason.UNKNOWN_EXAM, "which?"),
+                decisions.drop(id, EventState.SUPERSEDED, "newer"),
+                decisions.defer(id, timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True, keep_intent=True),
+            ]  # fmt: skip
+        made.append(decisions.defer(id, timedelta(0)))
+        return data.draw(st.sampled_from(made))
+
+    @invariant()
+    def the_books_balance(self) -> None:
+        found = books(self.client, T)
+        assert found.differences == ()
+        assert found.accepted == found.accounted + found.pruned
+
+    @invariant()
+    def an_owner_has_an_intent(self) -> None:
+        for registration in ("reg-1", "reg-2"):
+            owner = self.client.hget(f"er:{T}:registration:{registration}", "owner")
+            if owner is not None:
+                state = self.client.hget(f"er:{T}:event:{owner.decode()}", "state")
+                assert state == EventState.READY.encode(), "a registration is owned by an event that is on its way"
+
+
+def test_any_sequence_of_moves_leaves_each_event_in_exactly_one_state(client: "redis.Redis") -> None:
+    Moves.client = client
+    run_state_machine_as_test(
+        Moves,
+        settings=settings(
+            max_examples=80,
+            stateful_step_count=40,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

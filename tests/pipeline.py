@@ -1,0 +1,81 @@
+"""The pipeline without its processes: what the door, the workers and the sweeper call, called by the test."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sandbox.control import Sandbox
+from schemas.event import Event
+from schemas.outcome import Source
+from tasks.process import process_tenant
+from tasks.sync import sync_tenant
+from tests.tenants import ENVIRON, write_tenants
+from worker.bootstrap import Services, build
+from worker.ledger import index
+from worker.settings import Settings
+from worker.sources import event_id
+
+TENANT, ORG = "acme", "acme.org"
+
+
+class Pipeline:
+    """One tenant's events, from a payload to where they stand."""
+
+    def __init__(self, services: Services, rhythm: Sandbox) -> None:
+        self.services = services
+        self.rhythm = rhythm
+        self.ledger = services.ledger
+
+    def deliver(self, body: bytes, source: Source = Source.CERTIVERSE, path: str = "") -> str:
+        """Record a payload as the door does. Returns its event's id."""
+        id = event_id(TENANT, source, path, body)
+        self.ledger.record(TENANT, id, source, body, path, "")
+        return id
+
+    def process(self) -> None:
+        """What `tasks.process` does."""
+        process_tenant(self.services, TENANT)
+
+    def sync(self) -> None:
+        """What `tasks.sync` does."""
+        sync_tenant(self.services, TENANT)
+
+    def run(self, *bodies: bytes) -> list[Event]:
+        """Deliver, process and sync. Returns the events."""
+        ids = [self.deliver(body) for body in bodies]
+        self.process()
+        self.sync()
+        return [self.event(id) for id in ids]
+
+    def event(self, id: str) -> Event:
+        """Where an event stands."""
+        found = index.event(self.services.redis, TENANT, id)
+        assert found is not None
+        return found
+
+    def due_now(self) -> None:
+        """Make everything that waits due: the clock is Redis', so the due times are moved."""
+        for stage in ("process", "sync"):
+            due = f"er:{TENANT}:due:{stage}"
+            for id in self.services.redis.zrange(due, 0, -1):
+                self.services.redis.zadd(due, {id: 0})
+
+    def registration(self, id: str = "reg-1") -> dict[str, Any]:
+        """A registration as the stand-in truly has it."""
+        found = self.rhythm.registration(ORG, id)
+        assert found is not None
+        return found
+
+
+@contextmanager
+def pipeline_at(folder: Path, rhythm: Sandbox, *, lease_seconds: float = 120, **tables: str) -> Iterator[Pipeline]:
+    """A pipeline on REDIS_URL's Redis. `tables`: see `write_tenants`."""
+    os.environ.update(ENVIRON)
+    config = write_tenants(folder, rhythm.url, **tables)
+    services = build(Settings(config=config, lease_seconds=lease_seconds), patient=False)
+    try:
+        yield Pipeline(services, rhythm)
+    finally:
+        services.close()

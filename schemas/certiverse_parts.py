@@ -46,7 +46,7 @@ class Scored(Payload):
 
 class Section(Scored):
     # `items` is documented and left undeclared: no item is ever written to Rhythm, and building the item objects
-    # makes reading a 40 KB payload 3.5 times dearer. The parser still checks that they are JSON.
+    # makes reading a 40 KB payload four times dearer (95 to 380 µs). The parser still checks that they are JSON.
     section_name: str
     outcome_band_name: str | None = None
 

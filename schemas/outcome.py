@@ -15,6 +15,21 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
 #: Prefix of every digest; a change of what the digest covers must change it, so that old and new never compare.
 DIGEST_VERSION = "1"
+_NOT_DIGESTED = {"source", "delivery", "event_ref", "rescore", "unclear", "candidate"}
+
+
+def _one_spelling(value: object) -> str:
+    """One for each value: decimals without exponent or trailing zeros, instants in ISO 8601 UTC."""
+    match value:
+        case Decimal():
+            return format(value.normalize() + 0, "f")
+        case datetime():
+            return value.isoformat()
+    raise TypeError(type(value).__name__)
+
+
+#: Made once: `json.dumps` makes one a call, which costs more than the encoding.
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_one_spelling)
 
 
 class Source(StrEnum):
@@ -121,22 +136,7 @@ class ExamOutcome(_Frozen):
         The candidate's e-mail and third party ids are left out: a person who changes an address between two copies
         of a result has not got a second result.
         """
-        told = self.model_dump(exclude={"source", "delivery", "event_ref", "rescore", "unclear", "candidate"})
+        # Without defaults, so that a field added to the model later does not change the digest of old results.
+        told = self.model_dump(exclude=_NOT_DIGESTED, exclude_defaults=True)
         told["student_id"] = self.candidate.student_id
-        canonical = json.dumps(_canonical(told), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return DIGEST_VERSION + hashlib.sha256(canonical.encode()).hexdigest()[:20]
-
-
-def _canonical(value: object) -> object:
-    """One spelling for each value: decimals without exponent or trailing zeros, instants in ISO 8601 UTC."""
-    match value:
-        case Decimal():
-            return format(value.normalize() + 0, "f")
-        case datetime():
-            return value.isoformat()
-        case dict():
-            return {key: _canonical(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_canonical(item) for item in value]
-        case _:
-            return value
+        return DIGEST_VERSION + hashlib.sha256(_ENCODER.encode(told).encode()).hexdigest()[:20]

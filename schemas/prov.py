@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, ClassVar, Self
 
 from pydantic import BeforeValidator, model_validator
@@ -19,12 +20,13 @@ from schemas.values import Email, Id, Instant, Many, Number, PassFail, Payload, 
 
 #: `27-Jun-18 2:48:00 PM`, as Prov's partner interface writes it. A date in figures alone is not guessed at.
 _DATE_FORMATS = ("%d-%b-%y %I:%M:%S %p", "%d-%b-%Y %I:%M:%S %p", "%d-%b-%y %I:%M %p", "%d-%b-%Y %I:%M %p", "%d-%b-%Y")
+_MONTH_NAMED = re.compile(r"[0-9]{1,2}-[A-Za-z]{3}-")
 _FLAGS = {"1": Verdict.PASSED, "0": Verdict.FAILED}
 
 
 def _date(value: object) -> object:
     """A date in Prov's way as an ISO 8601 one; all else as it is."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _MONTH_NAMED.match(value.strip()):
         return value
     for form in _DATE_FORMATS:
         try:
@@ -47,16 +49,20 @@ class Spelled(Payload):
     #: Name -> what else it is called; case, spaces and underscores do not count.
     spellings: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
+    @classmethod
+    @cache
+    def _names(cls) -> dict[str, str]:
+        return {_letters(word): name for name, words in cls.spellings.items() for word in (name, *words)}
+
     @model_validator(mode="before")
     @classmethod
     def _by_our_names(cls, sent: object) -> object:
         """Refuses a member that is there twice, in two spellings with two values: which one counts is unknown."""
         if not isinstance(sent, dict):
             return sent
-        names = {_letters(word): name for name, words in cls.spellings.items() for word in (name, *words)}
         ours: dict[str, object] = {}
         for key, value in sent.items():
-            name = names.get(_letters(key))
+            name = cls._names().get(_letters(key))
             if name is None or value in (None, ""):
                 continue
             if ours.setdefault(name, value) != value:

@@ -20,6 +20,9 @@ _PARKED: Final = 1000
 #: Without these a message ends the worker (no JSON object) or is redelivered for ever (no id: kombu takes the KeyError
 #: for a lost connection, https://github.com/celery/kombu/issues/2582).
 _HEADERS: Final = ("id", "task")
+#: Answers to `inspect` and `ping` wait on queues of this name; they are no tasks and have neither.
+_REPLIES: Final = ".pidbox"
+_NO_HEADERS: Final[tuple[str, ...]] = ()
 _PROPERTIES: Final = ("delivery_tag", "delivery_info")
 
 
@@ -38,7 +41,7 @@ class _Guarded(redis.Channel):
                 raise redis.Empty
             queue, entry = bytes_to_str(popped[0]).rsplit(self.sep, 1)[0], popped[1]
             self._queue_cycle.rotate(queue)
-            message = _message(entry)
+            message = _message(entry, _NO_HEADERS if queue.endswith(_REPLIES) else _HEADERS)
             if message is None:
                 self._park(queue, entry)
             else:
@@ -55,13 +58,13 @@ class _Guarded(redis.Channel):
             client.ltrim(MALFORMED, 0, _PARKED - 1)
 
 
-def _message(entry: bytes | str) -> dict[str, Any] | None:
-    """The message in a queue's entry, or None: it is none that a worker would survive."""
+def _message(entry: bytes | str, needed: tuple[str, ...]) -> dict[str, Any] | None:
+    """The message in a queue's entry, or None: it is none that a worker would survive, without the headers `needed`."""
     try:
         message = loads(bytes_to_str(entry))
         headers, properties = message["headers"], message["properties"]
         whole = (
-            all(isinstance(headers[name], str) for name in _HEADERS)
+            all(isinstance(headers[name], str) for name in needed)
             and all(properties[name] for name in _PROPERTIES)
             and isinstance(message["body"], str)
         )

@@ -110,7 +110,8 @@ def status(as_json: AsJson = False) -> None:
 @events.command("list")
 def events_list(
     tenant: TenantFilter = None, source: SourceFilter = None, state: StateFilter = None, reason: ReasonFilter = None,
-    since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None, limit: Limit = 50, as_json: AsJson = False,
+    since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None, limit: Limit = 50,
+    as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Events, the newest first."""
     filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))

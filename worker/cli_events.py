@@ -28,7 +28,7 @@ IdFilter = Annotated[list[str] | None, typer.Option("--id", help="This event; ma
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 
-_COLUMNS: Final = ("id", "tenant", "source", "state", "reason", "registration", "received", "detail")
+_COLUMNS: Final = ("id", "tenant", "source", "state", "reason or result", "registration", "received", "detail")
 _STOPPED: Final = (EventState.HELD, EventState.DEAD)
 #: The answer without which an event held for a reason would only be held again. `accept`: `--accept REASON`.
 _ANSWERS: Final = {
@@ -141,11 +141,12 @@ def _plain(event: Event) -> dict[str, Any]:
 
 
 def _show_events(found: list[Event]) -> None:
-    rows = [
-        (one.id, one.tenant, one.source, one.state, one.reason or one.result, one.registration, _short(one.received_at), one.detail)
-        for one in found
-    ]  # fmt: skip
-    show_table(_COLUMNS, rows)
+    show_table(_COLUMNS, [_row(event) for event in found])
+
+
+def _row(event: Event) -> tuple[object, ...]:
+    received, reason = _short(event.received_at), event.reason or event.result
+    return event.id, event.tenant, event.source, event.state, reason, event.registration, received, event.detail
 
 
 def _short(at: datetime) -> str:
@@ -200,7 +201,7 @@ def replay(at: Services, filters: Filters, answers: dict[str, Any], yes: bool) -
 def _lacks(event: Event, answers: dict[str, Any]) -> str | None:
     """What is missing without which the event would only be held again."""
     needed = _ANSWERS.get(event.reason) if event.reason else None
-    if needed is None or event.reason in answers.get("accept", ()) or needed in answers and needed != "accept":
+    if needed is None or event.reason in answers.get("accept", ()) or (needed != "accept" and needed in answers):
         return None
     option = f"--accept {event.reason}" if needed == "accept" else f"--{needed}"
     return f"{event.id} is held as {event.reason} ({event.detail}): it needs {option}"

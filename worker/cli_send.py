@@ -86,14 +86,14 @@ def _post(url: str, path: str, rules: SourceRules, body: bytes) -> dict[str, Any
     try:
         connection.request(method, where.path.rstrip("/") + path, body, headers)
         response = connection.getresponse()
-        told = json.loads(response.read() or b"{}")
-        return {**told, "status": response.status}
+        answer = {**json.loads(response.read() or b"{}"), "status": response.status}
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise ConfigurationError(
             f"the door at {url} does not answer ({error}). Start `examrelay up`, or say --url."
         ) from None
     finally:
         connection.close()
+    return answer
 
 
 def _authorization(rules: SourceRules) -> str:

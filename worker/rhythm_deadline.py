@@ -9,11 +9,13 @@ import http.client
 import io
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import urllib3
 import urllib3.connection
 from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
+from urllib3.util.connection import create_connection
 
 _LEAST = 0.001
 
@@ -67,25 +69,34 @@ class _Bounded(urllib3.connection.HTTPConnection):
             raise NewConnectionError(self, "no connection") from error
 
     def _new_conn(self) -> socket.socket:
-        """Tries the host's addresses in turn, each with an equal share of the time that is left."""
         deadline = time.monotonic() + (self.timeout or 0)
         try:
             found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             raise NameResolutionError(self.host, self, error) from error  # type: ignore[arg-type]  # a gaierror, mostly
-        failed: OSError | None = None
-        for tried, (*_, address) in enumerate(found):
-            share = (deadline - time.monotonic()) / (len(found) - tried)
-            try:
-                sock = urllib3.util.connection.create_connection(
-                    (str(address[0]), self.port), max(share, _LEAST), socket_options=self.socket_options
-                )
-            except OSError as error:
-                failed = error
-            else:
-                sock.settimeout(max(deadline - time.monotonic(), _LEAST))
-                return sock
-        raise NewConnectionError(self, "no address answers") from failed
+        try:
+            return connected([str(address[0]) for *_, address in found], self.port, deadline, self.socket_options)
+        except OSError as error:
+            raise NewConnectionError(self, "no address answers") from error
+
+
+def connected(hosts: Sequence[str], port: int, deadline: float, options: Any = None) -> socket.socket:
+    """A socket connected to the first of `hosts` that answers, its timeout set to what is left until `deadline`.
+
+    Each gets an equal share of the time that is left, so that one that is silent does not use up the others'. Raises
+    the last one's OSError. `deadline` is a monotonic instant.
+    """
+    failed: OSError | None = None
+    for tried, host in enumerate(hosts):
+        share = (deadline - time.monotonic()) / (len(hosts) - tried)
+        try:
+            sock = create_connection((host, port), max(share, _LEAST), socket_options=options)
+        except OSError as error:
+            failed = error
+        else:
+            sock.settimeout(max(deadline - time.monotonic(), _LEAST))
+            return sock
+    raise failed or OSError("the host has no address")
 
 
 class _BoundedTLS(_Bounded, urllib3.connection.HTTPSConnection):

@@ -76,7 +76,7 @@ def find(data: Path) -> Running | None:
 
 
 def join() -> Running | None:
-    """Without a REDIS_URL of its own, this process takes the variables of the `examrelay up` beside it, if there is one."""
+    """The `examrelay up` beside this process, if any. Without a REDIS_URL of its own it takes that one's variables."""
     local = load_local_settings()
     running = find(local.data)
     if running is not None and local.redis_url is None:

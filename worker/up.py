@@ -1,4 +1,4 @@
-"""Everything on one machine: Valkey (unless there is a Redis), the door, workers, sweeper, beat, Flower, a stand-in Rhythm.
+"""Everything on one machine: Valkey (unless a Redis is given), web, worker, sweeper, beat, Flower, a stand-in Rhythm.
 
 What is wrong is said before anything starts. Must not know how processes are kept (`worker/processes.py`), nor import
 the stand-in, which is one more process here.
@@ -56,7 +56,7 @@ class Plan:
 
 
 def up(*, sandbox: bool, port: int | None, quiet: bool) -> int:
-    """Run everything until SIGINT or SIGTERM. Returns the exit code. Raises ConfigurationError before anything starts."""
+    """Run everything until told to stop. Returns the exit code. Raises ConfigurationError before anything starts."""
     local = load_local_settings()
     with running.lock(local.data):
         plan = _plan(local, sandbox=sandbox or local.sandbox, port=local.port if port is None else port)

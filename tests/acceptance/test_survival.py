@@ -44,11 +44,13 @@ def test_a_worker_killed_in_the_middle_of_a_batch_loses_and_doubles_nothing(stac
 
 def test_a_restart_of_redis_under_busy_workers_stops_nothing(stack: Stack) -> None:
     bodies, ids = seed(stack, 300)
-    stack.rhythm.options(latency_ms=300)
+    stack.rhythm.options(latency_ms=1000)
     stack.deliver(bodies)
     wait_until(lambda: stack.counts().get("synced", 0) > 0, 20, "the first batch")
     worker = stack.running["worker"].pid
     stack.valkey.stop(signal.SIGKILL)
+    back_at = time.monotonic() + 2  # long enough for the worker to see it gone, while its tasks wait for Rhythm
+    wait_until(lambda: time.monotonic() > back_at, 5, "two seconds")
     stack.valkey.start()
     stack.synced(300, 90)
     stack.written_once(ids)

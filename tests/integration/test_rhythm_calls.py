@@ -270,9 +270,9 @@ def test_a_reference_to_nothing_is_permanent(sandbox: Sandbox, rhythm: Rhythm) -
 
 
 def batch_of_three(sandbox: Sandbox, rhythm: Rhythm) -> dict[str, Any]:
-    """The second one's guard does not hold."""
+    """The first one's guard does not hold."""
     sandbox.seed(TENANT, [registration(f"reg-{n}", sys_version=1) for n in range(3)])
-    return rhythm.batch({f"reg-{n}": [guard(9 if n == 1 else 1), SCORE] for n in range(3)})
+    return rhythm.batch({f"reg-{n}": [guard(9 if n == 0 else 1), SCORE] for n in range(3)})
 
 
 @pytest.mark.parametrize("order", ["request", "shuffled"])
@@ -284,11 +284,11 @@ def test_each_result_of_a_batch_is_its_registrations_own(
 ) -> None:
     sandbox.options(batch_results=form, batch_order=order)
     results = batch_of_three(sandbox, rhythm)
-    assert [results[f"reg-{n}"].state for n in range(3)] == [ItemState.APPLIED, ItemState.FAILED, ItemState.APPLIED]
-    assert (results["reg-0"].registration is not None) is carried
+    assert [results[f"reg-{n}"].state for n in range(3)] == [ItemState.FAILED, ItemState.APPLIED, ItemState.APPLIED]
+    assert (results["reg-1"].registration is not None) is carried
     if carried:
-        assert (results["reg-0"].registration.id, results["reg-0"].registration.sys_version) == ("reg-0", 2)
-    error = results["reg-1"].error
+        assert (results["reg-1"].registration.id, results["reg-1"].registration.sys_version) == ("reg-1", 2)
+    error = results["reg-0"].error
     assert isinstance(error, RhythmRejected)
     assert error.status == status
 

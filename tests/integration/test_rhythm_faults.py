@@ -2,10 +2,11 @@
 
 import gzip
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -29,6 +30,7 @@ from tests.integration.rhythm_peer import (
     trickle,
 )
 from worker.rhythm import CredentialsRefused, Rhythm, RhythmThrottled, RhythmUnavailable, open_session
+from worker.rhythm_deadline import connected
 
 SCORE = [PatchOperation(op="add", path="/score", value=Decimal("70.1"))]
 RECORD = b'{"id": "reg-1", "exam_id": "exam-1"}'
@@ -306,18 +308,38 @@ def test_what_is_no_url_was_not_a_write(session: requests.Session) -> None:
     assert "is the url right" in error.detail
 
 
-def test_a_connection_that_is_not_accepted_ends_at_the_deadline_and_was_not_a_write(session: requests.Session) -> None:
+@contextmanager
+def deaf(port: int = 0, host: str = "127.0.0.1") -> Iterator[int]:
+    """A port whose connections are not accepted: the queue of those that wait is full."""
     with ExitStack() as stack:
-        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=1))
-        for _ in range(4):  # fill the queue of those not accepted
+        listening = stack.enter_context(socket.create_server((host, port), backlog=1))
+        for _ in range(4):
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(listening.getsockname())
-        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield listening.getsockname()[1]
+
+
+def test_a_connection_that_is_not_accepted_ends_at_the_deadline_and_was_not_a_write(session: requests.Session) -> None:
+    with deaf() as port:
         began = time.monotonic()
-        error = failure(Rhythm(connection(url, timeout_seconds=SECONDS), session, free), "patch")
+        settings = connection(f"http://127.0.0.1:{port}", timeout_seconds=SECONDS)
+        error = failure(Rhythm(settings, session, free), "patch")
         assert SECONDS * 0.9 <= time.monotonic() - began < AT_MOST
     assert not error.maybe_applied
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="127.0.0.2 is this machine on Linux only")
+def test_the_addresses_of_a_host_share_the_time_and_are_tried_in_turn() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        with deaf(port, "127.0.0.2"):  # and at 127.0.0.3 nobody listens
+            deadline = time.monotonic() + 1.5
+            with connected(["127.0.0.3", "127.0.0.2", "127.0.0.1"], port, deadline) as sock:
+                assert sock.getpeername() == ("127.0.0.1", port)
+                assert 0.2 < (sock.gettimeout() or 0) < 0.8
+    with pytest.raises(ConnectionRefusedError):
+        connected(["127.0.0.3", "127.0.0.1"], port, time.monotonic() + 5)
 
 
 @pytest.mark.parametrize(
@@ -333,18 +355,13 @@ def test_without_tls_there_was_no_write(play: Play, session: requests.Session) -
     assert "no connection" in error.detail
 
 
-def test_the_addresses_of_a_host_are_tried_in_turn(session: requests.Session) -> None:
-    with peer(answer(body=RECORD)) as server:  # localhost is ::1 first, where nobody listens
-        url = server.url.replace("127.0.0.1", "localhost")
-        assert Rhythm(connection(url), session, free).get("reg-1") is not None
-
-
 def test_no_trace_of_a_failure_tells_of_a_person(sandbox: Sandbox, session: requests.Session) -> None:
-    rhythm = Rhythm(connection(sandbox.url), session, free)
-    for action in ("reset", "status"):
-        sandbox.fault(action, kind="student_exam", **({"status": 500} if action == "status" else {}))
+    sandbox.fault("reset", kind="student_exam")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        nobody = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    for url in (sandbox.url, nobody):
         with pytest.raises(RhythmUnavailable) as caught:
-            rhythm.student_exam("jane-canary", "exam-1")
+            Rhythm(connection(url), session, free).student_exam("jane-canary", "exam-1")
         error: BaseException | None = caught.value
         while error is not None:
             assert "canary" not in "".join(traceback.format_exception_only(error)) + repr(error.args)

@@ -47,7 +47,7 @@ def gate_closed(client: "redis.Redis", tenant: str, now: datetime) -> bool:
 
 
 def gate(client: "redis.Redis", tenant: str) -> dict[str, str]:
-    """The tenant's gate as it is kept: nothing while it is open and has been; else `reason`, `closed_until`, `since` ..."""
+    """The tenant's gate as it is kept. While Rhythm answers it has no `reason`, `closed_until` and `since`."""
     return {text(name): text(value) for name, value in client.hgetall(key(tenant, "gate")).items()}
 
 

@@ -1,0 +1,158 @@
+"""What the demo sends and what must come of it: a table, one entry a scenario. Everyone in it is made up.
+
+Each run has ids of its own, so that it can be repeated on the same data.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One delivery, and the state and reason in which its event must end (`ready`: where it must wait)."""
+
+    body: bytes
+    state: str
+    reason: str | None = None
+    source: str = "certiverse"
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Deliveries in order, each sent when the one before has ended; and what Rhythm must say then."""
+
+    name: str
+    deliveries: tuple[Delivery, ...]
+    why: str
+    #: What Rhythm has beforehand; the first one's change is shown.
+    registrations: tuple[Json, ...] = ()
+    #: Members of the first registration at the end, and how many writes and letters it took.
+    expected: Json = field(default_factory=dict)
+    writes: int = 0
+    letters: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One who sat an exam, and the ids that belong to that."""
+
+    run: str
+    first_name: str
+    last_name: str
+
+    @property
+    def id(self) -> str:
+        """Part of every id of theirs."""
+        return f"{self.first_name.lower()}-{self.run}"
+
+    def registration(self, suffix: str = "", **more: Any) -> Json:
+        """An open registration for `exam-1`."""
+        return {
+            "id": f"reg-{self.id}{suffix}", "exam_id": "exam-1", "student_id": f"stu-{self.id}",
+            "email_address": f"{self.id}@example.org", "name": f"{self.first_name} {self.last_name}",
+            "date": "2026-01-05T00:00:00Z", "status": "registered", **more,
+        }  # fmt: skip
+
+    def result(
+        self, score: float, *, passed: bool, named: bool = True, exam: str = "CERT-1", rescore: bool = False
+    ) -> Json:
+        """Certiverse's ExamResult; `named`: its eligibility id is the registration's."""
+        completed = (datetime.now(UTC) - timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
+        return {
+            "examDelivery": {
+                "deliverableId": f"dlv-{self.id}", "deliveryDateTime": _text(completed - timedelta(minutes=90)),
+                "deliveryCompletedDateTime": _text(completed), "deliveryType": "Live Proctored", "status": "completed",
+                "eligibilityId": f"reg-{self.id}" if named else None, "completeReasonCode": "candidate ended",
+            },
+            "candidate": {
+                "candidateId": f"cv-{self.id}", "orgCandidateId": f"stu-{self.id}", "firstName": self.first_name,
+                "lastName": self.last_name, "email": f"{self.id}@example.org",
+            },
+            "exam": {"examName": "Certified Example", "examCode": exam, "languageCode": "en"},
+            "examResult": {
+                "passFail": "Pass" if passed else "Fail", "reportedScore": score, "scaled": score, "cutScore": 70,
+                "cutScoreType": "scaled", "timeOnExam": 88.5, "maxTimeOnExam": 120, "isRescore": rescore,
+            },
+        }  # fmt: skip
+
+
+def _text(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def _sent(payload: Json, *, indent: int | None = None) -> bytes:
+    return json.dumps(payload, indent=indent).encode()
+
+
+def scenarios(run: str) -> list[Scenario]:
+    """All of them. `run` becomes part of every id."""
+    ana, bo, cem, dee, eli, fay, gus, hao, ivy = (
+        Candidate(run, first, last)
+        for first, last in (
+            ("Ana", "Quill"), ("Bo", "Marrow"), ("Cem", "Tarn"), ("Dee", "Hollis"), ("Eli", "Fenn"), ("Fay", "Brook"),
+            ("Gus", "Pike"), ("Hao", "Wren"), ("Ivy", "Slate"),
+        )
+    )  # fmt: skip
+    passed, failed = {"status": "passed"}, {"status": "failed"}
+    eli_sent = eli.result(83, passed=True)
+    return [
+        Scenario(
+            "passed", (Delivery(_sent(ana.result(82.5, passed=True)), "synced"),),
+            "named by its eligibility id", (ana.registration(),), passed | {"score": 82.5}, writes=1, letters=1,
+        ),
+        Scenario(
+            "failed", (Delivery(_sent(bo.result(51, passed=False, named=False)), "synced"),),
+            "no id: found by student and exam", (bo.registration(),), failed | {"score": 51}, writes=1, letters=1,
+        ),
+        Scenario(
+            "original, then rescore",
+            (
+                Delivery(_sent(cem.result(68, passed=False)), "synced"),
+                Delivery(_sent(cem.result(71, passed=True, rescore=True)), "synced"),
+            ),
+            "the rescore replaces the original", (cem.registration(),), passed | {"score": 71}, writes=2, letters=2,
+        ),
+        Scenario(
+            "rescore, then original",
+            (
+                Delivery(_sent(dee.result(74, passed=True, rescore=True)), "synced"),
+                Delivery(_sent(dee.result(69, passed=False)), "superseded"),
+            ),
+            "the older result never overwrites the newer", (dee.registration(),), passed | {"score": 74},
+            writes=1, letters=1,
+        ),
+        Scenario(
+            "delivered three times",
+            (
+                Delivery(_sent(eli_sent), "synced"),
+                Delivery(_sent(eli_sent), "synced"),
+                Delivery(_sent(eli_sent, indent=1), "duplicate"),
+            ),
+            "same bytes: the same event; other bytes, same result: a duplicate; one write", (eli.registration(),),
+            passed | {"score": 83}, writes=1, letters=1,
+        ),
+        Scenario(
+            "malformed JSON", (Delivery(_sent(fay.result(90, passed=True))[:-40], "dead", "invalid_json"),),
+            "accepted and buried: refused, the platform might hold back all later results", (fay.registration(),),
+            {"status": "registered"},
+        ),
+        Scenario(
+            "unknown exam", (Delivery(_sent(gus.result(77, passed=True, exam="CERT-9")), "held", "unknown_exam"),),
+            "waits for a line in the exam map", (gus.registration(),), {"status": "registered"},
+        ),
+        Scenario(
+            "no registration", (Delivery(_sent(hao.result(79, passed=True)), "ready", "registration_not_found"),),
+            "tried again for 72 hours: the registration may come later",
+        ),
+        Scenario(
+            "ambiguous match",
+            (Delivery(_sent(ivy.result(88, passed=True, named=False)), "held", "registration_ambiguous"),),
+            "two open registrations fit: a person decides", (ivy.registration("-1"), ivy.registration("-2")),
+            {"status": "registered"},
+        ),
+    ]  # fmt: skip

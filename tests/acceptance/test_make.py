@@ -1,0 +1,32 @@
+"""The demo, as `make demo` runs it."""
+
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from sandbox.scenarios import scenarios
+from tests.acceptance.test_up import clean_environ, marked
+from tests.running import ROOT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_every_scenario_of_the_demo_ends_as_it_should_and_leaves_nothing_behind() -> None:
+    mark = uuid.uuid4().hex
+    ended = subprocess.run(
+        [sys.executable, "-m", "sandbox.demo"], cwd=ROOT, env=clean_environ(mark), capture_output=True, text=True,
+        timeout=150,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.count("✓") == len(scenarios("any"))
+    assert "✗" not in ended.stdout
+    assert marked(mark) == {}
+
+
+@pytest.mark.parametrize(
+    ("target", "told"), [("demo", "sandbox.demo"), ("run", "sandbox.demo --stay"), ("bench", "bench")]
+)
+def test_make_calls_it(target: str, told: str) -> None:
+    planned = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert f"-m {told}" in planned.stdout

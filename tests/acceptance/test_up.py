@@ -1,0 +1,304 @@
+"""`examrelay up`, as a user meets it: everything comes up, comes up again, and goes away; a mistake is one message."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from sandbox.control import Sandbox
+from tests.events import certiverse, registration
+from tests.running import ROOT, Valkey, free_port, wait_until
+from worker.running import Running, find
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, and relies on prctl")
+MARK = "EXAMRELAY_TEST_MARK"
+
+
+class Up:
+    """A running `examrelay up --sandbox` on data of its own."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.mark = uuid.uuid4().hex
+        self.environ = clean_environ(self.mark, EXAMRELAY_DATA=str(data))
+        with (data / "said").open("wb") as said:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "worker", "up", "--sandbox", "--quiet", "--port", "0"], cwd=ROOT,
+                env=self.environ, stdout=said, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def __enter__(self) -> "Up":
+        self.running: Running = wait_until(lambda: find(self.data), 60, "up")
+        self.rhythm = Sandbox(self.running.sandbox or "").__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, however it stands."""
+        self.rhythm.__exit__()
+        self.process.kill()
+        self.process.wait(10)
+        wait_until(lambda: not marked(self.mark), 20, "the end of all children")
+
+    @property
+    def said(self) -> str:
+        """What `up` itself has said."""
+        return (self.data / "said").read_text()
+
+    def pid(self, part: str) -> int | None:
+        """The child of `up` whose command line has this part, when there is just one."""
+        found = [pid for pid, line in marked(self.mark).items() if part in line and parent(pid) == self.process.pid]
+        return found[0] if len(found) == 1 else None
+
+    def post(self, body: bytes) -> str:
+        """Deliver a Certiverse result. Returns its event's id."""
+        url, password = f"{self.running.door}/v1/acme/certiverse", self.running.variables["ACME_CERTIVERSE"]
+        answer = requests.post(url, body, auth=("certiverse", password), timeout=5)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def goes_through(self) -> bool:
+        """Whether a new result ends at its registration."""
+        id = uuid.uuid4().hex[:8]
+        self.rhythm.seed("acme.org", [registration(f"reg-{id}", student_id=f"stu-{id}")])
+        event = wait_until(lambda: self.post(certiverse(f"dlv-{id}", f"reg-{id}", student=f"stu-{id}")), 20, "the door")
+        wait_until(lambda: self.event(event)["state"] == "synced", 30, "the event")
+        return (self.rhythm.registration("acme.org", f"reg-{id}") or {})["status"] == "passed"
+
+    def event(self, id: str) -> dict[str, Any]:
+        """An event, read through the door."""
+        headers = {"Authorization": f"Bearer {self.running.variables['ACME_READ']}"}
+        answer = requests.get(f"{self.running.door}/v1/acme/events/{id}", headers=headers, timeout=5)
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """`examrelay ...` in another terminal: it knows the data folder, nothing else."""
+        return command(*arguments, environ=self.environ)
+
+
+def clean_environ(mark: str, **more: str) -> dict[str, str]:
+    """This environment without what configures examrelay, under a mark that children inherit."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("EXAMRELAY_", "ACME_"))}
+    return {name: value for name, value in kept.items() if name not in ("REDIS_URL", "PORT")} | {MARK: mark} | more
+
+
+def command(*arguments: str, environ: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run `examrelay` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "worker", *arguments], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60
+    )
+
+
+def marked(mark: str) -> dict[int, str]:
+    """The command lines of all living processes under a mark, by process id."""
+    wanted, found = f"{MARK}={mark}".encode(), {}
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):  # ended meanwhile, or another user's
+            if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+    return found
+
+
+def parent(pid: int) -> int:
+    """The parent's process id; 0 when the process has ended."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with Up(tmp_path_factory.mktemp("up")) as running:
+        yield running
+
+
+def test_a_posted_result_ends_at_its_registration(up: Up) -> None:
+    assert up.goes_through()
+
+
+def test_it_says_where_everything_is(up: Up) -> None:
+    for place in (up.running.door, up.running.flower, up.running.sandbox, "/readyz", "examrelay status", str(up.data)):
+        assert place in up.said
+    assert requests.get(f"{up.running.flower}/healthcheck", timeout=5).ok
+    wait_until(lambda: requests.get(f"{up.running.door}/readyz", timeout=5).ok, 10, "/readyz")
+
+
+def test_what_children_say_is_kept_in_a_file_each(up: Up) -> None:
+    logs = {path.stem for path in (up.data / "logs").iterdir()}
+    assert logs >= {"valkey", "web", "worker", "sweeper", "beat", "flower", "sandbox"}
+
+
+def test_the_variables_it_leaves_for_commands_are_for_this_user_only(up: Up) -> None:
+    assert (up.data / "running.json").stat().st_mode & 0o077 == 0
+    assert (up.data / "valkey" / "valkey.conf").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("part", ["worker.receiver", "worker@", "valkey-server"])
+def test_a_child_that_is_killed_comes_back_and_work_goes_on(up: Up, part: str) -> None:
+    before = wait_until(lambda: up.pid(part), 5, "the child")
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: up.pid(part) not in (None, before), 20, "a new child")
+    assert up.goes_through()
+    assert "was ended by SIGKILL; starting it again in 0.5 s" in up.said
+
+
+def test_a_second_one_on_the_same_data_says_so_and_stops(up: Up) -> None:
+    ended = command("up", environ=up.environ)
+    assert ended.returncode == 2
+    assert "another `examrelay up` runs on this data folder" in one_message(ended)
+
+
+def test_status_has_the_keys_that_scripts_hold_on_to(up: Up) -> None:
+    status = json.loads(up.command("status", "--json").stdout)
+    assert set(status) == {"tenants", "sweep_at", "workers", "durability"}
+    assert set(status["tenants"]["acme"]) == {"states", "oldest_seconds", "gate", "held", "dead", "refused"}
+    assert (status["durability"], len(status["workers"])) == ("fsync", 2)
+
+
+def test_a_held_event_is_found_answered_and_synced(up: Up) -> None:
+    up.rhythm.seed("acme.org", [registration(f"reg-two-{one}", student_id="stu-two") for one in "ab"])
+    id = up.post(certiverse("dlv-two", None, student="stu-two"))
+    wait_until(lambda: up.event(id)["state"] == "held", 20, "the event")
+
+    held = json.loads(up.command("held", "list", "--json", "--reason", "registration_ambiguous").stdout)
+    assert (held["reasons"], held["events"][0]["id"]) == ({"registration_ambiguous": 1}, id)
+    refused = up.command("replay", "--id", id, "--yes")
+    assert refused.returncode == 1
+    assert "needs --registration" in refused.stderr
+    assert "reg-two-a, reg-two-b" in refused.stderr
+
+    assert up.command("replay", "--id", id, "--registration", "reg-two-b", "--yes").returncode == 0
+    wait_until(lambda: up.event(id)["state"] == "synced", 20, "the event")
+    assert (up.rhythm.registration("acme.org", "reg-two-b") or {})["status"] == "passed"
+
+
+def test_a_file_is_sent_and_its_event_discarded_by_name(up: Up, tmp_path: Path) -> None:
+    payload = tmp_path / "payload.json"
+    payload.write_bytes(certiverse("dlv-sent", exam="CERT-9"))
+    sent = up.command("send", str(payload), "--tenant", "acme", "--source", "certiverse", "--json")
+    (receipt,) = json.loads(sent.stdout)
+    assert (sent.returncode, receipt["status"]) == (0, 202)
+    wait_until(lambda: up.event(receipt["id"])["state"] == "held", 20, "the event")
+
+    asked = up.command("discard", "--reason", "unknown_exam", "--why", "a trial")
+    assert (asked.returncode, asked.stdout) == (2, "1 event to discard\n")
+    done = up.command("discard", "--reason", "unknown_exam", "--why", "a trial", "--yes")
+    assert done.returncode == 0
+    shown = json.loads(up.command("events", "show", receipt["id"], "--json").stdout)
+    assert (shown["state"], shown["detail"], shown["history"][-1]["move"]) == ("discarded", "a trial", "discard")
+
+
+def test_sigterm_ends_everything_in_order_and_is_no_failure(up: Up) -> None:
+    # The last one on the shared instance.
+    up.process.terminate()
+    assert up.process.wait(30) == 0
+    assert marked(up.mark) == {}
+    assert find(up.data) is None
+    assert "Valkey is now ready to exit" in (up.data / "logs" / "valkey.log").read_text()
+
+
+def test_children_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+    with Up(tmp_path) as up:
+        assert len(marked(up.mark)) > 8
+        up.process.kill()
+        wait_until(lambda: not marked(up.mark), 5, "the end of all children")
+
+
+def test_a_child_that_does_not_start_is_named_with_its_last_words(tmp_path: Path) -> None:
+    ledger = tmp_path / "valkey" / "appendonlydir"
+    ledger.mkdir(parents=True)
+    (ledger / "appendonly.aof.manifest").write_text("garbage\n")
+    mark = uuid.uuid4().hex
+    ended = command("up", "--sandbox", "--quiet", environ=clean_environ(mark, EXAMRELAY_DATA=str(tmp_path)))
+    assert ended.returncode == 1
+    assert "valkey ended with exit code 1. It said last:" in ended.stderr
+    assert "manifest" in ended.stderr
+    assert marked(mark) == {}
+
+
+def one_message(ended: "subprocess.CompletedProcess[str]") -> str:
+    """All that was said: one line to stderr, under our name."""
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("examrelay: ")
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
+def refused(tmp_path: Path, *options: str, **environ: str) -> str:
+    """The one message of an `up` that refuses to start, with nothing started."""
+    mark = uuid.uuid4().hex
+    began = time.monotonic()
+    ended = command("up", *options, environ=clean_environ(mark, EXAMRELAY_DATA=str(tmp_path / "data"), **environ))
+    assert ended.returncode == 2
+    assert marked(mark) == {}
+    assert not (tmp_path / "data" / "logs").exists(), "something was started"
+    assert time.monotonic() - began < 15
+    return one_message(ended)
+
+
+def test_an_occupied_port_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert f"port {port} is in use. Set PORT" in refused(tmp_path, "--sandbox", PORT=str(port))
+
+
+def test_a_tenants_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "tenants.toml"
+    config.write_text("[tenants.acme\n")
+    assert f"{config}: not TOML" in refused(tmp_path, EXAMRELAY_CONFIG=str(config))
+
+
+def test_a_redis_that_does_not_answer_is_refused(tmp_path: Path) -> None:
+    told = refused(tmp_path, "--sandbox", REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
+    assert "cannot be used" in told
+    assert "Check REDIS_URL" in told
+
+
+def test_a_redis_that_may_lose_what_it_acknowledged_is_refused(tmp_path: Path) -> None:
+    server = Valkey(appendfsync="everysec").start()
+    try:
+        told = refused(tmp_path, "--sandbox", REDIS_URL=server.url)
+    finally:
+        server.close()
+    assert "appendfsync is everysec, must be always" in told
+    assert "EXAMRELAY_DURABILITY=memory" in told
+
+
+def test_the_procfile_runs_the_same_under_honcho(tmp_path: Path) -> None:
+    from tests.tenants import ENVIRON, write_tenants
+
+    server = Valkey().start()
+    mark, port = uuid.uuid4().hex, free_port()
+    environ = clean_environ(
+        mark, REDIS_URL=server.url, PORT=str(port), FLOWER_PORT=str(free_port()),
+        EXAMRELAY_CONFIG=str(write_tenants(tmp_path, "http://127.0.0.1:9")), **ENVIRON,
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    )  # fmt: skip
+    honcho = subprocess.Popen(
+        [sys.executable, "-m", "honcho", "start"], cwd=ROOT, env=environ, stdout=subprocess.DEVNULL,
+        stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).ok, 40, "/readyz")
+        flower = f"http://127.0.0.1:{environ['FLOWER_PORT']}/healthcheck"
+        wait_until(lambda: requests.get(flower, timeout=5).ok, 20, "flower")
+        honcho.terminate()
+        honcho.wait(20)
+        wait_until(lambda: not marked(mark), 10, "the end of all processes")
+    finally:
+        for pid in marked(mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        honcho.wait(10)
+        server.close()

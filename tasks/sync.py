@@ -25,7 +25,14 @@ from worker.ledger.events import Claim, Intent, Ledger, Work
 from worker.ledger.gate import GateClosed
 from worker.ledger.registrations import Remembered, remembered
 from worker.order import Order, Version, order
-from worker.rhythm import ItemResult, ItemState, RhythmRejected, RhythmThrottled, RhythmUnavailable
+from worker.rhythm import (
+    ItemResult,
+    ItemState,
+    MissingReference,
+    RhythmRejected,
+    RhythmThrottled,
+    RhythmUnavailable,
+)
 from worker.telemetry import report_bug
 from worker.tenants import Exam, SourceRules, Tenant
 
@@ -265,7 +272,7 @@ def _settle(run: Run, job: Job, result: ItemResult) -> None:
 def _settle_failure(run: Run, job: Job, error: ExamrelayError | None) -> None:
     """A write that failed. One that may have been applied keeps its intent: the next try begins by reading."""
     assert error is not None
-    if isinstance(error, RhythmRejected):
+    if isinstance(error, RhythmRejected | MissingReference):
         _settle_rejection(run, job, error)
     elif isinstance(error, GateClosed | RhythmThrottled):
         job.put_back(error)
@@ -276,11 +283,14 @@ def _settle_failure(run: Run, job: Job, error: ExamrelayError | None) -> None:
         job.fail(error, keep_intent=getattr(error, "maybe_applied", False))
 
 
-def _settle_rejection(run: Run, job: Job, error: RhythmRejected) -> None:
+def _settle_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference) -> None:
     """Refused: because the record moved (then plan anew), or for what it says (then it never will)."""
     now = run.rhythm.truth(job.target.id)
     if now is None or now.sys_version == job.target.sys_version:
-        raise error
+        if error.status is not None:
+            raise error
+        _settle(run, job, write(run, [job])[job.target.id])  # one of a batch, and no reason given: alone it gets one
+        return
     if changes.stand(job.values, now) and (job.work.intent is not None):
         job.settle("written", now.id, now.sys_version, job.values_text())
     else:

@@ -50,6 +50,8 @@ def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict | None:
         if len(passed) == 1 and passed[0] is not None:
             return Verdict.PASSED if passed[0] else Verdict.FAILED
         raise PermanentError(Reason.RESULT_UNSCORED, f"transformation {exam.transformation} says neither")
+    if outcome.unclear:
+        raise PermanentError(Reason.RESULT_UNSCORED, outcome.unclear)
     if outcome.verdict is not None:
         return outcome.verdict
     score = outcome.scores.get(exam.score or _OWN_SCORE[outcome.source])

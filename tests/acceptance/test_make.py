@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -12,16 +13,16 @@ from tests.running import ROOT
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-def test_every_scenario_of_the_demo_ends_as_it_should_and_leaves_nothing_behind() -> None:
+def test_every_scenario_of_the_demo_ends_as_it_should_and_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
     ended = subprocess.run(
-        [sys.executable, "-m", "sandbox.demo"], cwd=ROOT, env=clean_environ(mark), capture_output=True, text=True,
+        [sys.executable, "-m", "sandbox.demo"], cwd=ROOT, env=clean_environ(mark, TMPDIR=str(tmp_path)), capture_output=True, text=True,
         timeout=150,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("✓") == len(scenarios("any"))
     assert "✗" not in ended.stdout
-    assert marked(mark) == {}
+    assert marked(mark, tmp_path) == {}
 
 
 @pytest.mark.parametrize(

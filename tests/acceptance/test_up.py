@@ -48,16 +48,20 @@ class Up:
         self.rhythm.__exit__()
         self.process.kill()
         self.process.wait(10)
-        wait_until(lambda: not marked(self.mark), 20, "the end of all children")
+        wait_until(lambda: not self.alive(), 20, "the end of all children")
 
     @property
     def said(self) -> str:
         """What `up` itself has said."""
         return (self.data / "said").read_text()
 
+    def alive(self) -> dict[int, str]:
+        """The command lines of `up` and everything it has started, by process id."""
+        return marked(self.mark, self.data)
+
     def pid(self, part: str) -> int | None:
         """The child of `up` whose command line has this part, when there is just one."""
-        found = [pid for pid, line in marked(self.mark).items() if part in line and parent(pid) == self.process.pid]
+        found = [pid for pid, line in self.alive().items() if part in line and parent(pid) == self.process.pid]
         return found[0] if len(found) == 1 else None
 
     def post(self, body: bytes) -> str:
@@ -100,12 +104,15 @@ def command(*arguments: str, environ: dict[str, str]) -> "subprocess.CompletedPr
     )
 
 
-def marked(mark: str) -> dict[int, str]:
-    """The command lines of all living processes under a mark, by process id."""
+def marked(mark: str, data: Path) -> dict[int, str]:
+    """The command lines of all living processes under a mark, by process id. Valkey writes over its environment, but
+    works in its data folder."""
     wanted, found = f"{MARK}={mark}".encode(), {}
     for folder in Path("/proc").iterdir():
         with contextlib.suppress(OSError):  # ended meanwhile, or another user's
-            if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+            if folder.name.isdigit() and (
+                wanted in (folder / "environ").read_bytes().split(b"\0") or data in (folder / "cwd").readlink().parents
+            ):
                 found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
     return found
 
@@ -203,16 +210,16 @@ def test_sigterm_ends_everything_in_order_and_is_no_failure(up: Up) -> None:
     # The last one on the shared instance.
     up.process.terminate()
     assert up.process.wait(30) == 0
-    assert marked(up.mark) == {}
+    assert up.alive() == {}
     assert find(up.data) is None
     assert "Valkey is now ready to exit" in (up.data / "logs" / "valkey.log").read_text()
 
 
 def test_children_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     with Up(tmp_path) as up:
-        assert len(marked(up.mark)) > 8
+        assert len(up.alive()) > 8
         up.process.kill()
-        wait_until(lambda: not marked(up.mark), 5, "the end of all children")
+        wait_until(lambda: not up.alive(), 5, "the end of all children")
 
 
 def test_a_child_that_does_not_start_is_named_with_its_last_words(tmp_path: Path) -> None:
@@ -224,7 +231,7 @@ def test_a_child_that_does_not_start_is_named_with_its_last_words(tmp_path: Path
     assert ended.returncode == 1
     assert "valkey ended with exit code 1. It said last:" in ended.stderr
     assert "manifest" in ended.stderr
-    assert marked(mark) == {}
+    assert marked(mark, tmp_path) == {}
 
 
 def one_message(ended: "subprocess.CompletedProcess[str]") -> str:
@@ -241,7 +248,7 @@ def refused(tmp_path: Path, *options: str, **environ: str) -> str:
     began = time.monotonic()
     ended = command("up", *options, environ=clean_environ(mark, EXAMRELAY_DATA=str(tmp_path / "data"), **environ))
     assert ended.returncode == 2
-    assert marked(mark) == {}
+    assert marked(mark, tmp_path) == {}
     assert not (tmp_path / "data" / "logs").exists(), "something was started"
     assert time.monotonic() - began < 15
     return one_message(ended)
@@ -295,9 +302,9 @@ def test_the_procfile_runs_the_same_under_honcho(tmp_path: Path) -> None:
         wait_until(lambda: requests.get(flower, timeout=5).ok, 20, "flower")
         honcho.terminate()
         honcho.wait(20)
-        wait_until(lambda: not marked(mark), 10, "the end of all processes")
+        wait_until(lambda: not marked(mark, tmp_path), 10, "the end of all processes")
     finally:
-        for pid in marked(mark):
+        for pid in marked(mark, tmp_path):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         honcho.wait(10)

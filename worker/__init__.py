@@ -1,0 +1,1 @@
+"""examrelay's machinery. The one public name is `worker.enqueue`, for receivers of your own."""

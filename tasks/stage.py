@@ -25,7 +25,7 @@ _LOG = structlog.get_logger()
 
 
 class AttemptFailed(Exception):
-    """Shows a task as FAILURE in Flower, with its summary. The events are dead or held, with their reasons."""
+    """What Flower shows of a task that did not get everything through: a summary, by state and reason."""
 
 
 @dataclass
@@ -44,11 +44,14 @@ class Tally:
                 (self.retried if decision.move == "defer" else self.stopped)[decision.reason] += 1
 
     def report(self) -> None:
-        """Raise what Flower shall show. `Retry` here publishes nothing: the ledger holds when each is due."""
+        """Raise what Flower shall show: FAILURE for what waits for a person, else RETRY for what is tried again.
+
+        Raised like this, `Retry` publishes nothing: the ledger holds when each is due.
+        """
         if self.stopped:
             raise AttemptFailed(self.summary())
         if self.retried:
-            raise Retry(self.summary())
+            raise Retry(exc=AttemptFailed(self.summary()))
 
     def summary(self) -> str:
         """`3 ready, 97 synced; rhythm_unavailable 3`."""

@@ -188,7 +188,7 @@ def replay(at: Services, filters: Filters, answers: dict[str, Any], yes: bool) -
     chosen = _stopped(at, filters, "replay")
     if "registration" in answers and len(chosen) > 1:
         raise ConfigurationError(f"--registration answers for one event, and {len(chosen)} match: say which by --id.")
-    lacking = {event.id: lack for event in chosen if (lack := _lacks(event, answers))}
+    lacking = {event.id: lack for event in chosen if (lack := lacks(event, answers))}
     for lack in lacking.values():
         complain(lack)
     ready = [event for event in chosen if event.id not in lacking]
@@ -198,7 +198,7 @@ def replay(at: Services, filters: Filters, answers: dict[str, Any], yes: bool) -
     return moved and not lacking
 
 
-def _lacks(event: Event, answers: dict[str, Any]) -> str | None:
+def lacks(event: Event, answers: dict[str, Any]) -> str | None:
     """What is missing without which the event would only be held again."""
     needed = _ANSWERS.get(event.reason) if event.reason else None
     if needed is None or event.reason in answers.get("accept", ()) or (needed != "accept" and needed in answers):

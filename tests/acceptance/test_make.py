@@ -15,10 +15,10 @@ from tests.running import ROOT
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_every_scenario_of_the_demo_ends_as_it_should_and_leaves_nothing_behind(tmp_path: Path) -> None:
     mark = uuid.uuid4().hex
+    environ = clean_environ(mark, TMPDIR=str(tmp_path))
     ended = subprocess.run(
-        [sys.executable, "-m", "sandbox.demo"], cwd=ROOT, env=clean_environ(mark, TMPDIR=str(tmp_path)), capture_output=True, text=True,
-        timeout=150,
-    )  # fmt: skip
+        [sys.executable, "-m", "sandbox.demo"], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=150
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stdout.count("✓") == len(scenarios("any"))
     assert "✗" not in ended.stdout

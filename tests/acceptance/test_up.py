@@ -1,5 +1,6 @@
 """`examrelay up`, as a user meets it: everything comes up, comes up again, and goes away; a mistake is one message."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -19,6 +20,7 @@ import requests
 from sandbox.control import Sandbox
 from tests.events import certiverse, registration
 from tests.running import ROOT, Valkey, free_port, wait_until
+from worker.processes import Children, Program
 from worker.running import Running, find
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, and relies on prctl")
@@ -65,17 +67,21 @@ class Up:
         return found[0] if len(found) == 1 else None
 
     def post(self, body: bytes) -> str:
-        """Deliver a Certiverse result. Returns its event's id."""
+        """Deliver a Certiverse result, as often as it takes to have it accepted. Returns its event's id."""
         url, password = f"{self.running.door}/v1/acme/certiverse", self.running.variables["ACME_CERTIVERSE"]
-        answer = requests.post(url, body, auth=("certiverse", password), timeout=5)
-        assert answer.status_code == 202, answer.text
-        return str(answer.json()["id"])
+
+        def accepted() -> str:
+            answer = requests.post(url, body, auth=("certiverse", password), timeout=5)
+            assert answer.status_code in (202, 503), answer.text
+            return str(answer.json().get("id", ""))
+
+        return wait_until(accepted, 20, "the door")
 
     def goes_through(self) -> bool:
         """Whether a new result ends at its registration."""
         id = uuid.uuid4().hex[:8]
         self.rhythm.seed("acme.org", [registration(f"reg-{id}", student_id=f"stu-{id}")])
-        event = wait_until(lambda: self.post(certiverse(f"dlv-{id}", f"reg-{id}", student=f"stu-{id}")), 20, "the door")
+        event = self.post(certiverse(f"dlv-{id}", f"reg-{id}", student=f"stu-{id}"))
         wait_until(lambda: self.event(event)["state"] == "synced", 30, "the event")
         return (self.rhythm.registration("acme.org", f"reg-{id}") or {})["status"] == "passed"
 
@@ -151,6 +157,13 @@ def test_the_variables_it_leaves_for_commands_are_for_this_user_only(up: Up) -> 
     assert (up.data / "valkey" / "valkey.conf").stat().st_mode & 0o077 == 0
 
 
+def test_status_has_the_keys_that_scripts_hold_on_to(up: Up) -> None:
+    status = json.loads(up.command("status", "--json").stdout)
+    assert set(status) == {"tenants", "sweep_at", "workers", "durability"}
+    assert set(status["tenants"]["acme"]) == {"states", "oldest_seconds", "gate", "held", "dead", "refused"}
+    assert (status["durability"], len(status["workers"])) == ("fsync", 2)
+
+
 @pytest.mark.parametrize("part", ["worker.receiver", "worker@", "valkey-server"])
 def test_a_child_that_is_killed_comes_back_and_work_goes_on(up: Up, part: str) -> None:
     before = wait_until(lambda: up.pid(part), 5, "the child")
@@ -164,13 +177,6 @@ def test_a_second_one_on_the_same_data_says_so_and_stops(up: Up) -> None:
     ended = command("up", environ=up.environ)
     assert ended.returncode == 2
     assert "another `examrelay up` runs on this data folder" in one_message(ended)
-
-
-def test_status_has_the_keys_that_scripts_hold_on_to(up: Up) -> None:
-    status = json.loads(up.command("status", "--json").stdout)
-    assert set(status) == {"tenants", "sweep_at", "workers", "durability"}
-    assert set(status["tenants"]["acme"]) == {"states", "oldest_seconds", "gate", "held", "dead", "refused"}
-    assert (status["durability"], len(status["workers"])) == ("fsync", 2)
 
 
 def test_a_held_event_is_found_answered_and_synced(up: Up) -> None:
@@ -220,6 +226,39 @@ def test_children_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
         assert len(up.alive()) > 8
         up.process.kill()
         wait_until(lambda: not up.alive(), 5, "the end of all children")
+
+
+def test_told_twice_it_kills_at_once_what_does_not_end(tmp_path: Path) -> None:
+    with Up(tmp_path) as up:
+        stuck = wait_until(lambda: up.pid("worker@"), 5, "the worker")
+        os.kill(stuck, signal.SIGSTOP)
+        up.process.send_signal(signal.SIGINT)
+        wait_until(lambda: up.pid("worker.receiver") is None, 10, "the end of the door")
+        assert up.process.poll() is None
+        up.process.send_signal(signal.SIGINT)
+        up.process.wait(5)
+        assert up.alive() == {}
+
+
+def test_a_child_that_keeps_dying_is_started_ever_more_slowly() -> None:
+    said: list[str] = []
+
+    class Notes:
+        def line(self, _name: str, _line: str) -> None: ...
+
+        def about(self, _name: str, what: str) -> None:
+            said.append(what)
+
+    async def keep() -> None:
+        children = Children(os.environ, Notes())
+        dying = Program("dying", [sys.executable, "-S", "-c", "print('up', flush=True); input()"], says="up")
+        await children.start([dying], 10)
+        while len(said) < 2:
+            await asyncio.sleep(0.01)
+        await children.stop([["dying"]])
+
+    asyncio.run(keep())
+    assert said == [f"ended with exit code 1; starting it again in {pause} s" for pause in (0.5, 1)]
 
 
 def test_a_child_that_does_not_start_is_named_with_its_last_words(tmp_path: Path) -> None:

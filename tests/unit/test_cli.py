@@ -1,0 +1,93 @@
+"""What the commands decide by themselves: filters, answers, what is shown of a setting. No Redis."""
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from schemas.event import Event, EventState, Policy, Reason
+from schemas.outcome import Source
+from worker import cli_events, cli_settings
+from worker.cli import app
+from worker.cli_events import Filters
+from worker.errors import ConfigurationError
+from worker.settings import Settings
+from worker.tenants import load_tenants
+
+ROOT = Path(__file__).parent.parent.parent
+NOBODY: Any = None
+
+
+def event(reason: Reason, detail: str = "equally likely: reg-1, reg-2") -> Event:
+    return Event(
+        id="evt_1", tenant="acme", source=Source.CERTIVERSE, state=EventState.HELD, reason=reason, detail=detail,
+        received_at=datetime(2026, 5, 4, tzinfo=UTC),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("move", [cli_events.replay, cli_events.discard])
+def test_acting_on_everything_is_refused(move: Any) -> None:
+    with pytest.raises(ConfigurationError, match="needs to know which events"):
+        move(NOBODY, Filters(), {}, True)
+
+
+@pytest.mark.parametrize("state", sorted(set(EventState) - {EventState.HELD, EventState.DEAD}))
+def test_only_held_and_dead_events_are_acted_on(state: EventState) -> None:
+    with pytest.raises(ConfigurationError, match="is for held and dead events"):
+        cli_events.discard(NOBODY, Filters(state=state), "why", yes=True)
+
+
+def test_an_unknown_reason_is_answered_with_those_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"tired is no reason.*unknown_exam"):
+        Filters(reason="tired")
+    with pytest.raises(ConfigurationError, match=r"--accept tired: no such reason.*result_conflict"):
+        cli_events.answers_of(None, None, ["tired"])
+
+
+def test_a_replay_without_the_answer_that_it_needs_is_refused_with_the_candidates() -> None:
+    told = cli_events.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {})
+    assert told == (
+        "evt_1 is held as registration_ambiguous (equally likely: reg-1, reg-2): it needs --registration"
+    )  # fmt: skip
+    assert cli_events.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {"registration": "reg-1"}) is None
+
+
+@pytest.mark.parametrize("reason", [one for one in Reason if one.policy is Policy.HELD])
+def test_an_answer_disarms_exactly_its_reason(reason: Reason) -> None:
+    assert cli_events.lacks(event(reason), {"accept": [reason]}) is None
+    needs_an_answer = cli_events.lacks(event(reason), {}) is not None
+    # These are put right elsewhere: in the exam map, and in `writes`.
+    assert needs_an_answer is (reason not in (Reason.UNKNOWN_EXAM, Reason.WRITES_OFF))
+    if needs_an_answer:
+        assert cli_events.lacks(event(reason), {"accept": [Reason.INVALID_JSON]}) is not None
+
+
+def test_secrets_are_masked() -> None:
+    settings = Settings(REDIS_URL="redis://:s3cret@127.0.0.1/0", SENTRY_DSN="https://s3cret@127.0.0.1/1")
+    rows = cli_settings.rows(settings)
+    assert "s3cret" not in str(rows)
+    assert {row["name"]: row["value"] for row in rows}["REDIS_URL"] == "********"
+
+
+def test_every_setting_has_a_name_and_a_meaning() -> None:
+    rows = cli_settings.rows(Settings(REDIS_URL="redis://127.0.0.1/0"))
+    assert all(re.fullmatch(r"REDIS_URL|PORT|SENTRY_DSN|EXAMRELAY_[A-Z_]+", row["name"]) for row in rows)
+    assert all(row["meaning"].endswith(".") for row in rows)
+
+
+@pytest.mark.parametrize("command", ["up", "send", "status", "events", "dead", "held", "replay", "discard", "sweep"])
+def test_every_command_says_what_it_is_for(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"])
+    assert shown.exit_code == 0
+    assert "Usage" in shown.output
+
+
+def test_the_example_of_a_tenants_file_is_one() -> None:
+    path = ROOT / "examrelay.example.toml"
+    named = re.findall(r"env:([A-Z_]+)", path.read_text())
+    acme = load_tenants(path, dict.fromkeys(named, "secret"))["acme"]
+    assert set(acme.sources) == set(Source)
+    assert len(acme.exams) == 2

@@ -242,19 +242,21 @@ def test_told_twice_it_kills_at_once_what_does_not_end(tmp_path: Path) -> None:
 
 def test_a_child_that_keeps_dying_is_started_ever_more_slowly() -> None:
     said: list[str] = []
+    twice = asyncio.Event()
 
     class Notes:
         def line(self, _name: str, _line: str) -> None: ...
 
         def about(self, _name: str, what: str) -> None:
             said.append(what)
+            if len(said) == 2:
+                twice.set()
 
     async def keep() -> None:
         children = Children(os.environ, Notes())
         dying = Program("dying", [sys.executable, "-S", "-c", "print('up', flush=True); input()"], says="up")
         await children.start([dying], 10)
-        while len(said) < 2:
-            await asyncio.sleep(0.01)
+        await asyncio.wait_for(twice.wait(), 10)
         await children.stop([["dying"]])
 
     asyncio.run(keep())

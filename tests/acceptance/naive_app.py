@@ -1,0 +1,18 @@
+"""The pipeline that examrelay is not: the payload in the message, `autoretry_for` for failures. For the loss it shows."""
+
+import os
+
+import celery
+import redis
+
+app = celery.Celery("naive", broker=os.environ["REDIS_URL"])
+app.conf.update(task_acks_late=True, task_ignore_result=True, broker_connection_retry_on_startup=True)
+runs = redis.Redis.from_url(os.environ["REDIS_URL"])
+
+
+@app.task(autoretry_for=(ConnectionError,), retry_backoff=False, default_retry_delay=0, max_retries=None)
+def sync(payload: str) -> None:
+    """Rhythm is down, and Redis has no room just now."""
+    runs.incr("runs")
+    runs.config_set("maxmemory", 1)
+    raise ConnectionError("Rhythm does not answer")

@@ -41,6 +41,8 @@ class Job:
     values: Values = field(default_factory=dict)
     changed: Values = field(default_factory=dict)
     decision: Decision | None = None
+    #: A write of this event's may be under way or applied: whatever comes, the next try begins by reading.
+    in_doubt: bool = False
 
     @property
     def target(self) -> Registration:
@@ -60,14 +62,12 @@ class Job:
         """Ends without an effect."""
         self.decision = decisions.drop(self.work.id, to, detail)
 
-    def put_back(
-        self, error: ExamrelayError | None = None, delay: timedelta = PUT_BACK, keep_intent: bool = False
-    ) -> None:
+    def put_back(self, error: ExamrelayError | None = None, delay: timedelta = PUT_BACK) -> None:
         """Not this event's doing: later, without an attempt."""
         reason, detail = (error.reason, error.detail) if error else (None, None)
-        self.decision = decisions.defer(self.work.id, delay, reason, detail, keep_intent=keep_intent)
+        self.decision = decisions.defer(self.work.id, delay, reason, detail, keep_intent=self.in_doubt)
 
-    def fail(self, error: ExamrelayError, *, keep_intent: bool = False) -> None:
+    def fail(self, error: ExamrelayError) -> None:
         """An attempt failed: what follows is the reason's policy and the horizon."""
         if not isinstance(error, TransientError):
             self.decision = decisions.stop(self.work.id, error.reason, error.detail)
@@ -78,7 +78,7 @@ class Job:
             self.decision = _expired(self.work.id, error)
             return
         self.decision = decisions.defer(
-            self.work.id, delay, error.reason, error.detail, attempt=True, keep_intent=keep_intent
+            self.work.id, delay, error.reason, error.detail, attempt=True, keep_intent=self.in_doubt
         )
 
     def settle(

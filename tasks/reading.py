@@ -6,7 +6,7 @@ from typing import Final, TypeVar
 
 from schemas.event import Policy
 from schemas.rhythm import Registration
-from worker.errors import TransientError
+from worker.errors import ExamrelayError, TransientError
 from worker.ledger.gate import Gate, GateClosed
 from worker.rhythm import Rhythm
 
@@ -34,16 +34,24 @@ class Reader:
         self._true: dict[str, Registration] = {}
 
     def by_id(self, ids: Iterable[str]) -> dict[str, Registration]:
-        """The registrations there are among `ids`: one GET, or one search."""
+        """The registrations there are among `ids`: one GET, or one search; one by one if that search is refused."""
         wanted = list(dict.fromkeys(ids))
-        if not wanted:
-            return {}
-        if len(wanted) == 1:
-            one = self._read(lambda: self.rhythm.get(wanted[0]))
-            found = [one] if one else []
-        else:
-            found = self._read(lambda: self.rhythm.search(ids=wanted))
-        return {registration.id: self._newest(registration) for registration in found}
+        found: list[Registration | None] = []
+        try:
+            if len(wanted) > 1:
+                found += self._read(lambda: self.rhythm.search(ids=wanted))
+                wanted = []
+        except ExamrelayError:
+            pass  # for an odd id among them, which must not be the others' trouble
+        found += map(self._one, wanted)
+        return {registration.id: self._newest(registration) for registration in found if registration}
+
+    def _one(self, id: str) -> Registration | None:
+        """The registration; None also where Rhythm refuses to look for such an id."""
+        try:
+            return self._read(lambda: self.rhythm.get(id))
+        except ExamrelayError:
+            return None
 
     def of_student(self, student: str, exam_id: str) -> list[Registration]:
         """A person's registrations for an exam."""
@@ -73,16 +81,20 @@ class Reader:
         return known if known and (known.sys_version or 0) >= (registration.sys_version or 0) else registration
 
     def _read(self, call: Callable[[], _T]) -> _T:
-        """A read that fails for Rhythm's reasons closes the gate and stops the batch; one that succeeds opens it."""
+        """A read that fails for Rhythm's reasons closes the gate and stops the batch; one that is answered opens it."""
         try:
             found = call()
         except GateClosed as closed:
             raise ReadingStopped(closed) from None
-        except TransientError as error:
-            if error.reason.policy is Policy.GATE:
+        except ExamrelayError as error:
+            if isinstance(error, TransientError) and error.reason.policy is Policy.GATE:
                 self.gate.close(error.reason, error.retry_after)
                 raise ReadingStopped(error) from None
+            self._answered()
             raise
+        self._answered()
+        return found
+
+    def _answered(self) -> None:
         if self.gate.probing:
             self.gate.open()
-        return found

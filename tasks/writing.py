@@ -1,4 +1,7 @@
-"""How a batch is written to Rhythm: one patch or one batch, and the search for the item that Rhythm refuses it for."""
+"""How a batch is written to Rhythm: one patch or one batch, and the search for the item that Rhythm refuses it for.
+
+A registration without a result was not written, and Rhythm said nothing of it: it is planned anew.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,35 +25,38 @@ def send(rhythm: Rhythm, patches: Patches) -> Results:
             return _all_failed(patches, error)
     try:
         return rhythm.batch(patches)
-    except RhythmRejected as error:
-        return _without_refused(rhythm, patches, error)
+    except RhythmRejected:
+        return _without_refused(rhythm, patches)
     except ExamrelayError as error:
         return _all_failed(patches, error)
 
 
-def _without_refused(rhythm: Rhythm, patches: Patches, refused: RhythmRejected) -> Results:
-    """Find the item for which a batch was refused whole, and write the others: 9 calls for one in 100.
+def _without_refused(rhythm: Rhythm, patches: Patches) -> Results:
+    """Find the item for which a batch was refused whole, and write the others: at most 9 batches for one in 100.
 
     Half of the suspects are sent. Accepted, the culprit is in the other half; refused, it is in this one and the other
-    is set aside. What was set aside goes in one call at the end; refused as well, it is unknown and planned anew.
+    is set aside. What was set aside goes in one call at the end. Nothing is blamed that was not refused alone: a batch
+    may be refused for its size, and then there is no culprit.
     """
     results: Results = {}
     suspects, aside = list(patches), list[str]()
+    alone: RhythmRejected | None = None
     while len(suspects) > 1:
         half, rest = suspects[: len(suspects) // 2], suspects[len(suspects) // 2 :]
         try:
             results |= rhythm.batch({id: patches[id] for id in half})
-            suspects = rest
-        except RhythmRejected:
-            suspects, aside = half, aside + rest
+            suspects, alone = rest, None
+        except RhythmRejected as refused:
+            suspects, aside, alone = half, aside + rest, refused
         except ExamrelayError as error:
             return results | _all_failed([id for id in patches if id not in results], error)
-    results[suspects[0]] = ItemResult(ItemState.FAILED, error=refused)
+    last = {id: patches[id] for id in suspects}
+    results |= _all_failed(suspects, alone) if alone else send(rhythm, last)
     if aside:
         try:
             results |= rhythm.batch({id: patches[id] for id in aside})
         except RhythmRejected:
-            results |= {id: ItemResult(ItemState.UNKNOWN) for id in aside}
+            return results
         except ExamrelayError as error:
             results |= _all_failed(aside, error)
     return results

@@ -12,28 +12,34 @@ from typing import Any, Final, Literal
 from schemas.event import Reason
 from schemas.outcome import ExamOutcome, Source, Verdict
 from schemas.rhythm import PatchOperation, Registration
+from worker import custom_fields
 from worker.errors import PermanentError
 from worker.tenants import Exam
 
 #: The score that is written where the exam map names none.
 _OWN_SCORE: Final = {Source.CERTIVERSE: "reported", Source.DRILLSTER: "percent", Source.PROV: "reported"}
 _PROCTOR_ENDED: Final = "proctor ended"
+_NO_VERDICT: Final = "none"
+#: Not a plain field: {id: {member: value}}.
+_CUSTOM: Final = "custom_field_values"
 Values = dict[str, Any]
 
 
 def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: frozenset[Reason]) -> Values:
     """What the registration must say: `status`, and `score` and `exam_date` as far as the outcome has them.
 
-    `verdict`: a person's answer, before any rule. Raises PermanentError: `integrity_review`, `result_unscored`.
+    `verdict`: a person's answer, before any rule; `none` leaves the status as it is. Raises PermanentError: `integrity_review`, `result_unscored`.
     """
     if exam.integrity == "hold" and Reason.INTEGRITY_REVIEW not in accepts:
         _refuse_terminated(outcome)
-    values: Values = {"status": verdict or _verdict(outcome, exam)}
+    values: Values = {"status": _answered(verdict) if verdict else _verdict(outcome, exam)}
     score = outcome.scores.get(exam.score or _OWN_SCORE[outcome.source])
     if score is not None:
         values["score"] = _at_places(score, exam.score_places)
     if outcome.completed_at is not None:
         values["exam_date"] = outcome.completed_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if exam.custom_fields:
+        values[_CUSTOM] = custom_fields.fields_of(outcome, exam.custom_fields)
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -43,8 +49,12 @@ def _refuse_terminated(outcome: ExamOutcome) -> None:
         raise PermanentError(Reason.INTEGRITY_REVIEW, f"ended by a proctor or terminated ({why or _PROCTOR_ENDED})")
 
 
-def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict | None:
-    """The configured transformation's, else the platform's, else by threshold. "none" is for a person to answer."""
+def _answered(verdict: str) -> str | None:
+    return None if verdict == _NO_VERDICT else verdict
+
+
+def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict:
+    """The configured transformation's, else the platform's, else by threshold."""
     if exam.transformation is not None:
         passed = [one.passed for one in outcome.transformations if one.id == exam.transformation]
         if len(passed) == 1 and passed[0] is not None:
@@ -62,7 +72,10 @@ def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict | None:
 
 def difference(values: Mapping[str, Any], registration: Registration) -> Values:
     """Of `values`, those that the registration does not say already."""
-    return {name: value for name, value in values.items() if not _same(name, value, getattr(registration, name))}
+    plain = {name: value for name, value in values.items() if name != _CUSTOM}
+    changed = {name: value for name, value in plain.items() if not _same(name, value, getattr(registration, name))}
+    fields = custom_fields.difference(values.get(_CUSTOM, {}), registration.custom_field_values)
+    return changed | ({_CUSTOM: fields} if fields else {})
 
 
 def stand(values: Mapping[str, Any], registration: Registration) -> bool:
@@ -77,11 +90,14 @@ def patch(
 
     `add` replaces a member or makes it (RFC 6902, 4.1), and these may be absent; `replace` would fail then.
     """
-    operations = [PatchOperation(op="add", path=f"/{name}", value=value) for name, value in changed.items()]
+    plain = {name: value for name, value in changed.items() if name != _CUSTOM}
+    operations = [PatchOperation(op="add", path=f"/{name}", value=value) for name, value in plain.items()]
+    if _CUSTOM in changed:
+        operations += custom_fields.operations(changed[_CUSTOM], registration.custom_field_values)
     if guard == "none":
         return operations
     if registration.sys_version is None:
-        return [*_field_tests(changed, registration), *operations]
+        return [*_field_tests(plain, registration), *operations]
     return [PatchOperation(op="test", path="/sys_version", value=registration.sys_version), *operations]
 
 
@@ -95,10 +111,18 @@ def _same(name: str, ours: Any, theirs: Any) -> bool:
     if theirs is None:
         return False
     if name == "score":
-        return _decimal(ours) == _decimal(theirs)
+        return _same_score(Decimal(str(ours)), _decimal(theirs))
     if name == "exam_date":
         return _same_time(str(ours), str(theirs))
     return str(ours) == str(theirs)
+
+
+def _same_score(ours: Decimal, theirs: Decimal | None) -> bool:
+    """Equal at our places: a float that went through other hands may have a tail."""
+    try:
+        return theirs is not None and theirs.quantize(ours) == ours
+    except InvalidOperation:
+        return False
 
 
 def _same_time(ours: str, theirs: str) -> bool:
@@ -116,7 +140,7 @@ def _instant(text: str) -> datetime:
 
 
 def _at_places(score: Decimal, places: int) -> Decimal:
-    return round(score, places).normalize() + 0
+    return round(score, places) + 0
 
 
 def _decimal(value: object) -> Decimal | None:

@@ -50,16 +50,16 @@ def order(
 ) -> Order:
     """Whether `arriving` counts, given the other versions of its delivery and the one applied last.
 
-    `accepted`: a person has said that it does.
+    `accepted`: a person has said that it does. That decides a conflict, not that an original outranks a rescore.
     """
-    if accepted or applied == arriving.version:
+    if applied == arriving.version:
         return Order.APPLY
     others = [version for version in known if version.version != arriving.version and version.counts]
     applied_rescore = applied is not None and applied.startswith("r-")
     if not arriving.rescore and (applied_rescore or any(other.rescore for other in others)):
         return Order.SUPERSEDED
     rivals = [other for other in others if other.rescore == arriving.rescore]
-    if not rivals:
+    if accepted or not rivals:
         return Order.APPLY
     if rescore_order == "received":
         newest = all(arriving.received_at >= rival.received_at for rival in rivals)

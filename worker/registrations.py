@@ -65,11 +65,10 @@ def choose(outcome: ExamOutcome, exam: Exam, candidates: Sequence[Registration],
     `ours`: the ids of those that this delivery wrote last. Raises TransientError (`registration_not_found`) or
     PermanentError (`registration_ambiguous`).
     """
-    possible = [one for one in candidates if one.exam_id == exam.exam_id and one.status not in _NEVER]
-    written = [one for one in possible if one.id in ours]
+    written = [one for one in candidates if one.id in ours and one.exam_id == exam.exam_id and one.status not in _NEVER]
     if len(written) == 1:
         return written[0]
-    timely = [one for one in possible if _could_be(outcome, one)]
+    timely = [one for one in candidates if why_not(outcome, exam, one) is None]
     open_ones = [one for one in timely if one.status == Status.REGISTERED]
     settled = [one for one in timely if one.status in _SETTLED]
     best = _nearest(outcome, open_ones or settled)
@@ -80,15 +79,21 @@ def choose(outcome: ExamOutcome, exam: Exam, candidates: Sequence[Registration],
     return best[0]
 
 
-def _could_be(outcome: ExamOutcome, registration: Registration) -> bool:
-    """Whether dates allow it: nobody sits an exam before registering, nor long before the day it is set for."""
-    completed = outcome.completed_at
-    if completed is None:
-        return True
-    registered, sitting = registration.registered_at, registration.exam_at
-    if registered is not None and registered > completed:
-        return False
-    return sitting is None or sitting.date() <= (completed + _SAME_DAY).date()
+def why_not(outcome: ExamOutcome, exam: Exam, registration: Registration) -> str | None:
+    """Why the sitting cannot be about a registration of this person; None when it can.
+
+    Nobody sits an exam before registering for it, nor long before the day that it is set for.
+    """
+    completed, sitting = outcome.completed_at, registration.exam_at
+    if registration.exam_id != exam.exam_id:
+        return f"is for exam {registration.exam_id}"
+    if registration.status in _NEVER:
+        return f"is {registration.status}"
+    if completed and registration.registered_at and registration.registered_at > completed:
+        return "was made after the sitting"
+    if completed and sitting and sitting.date() > (completed + _SAME_DAY).date():
+        return "is set for a day after the sitting"
+    return None
 
 
 def _nearest(outcome: ExamOutcome, candidates: Sequence[Registration]) -> list[Registration]:

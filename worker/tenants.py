@@ -8,7 +8,8 @@ import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -42,6 +43,10 @@ def _read_secret(value: object, info: ValidationInfo) -> str:
             secret = Path(where).read_text().strip()
         except OSError as error:
             raise ValueError(f"cannot read {where}: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise ValueError(f"cannot read {where}: not text") from None
+        if not secret:
+            raise ValueError(f"{where} is empty")
     else:
         raise ValueError("a secret does not belong in this file: write env:NAME or file:PATH")
     return str(secret)
@@ -90,8 +95,12 @@ class OAuth(_Section):
     audience: Text = "https://api.rhythmsoftware.com"
 
 
+_LOOPBACK: Final = {("http", host) for host in ("127.0.0.1", "localhost", "::1")}
+
+
 def _https_or_loopback(value: str) -> str:
-    if not value.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
+    url = urlsplit(value)
+    if not url.hostname or (url.scheme != "https" and (url.scheme, url.hostname) not in _LOOPBACK):
         raise ValueError("must start with https:// (http:// only on this machine)")
     return value.rstrip("/")
 
@@ -124,18 +133,35 @@ class SourceRules(_Section):
     third_party: Text | None = None
 
 
+class CustomField(_Section):
+    """A custom field of the registration, and what of the outcome it is filled from."""
+
+    id: Annotated[str, StringConstraints(pattern=r"^[a-z\d:_-]{1,300}__c$")]
+    #: `scores.NAME`, `details.NAME`, `parts.KIND.NAME.SCORE`, or one of the outcome's own (see docs/fields.md).
+    value: Annotated[
+        Text,
+        StringConstraints(
+            pattern=r"^(scores\.[^.]+|details\..+|parts\.[a-z_]+\..+\.[a-z_]+"
+            r"|delivery|event_ref|started_at|completed_at|complete_reason|termination_reason|cut_score_type)$"
+        ),
+    ]
+    #: Without it: as the value is.
+    kind: Literal["string", "numeric", "boolean"] | None = None
+
+
 class Exam(_Section):
     """One line of the exam map: which results are this Rhythm exam's, and what of them is written."""
 
     exam_id: Text
     codes: Annotated[tuple[Text, ...], Field(min_length=1)]
-    #: Which of the outcome's scores becomes Rhythm's `score`; None writes no score.
-    score: Text | None = "reported"
+    #: Which of the outcome's scores becomes Rhythm's `score`; not given: `reported`, of Drillster `percent`.
+    score: Text | None = None
     score_places: Annotated[int, Field(ge=0, le=6)] = 2
     #: Passed at or above this score, where the platform gives no verdict.
     threshold: Decimal | None = None
     #: The Drillster transformation that decides.
     transformation: Text | None = None
+    custom_fields: tuple[CustomField, ...] = ()
     #: What to do with a sitting that a proctor ended or terminated.
     integrity: Literal["hold", "write"] = "hold"
 

@@ -9,6 +9,7 @@ import http.client
 import os
 import secrets
 import shlex
+import shutil
 import signal
 import socket
 import sys
@@ -252,8 +253,9 @@ def _announce(plan: Plan, variables: dict[str, str]) -> None:
     flower = f"http://127.0.0.1:{plan.flower}"
     sandbox = None if plan.sandbox is None else f"http://127.0.0.1:{plan.sandbox}"
     running.Running(os.getpid(), plan.door, flower, sandbox, variables).announce(plan.data)
-    is_default = plan.data == Path(".data").resolve()
-    status = "examrelay status" if is_default else f"EXAMRELAY_DATA={shlex.quote(str(plan.data))} examrelay status"
+    status = f"{_command()} status"
+    if plan.data != Path(".data").resolve():
+        status = f"EXAMRELAY_DATA={shlex.quote(str(plan.data))} {status}"
     lines = [
         f"post results to  {plan.door}/v1/{{tenant}}/{{source}}",
         f"ready?           {plan.door}/readyz",
@@ -264,3 +266,11 @@ def _announce(plan: Plan, variables: dict[str, str]) -> None:
     if sandbox:
         lines.insert(1, f"stand-in Rhythm  {sandbox}  (tenant acme)")
     Console(width=max(map(len, lines)) + 4, highlight=False).print(Panel("\n".join(lines), title="examrelay is up"))
+
+
+def _command() -> str:
+    """How `examrelay` is called from here."""
+    if shutil.which("examrelay"):
+        return "examrelay"
+    beside = Path(sys.executable).parent / "examrelay"
+    return str(beside.relative_to(Path.cwd()) if beside.is_relative_to(Path.cwd()) else beside)

@@ -38,20 +38,26 @@ class Gate:
     def take(self) -> None:
         """Wait for a turn to call Rhythm. Raises GateClosed."""
         interval = 1000 / self.calls_per_second if self.calls_per_second else 0
-        waits, *told = self.scripts(
-            "gate", self.tenant, "take", interval, milliseconds(LONGEST_WAIT), milliseconds(PROBE_LEASE)
+        waits, probing = self._ask(
+            "take", interval, milliseconds(LONGEST_WAIT), milliseconds(PROBE_LEASE), int(self.probing)
         )
-        if waits == -1:
-            closed_for, reason = told
-            name = reason.decode()
-            raise GateClosed(
-                Reason.RHYTHM_THROTTLED if name == "pace" else Reason(name),
-                f"the gate is closed ({name})",
-                timedelta(milliseconds=closed_for),
-            )
-        self.probing = bool(told[0])
+        self.probing = bool(probing)
         if waits:
             time.sleep(waits / 1000)
+            self._ask("look", int(self.probing))  # another's call may have closed it meanwhile
+
+    def _ask(self, command: str, *args: float) -> tuple[int, int]:
+        """How long to wait, and whether this is the probe. Raises GateClosed."""
+        waits, *told = self.scripts("gate", self.tenant, command, *args)
+        if waits != -1:
+            return waits, told[0]
+        closed_for, reason = told
+        name = reason.decode()
+        raise GateClosed(
+            Reason.RHYTHM_THROTTLED if name == "pace" else Reason(name),
+            f"the gate is closed ({name})",
+            timedelta(milliseconds=closed_for),
+        )
 
     def close(self, reason: Reason, retry_after: timedelta | None) -> None:
         """Nobody calls before `retry_after`, or before a growing pause when Rhythm does not say."""

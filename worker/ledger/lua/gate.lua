@@ -1,24 +1,32 @@
 #!lua flags=allow-oom
 -- gate: whether and how fast a tenant's Rhythm may be called. Asked right before every call.
--- ARGV: tenant, 'take', interval between calls in ms (0: no pace), longest wait in ms, probe's lease in ms
+-- ARGV: tenant, 'take', interval between calls in ms (0: no pace), longest wait in ms, probe's lease in ms, 1 if the
+--         caller is the probe already: a read may be several calls
 --         returns {wait in ms, probe} or {-1, closed for ms, reason}
+--       tenant, 'look', 1 if the caller is the probe: after a wait, whether the turn still stands; returns as 'take'
 --       tenant, 'close', reason, delay in ms (0: none asked for), base in ms, cap in ms, jitter 0..1
 --         returns the time it is closed for, in ms
---       tenant, 'open'
+--       tenant, 'open': Rhythm answered the probe. Not if another call's answer has closed the gate since.
 local tenant, command = ARGV[1], ARGV[2]
 local gate = key(tenant, 'gate')
 local now = now_ms()
 
-local function take(interval, longest, probe_lease)
+local function take(interval, longest, probe_lease, probe)
   local state = redis.call('HMGET', gate, 'closed_until', 'reason', 'probe_until', 'next')
   local closed, probing = tonumber(state[1] or 0), tonumber(state[3] or 0)
   if closed > now then return { -1, closed - now, state[2] } end
-  if state[2] and probing > now then return { -1, probing - now, state[2] } end
+  if state[2] and probing > now and not probe then return { -1, probing - now, state[2] } end
   local turn = math.max(now, tonumber(state[4] or 0))
   if turn - now > longest then return { -1, turn - now, 'pace' } end
   if interval > 0 then redis.call('HSET', gate, 'next', turn + interval) end
   if state[2] then redis.call('HSET', gate, 'probe_until', int(turn + probe_lease)) end
   return { math.ceil(turn - now), state[2] and 1 or 0 }
+end
+
+local function look(probe)
+  local closed, reason = unpack(redis.call('HMGET', gate, 'closed_until', 'reason'))
+  if reason and not (probe and tonumber(closed) <= now) then return { -1, math.max(0, closed - now), reason } end
+  return { 0, probe and 1 or 0 }
 end
 
 local function close(reason, delay, base, cap, jitter)
@@ -32,9 +40,11 @@ local function close(reason, delay, base, cap, jitter)
   return until_ - now
 end
 
-if command == 'take' then return take(tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])) end
+if command == 'take' then return take(tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1') end
+if command == 'look' then return look(ARGV[3] == '1') end
 if command == 'close' then
   return close(ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]))
 end
+if tonumber(redis.call('HGET', gate, 'closed_until') or 0) > now then return 0 end
 redis.call('HDEL', gate, 'closed_until', 'reason', 'since', 'failures', 'probe_until')
 return 0

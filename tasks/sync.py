@@ -5,9 +5,13 @@ at its own step with its own decision (`tasks/job.py`). How Rhythm is read is in
 """
 
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Final
+
+from celery.exceptions import SoftTimeLimitExceeded
 
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import Candidate, ExamOutcome, Source
@@ -21,7 +25,7 @@ from worker.bootstrap import Services, services
 from worker.celery import app
 from worker.errors import ExamrelayError, PermanentError, TransientError
 from worker.ledger.decisions import Decision
-from worker.ledger.events import Claim, Intent, Ledger, Work
+from worker.ledger.events import Claim, Intent, Ledger
 from worker.ledger.gate import GateClosed
 from worker.ledger.registrations import Remembered, remembered
 from worker.order import Order, Version, order
@@ -37,6 +41,8 @@ from worker.telemetry import report_bug
 from worker.tenants import Exam, SourceRules, Tenant
 
 _SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
+#: Looking up a batch one by one, at a slow Rhythm or a slow pace, must leave time to write what was found.
+LOOK_UP_SECONDS: Final = 10.0
 #: Stand in for an event's outcome and exam until they are read; an event that has only these is decided.
 UNREAD: Final = ExamOutcome(source=Source.CERTIVERSE, delivery="-", exam_codes=(), candidate=Candidate())
 UNMAPPED: Final = Exam(exam_id="-", codes=("-",))
@@ -69,13 +75,17 @@ class Run:
     token: str
     ledger: Ledger
     rhythm: Reader
+    #: Until when (monotonic) events are looked up one by one.
+    ends: float = field(default_factory=lambda: time.monotonic() + LOOK_UP_SECONDS)
 
 
 def sync_batch(run: Run, claim: Claim) -> list[Decision]:
     """Every claimed event's decision. What Rhythm's gate stops halfway is put back without an attempt."""
-    jobs = [_begin(run, work, claim) for work in claim.works]
+    jobs = [Job(work, UNREAD, UNMAPPED, claim.now, in_doubt=work.intent is not None) for work in claim.works]
     try:
+        _each(jobs, lambda job: _open(run, job))
         recall(run, undecided(jobs))
+        consider(run, undecided(jobs))
         resolve(run, undecided(jobs))
         compare(undecided(jobs))
         intend(run, undecided(jobs))
@@ -83,7 +93,7 @@ def sync_batch(run: Run, claim: Claim) -> list[Decision]:
         settle(run, undecided(jobs), results)
     except ReadingStopped as stopped:
         for job in undecided(jobs):
-            job.put_back(stopped.error, stopped.delay, keep_intent=job.work.intent is not None)
+            job.put_back(stopped.error, stopped.delay)
     return [job.decision for job in jobs if job.decision is not None]
 
 
@@ -92,7 +102,7 @@ def _each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
     for job in jobs:
         try:
             step(job)
-        except ReadingStopped:
+        except (ReadingStopped, SoftTimeLimitExceeded):
             raise
         except ExamrelayError as error:
             job.fail(error)
@@ -101,20 +111,33 @@ def _each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
             job.fail(TransientError(Reason.INTERNAL_ERROR, type(error).__name__))
 
 
-def _begin(run: Run, work: Work, claim: Claim) -> Job:
-    """The event as a job. The exam map, or the order of its delivery's results, may end it here."""
-    job = Job(work, UNREAD, UNMAPPED, claim.now)
-    _each([job], lambda job: _open(run, job))
-    return job
+def _while_time(run: Run, jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
+    """As `_each`, for a step that may call Rhythm for each event: those it does not get to are due again at once."""
+    _each(jobs, lambda job: step(job) if time.monotonic() < run.ends else job.put_back(delay=timedelta(0)))
 
 
 def _open(run: Run, job: Job) -> None:
     job.outcome = ExamOutcome.model_validate_json(run.ledger.sealer.open(job.work.sealed))
+
+
+def consider(run: Run, jobs: list[Job]) -> None:
+    """The order of its delivery's results, or the exam map, may end an event here; but not before it was recalled."""
+    _each(jobs, lambda job: _consider(run, job))
+
+
+def _consider(run: Run, job: Job) -> None:
+    _in_order(run, job)
+    if job.decision is None:
+        job.exam = _exam(run, job)
+
+
+def _exam(run: Run, job: Job) -> Exam:
     exam = run.rules.exam_for(job.outcome.exam_codes)
     if exam is None:
         raise PermanentError(Reason.UNKNOWN_EXAM, f"not in the exam map: {', '.join(job.outcome.exam_codes)}")
-    job.exam = exam
-    _in_order(run, job)
+    if job.work.source not in run.rules.sources:
+        raise PermanentError(Reason.UNKNOWN_EXAM, f"source {job.work.source} is not in the tenants file any more")
+    return exam
 
 
 def _in_order(run: Run, job: Job) -> None:
@@ -133,14 +156,28 @@ def _in_order(run: Run, job: Job) -> None:
 
 def recall(run: Run, jobs: list[Job]) -> None:
     """Settle by reading what an earlier try may have written: a lost reply, a worker that died."""
-    intended = [(job, job.work.intent) for job in jobs if job.work.intent is not None]
-    found = run.rhythm.by_id([intent.registration for _, intent in intended])
-    for job, intent in intended:
-        registration = found.get(intent.registration)
-        if registration is None or not _landed(registration, intent):
-            registration = run.rhythm.truth(intent.registration)
-        if registration is not None and _landed(registration, intent):
-            job.settle("written", registration.id, registration.sys_version, intent.values)
+    intended = {job.work.id: job.work.intent for job in jobs if job.work.intent is not None}
+    found = run.rhythm.by_id(intent.registration for intent in intended.values())
+    doubted = [job for job in jobs if job.work.id in intended]
+    _while_time(run, doubted, lambda job: _recall(run, job, intended[job.work.id], found))
+
+
+def _recall(run: Run, job: Job, intent: Intent, found: Mapping[str, Registration]) -> None:
+    registration = found.get(intent.registration)
+    if registration is None or not _landed(registration, intent):
+        registration = run.rhythm.truth(intent.registration)
+    if registration is None:
+        return
+    if _landed(registration, intent):
+        job.settle("written", registration.id, registration.sys_version, intent.values)
+        return
+    moved_by = 0 if intent.base is None else (registration.sys_version or 0) - intent.base
+    if moved_by > 1 and not job.accepts(Reason.REGISTRATION_EDITED):
+        # One of these versions may be ours, and the next one a person's, who took it back.
+        raise PermanentError(
+            Reason.REGISTRATION_EDITED, f"registration {registration.id} was changed after a write that may be ours"
+        )
+    job.in_doubt = moved_by == 0  # on top of another version it cannot be applied any more
 
 
 def _landed(registration: Registration, intent: Intent) -> bool:
@@ -156,9 +193,10 @@ def resolve(run: Run, jobs: list[Job]) -> None:
     for job in jobs:
         job.candidates = [found[id] for id in ids[job.work.id] if id in found]
         job.named = bool(job.candidates)
-    _each([job for job in jobs if not job.named], lambda job: _look_up(run, job, rules[job.work.id]))
+    unnamed = [job for job in jobs if not job.named]
+    _while_time(run, unnamed, lambda job: _look_up(run, job, rules[job.work.id]))
     known = remembered(run.ledger.client, run.tenant, (one.id for job in jobs for one in job.candidates))
-    _each(undecided(jobs), lambda job: _choose(run, job, rules[job.work.id], known))
+    _while_time(run, undecided(jobs), lambda job: _choose(run, job, rules[job.work.id], known))
 
 
 def _named(job: Job, rules: SourceRules) -> list[str]:
@@ -167,7 +205,9 @@ def _named(job: Job, rules: SourceRules) -> list[str]:
 
 
 def _look_up(run: Run, job: Job, rules: SourceRules) -> None:
-    candidate, exam_id = job.outcome.candidate, job.exam.exam_id
+    candidate, exam_id, answers = job.outcome.candidate, job.exam.exam_id, job.work.answers
+    if "registration" in answers:
+        raise TransientError(Reason.REGISTRATION_NOT_FOUND, f"there is no registration {answers['registration']}")
     student = registrations.student_of(candidate, rules)
     if student:
         job.candidates = run.rhythm.of_student(student, exam_id)
@@ -183,7 +223,8 @@ def _choose(run: Run, job: Job, rules: SourceRules, known: Mapping[str, Remember
         job.registration = registrations.confirm(job.outcome, job.exam, rules, candidates)
     else:
         ours = {one.id for one in candidates if known[one.id].delivery == job.work.delivery}
-        job.registration = registrations.choose(job.outcome, job.exam, candidates, ours)
+        chosen = registrations.choose(job.outcome, job.exam, candidates, ours)
+        job.registration = registrations.confirm(job.outcome, job.exam, rules, [chosen])
     job.remembered = known[job.registration.id]
 
 
@@ -196,7 +237,8 @@ def _compare(job: Job) -> None:
     registration, written = job.target, job.work.known.registration
     job.values = changes.values_of(job.outcome, job.exam, job.work.answers.get("verdict"), job.work.accepts)
     job.changed = changes.difference(job.values, registration)
-    if not job.changed:
+    as_altered = job.accepts(Reason.RHYTHM_ALTERED) and registration.status in _SETTLED
+    if not job.changed or as_altered:
         job.settle("unchanged", registration.id, registration.sys_version, job.values_text())
         return
     if written and written != registration.id and "registration" not in job.work.answers:
@@ -220,13 +262,16 @@ def intend(run: Run, jobs: list[Job]) -> None:
     if run.rules.writes == "hold":
         _each(jobs, lambda job: _unless_accepted(job, Reason.WRITES_OFF, "would be written; writes are on hold"))
     first: dict[str, Job] = {}
-    for job in undecided(jobs):
+    # Whoever may have written already keeps the registration, and goes first.
+    for job in sorted(undecided(jobs), key=lambda job: job.work.intent is None):
         if first.setdefault(job.target.id, job) is not job:
             job.put_back()
     chosen = list(first.values())
     answers = run.ledger.intend(run.tenant, run.token, [_plan(job) for job in chosen])
     for job, answer in zip(chosen, answers, strict=True):
-        if answer != "ok":
+        if answer == "ok":
+            job.in_doubt = True
+        else:
             job.put_back()  # taken by another event, overtaken by a newer version, or no longer our claim
 
 
@@ -252,14 +297,20 @@ def settle(run: Run, jobs: list[Job], results: dict[str, ItemResult]) -> None:
     throttled = next((one.error for one in results.values() if isinstance(one.error, RhythmThrottled)), None)
     if throttled:
         run.rhythm.gate.close(throttled.reason, throttled.retry_after)
-    _each(jobs, lambda job: _settle(run, job, results[job.target.id]))
+    # First those that need no reading, which may stop.
+    jobs = sorted(jobs, key=lambda job: (one := results.get(job.target.id)) is None or one.state != ItemState.APPLIED)
+    _each(jobs, lambda job: _settle(run, job, results.get(job.target.id)))
 
 
-def _settle(run: Run, job: Job, result: ItemResult) -> None:
+def _settle(run: Run, job: Job, result: ItemResult | None) -> None:
+    if result is None:
+        job.in_doubt = False
+        job.put_back()
+        return
     after = result.registration
     match result.state:
         case ItemState.UNKNOWN:
-            job.put_back(keep_intent=True)
+            job.put_back()
         case ItemState.FAILED:
             _settle_failure(run, job, result.error)
         case ItemState.APPLIED if after is not None and not changes.stand(job.values, after):
@@ -274,24 +325,33 @@ def _settle_failure(run: Run, job: Job, error: ExamrelayError | None) -> None:
     assert error is not None
     if isinstance(error, RhythmRejected | MissingReference):
         _settle_rejection(run, job, error)
-    elif isinstance(error, GateClosed | RhythmThrottled):
-        job.put_back(error)
-    elif isinstance(error, RhythmUnavailable) and not error.maybe_applied:
+        return
+    maybe_applied = getattr(error, "maybe_applied", False)
+    job.in_doubt = maybe_applied or job.work.intent is not None
+    if isinstance(error, RhythmUnavailable) and not maybe_applied:
         run.rhythm.gate.close(error.reason, error.retry_after)
         job.put_back(error)
+    elif isinstance(error, GateClosed | RhythmThrottled):
+        job.put_back(error)
     else:
-        job.fail(error, keep_intent=getattr(error, "maybe_applied", False))
+        job.fail(error)
 
 
 def _settle_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference) -> None:
     """Refused: because the record moved (then plan anew), or for what it says (then it never will)."""
     now = run.rhythm.truth(job.target.id)
-    if now is None or now.sys_version == job.target.sys_version:
+    if now is None or not _moved(job.target, now):
         if error.status is not None:
             raise error
         _settle(run, job, write(run, [job])[job.target.id])  # one of a batch, and no reason given: alone it gets one
         return
+    job.in_doubt = False
     if changes.stand(job.values, now) and (job.work.intent is not None):
         job.settle("written", now.id, now.sys_version, job.values_text())
     else:
         job.put_back()
+
+
+def _moved(before: Registration, now: Registration) -> bool:
+    """Whether the registration was changed; where Rhythm gives no version, by what it says."""
+    return now != before if now.sys_version is None else now.sys_version != before.sys_version

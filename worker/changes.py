@@ -28,7 +28,8 @@ Values = dict[str, Any]
 def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: frozenset[Reason]) -> Values:
     """What the registration must say: `status`, and `score` and `exam_date` as far as the outcome has them.
 
-    `verdict`: a person's answer, before any rule; `none` leaves the status as it is. Raises PermanentError: `integrity_review`, `result_unscored`.
+    `verdict`: a person's answer, before any rule; `none` leaves the status as it is. Raises PermanentError:
+    `integrity_review`, `result_unscored`.
     """
     if exam.integrity == "hold" and Reason.INTEGRITY_REVIEW not in accepts:
         _refuse_terminated(outcome)

@@ -41,16 +41,27 @@ class Up:
             )  # fmt: skip
 
     def __enter__(self) -> "Up":
-        self.running: Running = wait_until(lambda: find(self.data), 60, "up")
+        try:
+            self.running: Running = wait_until(lambda: find(self.data), 60, "up")
+        except BaseException:
+            self._end()
+            raise
         self.rhythm = Sandbox(self.running.sandbox or "").__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it, however it stands."""
         self.rhythm.__exit__()
+        self._end()
+
+    def _end(self) -> None:
+        """However it stands, and whatever it has left behind."""
         self.process.kill()
         self.process.wait(10)
-        wait_until(lambda: not self.alive(), 20, "the end of all children")
+        try:
+            wait_until(lambda: not self.alive(), 10, "the end of all children")
+        finally:
+            for pid in self.alive():
+                os.kill(pid, signal.SIGKILL)
 
     @property
     def said(self) -> str:

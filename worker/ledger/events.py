@@ -175,6 +175,27 @@ class Ledger:
         pipeline.ltrim(MALFORMED, 0, keep - 1)
         pipeline.execute()
 
+    def look(self, tenant: str, id: str) -> tuple[Work, EventState] | None:
+        """An event as process would claim it, with its payload, and its state; None when there is none. Takes nothing."""
+        event: Any = self.client.hgetall(key(tenant, "event", id))
+        if not event:
+            return None
+        delivery = event.get(b"delivery")
+        known = self._known(tenant, id, delivery.decode()) if delivery else [b"", b"", b"0", []]
+        stored: Any = self.client.get(key(tenant, "payload", id)) or b""
+        fields = [part for pair in event.items() for part in pair]
+        return self._work(id.encode(), fields, stored, known), EventState(event[b"state"].decode())
+
+    def _known(self, tenant: str, id: str, delivery: str) -> list[Any]:
+        """What `claim` tells of a delivery."""
+        record: Any = self.client.hgetall(key(tenant, "delivery", delivery))
+        siblings = []
+        for name, event in record.items():
+            if name.startswith(b"v:") and event.decode() != id:
+                state, at = self.client.hmget(key(tenant, "event", event.decode()), "state", "received_at")
+                siblings.append([name[2:], event, state or b"", at or b"0"])
+        return [record.get(b"applied", b""), record.get(b"registration", b""), record.get(b"rev", b"0"), siblings]
+
     def payload(self, tenant: str, id: str) -> bytes | None:
         """The body as it was sent, or None when it is no longer kept."""
         stored: Any = self.client.get(key(tenant, "payload", id))

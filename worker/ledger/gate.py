@@ -64,6 +64,7 @@ class Gate:
         asked = milliseconds(min(retry_after or timedelta(0), RETRY_AFTER_CAP))
         base, cap = milliseconds(CLOSED_BASE), milliseconds(CLOSED_CAP)
         self.scripts("gate", self.tenant, "close", reason, asked, base, cap, random.random())  # noqa: S311  # jitter
+        self.probing = False
 
     def open(self) -> None:
         """A read went through: Rhythm answers."""

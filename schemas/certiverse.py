@@ -59,7 +59,7 @@ def _scalar(value: object) -> object:
 
 
 class Kind(Payload):
-    """As much of a payload as tells whether it is a result at all."""
+    """As much of a payload as tells whether it is a result at all, for one that is not whole."""
 
     class Delivery(Payload):
         status: str | None = None
@@ -191,7 +191,14 @@ class ExamResult(Payload):
 
     @property
     def is_result(self) -> bool:
-        return is_completed(self.exam_delivery.status)
+        """A whole result is one, whatever its status: a word that we do not know makes it unclear, not nothing."""
+        return True
+
+    @property
+    def unclear(self) -> str | None:
+        if not is_completed(self.exam_delivery.status):
+            return "examDelivery.status: not completed"
+        return self.exam_result.unclear
 
     def to_outcome(self) -> ExamOutcome:
         delivery, result = self.exam_delivery, self.exam_result
@@ -205,7 +212,7 @@ class ExamResult(Payload):
             started_at=delivery.delivery_date_time,
             completed_at=delivery.delivery_completed_date_time,
             verdict=result.verdict,
-            unclear=result.unclear,
+            unclear=self.unclear,
             scores=result.scores,
             cut_score_type=result.cut_score_type,
             complete_reason=delivery.complete_reason_code,

@@ -1,6 +1,6 @@
 """The command `examrelay`: the operator's door. What a command does is in its own module; here is how it is called.
 
-Exit codes: 0 holds, 1 does not, 2 usage or configuration, 3 could not be checked (Redis is away).
+Exit codes: 0 holds, 1 does not, 2 usage or configuration, 3 could not be checked (Redis or the door is away).
 """
 
 import sys
@@ -55,6 +55,9 @@ def main() -> None:
     except ConfigurationError as error:
         complain(str(error))
         sys.exit(USAGE)
+    except cli_send.DoorAway as error:
+        complain(str(error))
+        sys.exit(UNCHECKED)
     except UNAVAILABLE as error:
         complain(f"Redis does not answer ({error}). Check REDIS_URL and that it runs, or start `examrelay up`.")
         sys.exit(UNCHECKED)

@@ -22,6 +22,10 @@ from worker.tenants import BasicCredentials, SourceRules
 _SECONDS = 30
 
 
+class DoorAway(Exception):
+    """Nobody answers there, or not as the door does. The message says what to do."""
+
+
 @dataclass(frozen=True)
 class Way:
     """How payloads get there: a URL that was given, the `up` beside us, or past the door."""
@@ -34,7 +38,7 @@ class Way:
 def send(
     settings: Settings, files: list[Path], tenant: str, source: Source, path: str, way: Way, as_json: bool
 ) -> bool:
-    """Send each file and show what was answered. Returns whether all were accepted. Raises ConfigurationError."""
+    """Send each file and show what was answered. Returns whether all were accepted. Raises DoorAway."""
     rules = _rules(settings, tenant, source)
     bodies = {str(file): _read(file) for file in files}
     if way.direct:
@@ -88,9 +92,7 @@ def _post(url: str, path: str, rules: SourceRules, body: bytes) -> dict[str, Any
         response = connection.getresponse()
         answer = {**json.loads(response.read() or b"{}"), "status": response.status}
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ConfigurationError(
-            f"the door at {url} does not answer ({error}). Start `examrelay up`, or say --url."
-        ) from None
+        raise DoorAway(f"the door at {url} does not answer ({error}). Start `examrelay up`, or say --url.") from None
     finally:
         connection.close()
     return answer

@@ -68,6 +68,7 @@ class LocalSettings(BaseSettings):
 
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
     port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, validation_alias="PORT")
+    config: Path = Path("examrelay.toml")
     data: Path = Path(".data")
     sandbox: bool = Field(False, description="`1`: `examrelay up` brings a stand-in Rhythm, as with `--sandbox`.")
 

@@ -61,7 +61,7 @@ def up(*, sandbox: bool, port: int | None, quiet: bool) -> int:
     local = load_local_settings()
     with running.lock(local.data):
         plan = _plan(local, sandbox=sandbox or local.sandbox, port=local.port if port is None else port)
-        variables = _variables(plan)
+        variables = _variables(plan, local)
         os.environ.update(variables)
         settings = load_settings()
         assert settings.tenants  # read now, so that a mistake shows here
@@ -105,11 +105,17 @@ def _free_ports(number: int) -> list[int]:
     return ports
 
 
-def _variables(plan: Plan) -> dict[str, str]:
+def _variables(plan: Plan, local: LocalSettings) -> dict[str, str]:
     """What all processes, and commands beside them, find in their environment. Writes the files that they name."""
-    variables = {"PORT": str(plan.port), "EXAMRELAY_DATA": str(plan.data)}
+    variables = {
+        "PORT": str(plan.port),
+        "EXAMRELAY_DATA": str(plan.data),
+        "EXAMRELAY_CONFIG": str(local.config.resolve()),
+    }
+    if local.redis_url is not None:
+        variables["REDIS_URL"] = local.redis_url.get_secret_value()
     if plan.valkey is not None:
-        _, variables["REDIS_URL"] = valkey.configure(plan.data / "valkey", plan.valkey)
+        variables["REDIS_URL"] = valkey.configure(plan.data / "valkey", plan.valkey)
     if plan.sandbox is not None:
         config = plan.data / "sandbox.toml"
         config.write_text(_SANDBOX_TENANT.format(port=plan.sandbox))
@@ -175,11 +181,11 @@ def _waves(plan: Plan, settings: Settings) -> list[list[Program]]:
         Program("flower", (*_CELERY, *flower), answers=_answering(plan.flower, "/healthcheck")),
     ]
     if plan.sandbox is not None:
-        command = (python, "-m", "sandbox", "--port", str(plan.sandbox))
-        others.insert(0, Program("sandbox", command, says="sandbox ready"))
+        stand_in = (python, "-m", "sandbox", "--port", str(plan.sandbox))
+        others.insert(0, Program("sandbox", stand_in, says="sandbox ready"))
     if plan.valkey is None:
         return [others]
-    server = (str(valkey.binary()), str(plan.data / "valkey" / "valkey.conf"))
+    server = (str(valkey.binary()), str(valkey.file(plan.data / "valkey")))
     return [[Program("valkey", server, answers=partial(_pings, settings), grace_seconds=30)], others]
 
 

@@ -29,13 +29,18 @@ def binary() -> Path:
     return found
 
 
-def configure(folder: Path, port: int) -> tuple[Path, str]:
-    """Write its configuration, with a new password. Returns the file and the URL to connect to."""
+def file(folder: Path) -> Path:
+    """Its configuration's file."""
+    return folder / "valkey.conf"
+
+
+def configure(folder: Path, port: int) -> str:
+    """Write its configuration, with a new password. Returns the URL to connect to."""
     password = secrets.token_urlsafe(24)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     told = _CONFIG | {"port": str(port), "dir": f'"{folder.resolve()}"', "requirepass": password}
-    config = folder / "valkey.conf"
+    config = file(folder)
     config.unlink(missing_ok=True)
     config.touch(mode=0o600)
     config.write_text("".join(f"{name} {value}\n" for name, value in told.items()))
-    return config, f"redis://:{password}@127.0.0.1:{port}/0"
+    return f"redis://:{password}@127.0.0.1:{port}/0"

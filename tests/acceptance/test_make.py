@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.scenarios import scenarios
-from tests.acceptance.test_up import clean_environ, marked
+from tests.acceptance.one_machine import clean_environ, marked
 from tests.running import ROOT
 
 

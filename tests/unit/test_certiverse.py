@@ -280,8 +280,8 @@ def test_a_delivery_that_is_over_is_a_result(status: object) -> None:
     assert at({"examDelivery.status": status})
 
 
-def test_a_delivery_that_is_not_over_is_no_result_whether_or_not_the_rest_fits() -> None:
-    assert read(Source.CERTIVERSE, edited("certiverse/passed", {"examDelivery.status": "inProgress"})) is None
+def test_a_whole_result_with_another_status_is_unclear_and_one_that_is_not_whole_is_no_result() -> None:
+    assert at({"examDelivery.status": "inProgress"}).unclear == "examDelivery.status: not completed"
     assert read(Source.CERTIVERSE, edited("certiverse/passed", {"examDelivery.status": "x", "exam": ABSENT})) is None
 
 

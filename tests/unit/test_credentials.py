@@ -25,8 +25,6 @@ def told(user: str = "certiverse", password: str = "s3:cret") -> str:
 
 
 BOTH = [basic(), bearer()]
-UNPADDED = told().rstrip("=")
-assert UNPADDED != told()
 
 
 @pytest.mark.parametrize(
@@ -41,7 +39,7 @@ assert UNPADDED != told()
         pytest.param([basic()], told(user="CERTIVERSE"), False, id="the user in another case"),
         pytest.param([basic()], told(password=""), False, id="no password"),
         pytest.param([basic()], told(user="certiverse:s3", password="cret"), True, id="a colon is just a character"),
-        pytest.param([basic()], UNPADDED, False, id="base64 cut short"),
+        pytest.param([basic()], told()[:-1], False, id="base64 cut short"),
         pytest.param([basic()], "Basic ***", False, id="not base64"),
         pytest.param([basic()], "Basic ÿÿÿÿ", False, id="not ASCII where base64 is due"),
         pytest.param([basic()], "Basic " + b64encode(b"\xff\xfe").decode(), False, id="bytes that are no text"),

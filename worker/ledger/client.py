@@ -38,17 +38,23 @@ class Scripts:
 
 
 def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
-    """A client. A patient one (a worker's) rides out a restart of Redis; the other answers within seconds."""
+    """A client. A patient one (a worker's) rides out a restart of Redis; the other answers within seconds.
+
+    Raises ConfigurationError for an address that is none.
+    """
     retry = Retry(ExponentialBackoff(cap=2.0, base=0.1), 15) if patient else Retry(NoBackoff(), 1)
-    client: redis.Redis = redis.Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        socket_timeout=10 if patient else 3,
-        socket_connect_timeout=3,
-        health_check_interval=30,
-        retry=retry,
-        retry_on_error=[redis.exceptions.BusyLoadingError, redis.exceptions.ConnectionError, redis.TimeoutError],
-        client_name="examrelay",
-    )
+    try:
+        client: redis.Redis = redis.Redis.from_url(
+            settings.redis_url.get_secret_value(),
+            socket_timeout=10 if patient else 3,
+            socket_connect_timeout=3,
+            health_check_interval=30,
+            retry=retry,
+            retry_on_error=[redis.exceptions.BusyLoadingError, redis.exceptions.ConnectionError, redis.TimeoutError],
+            client_name="examrelay",
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"REDIS_URL is no address of a Redis: {error}.") from None
     return client
 
 

@@ -56,8 +56,9 @@ class Pipeline:
         return found
 
     def due_now(self) -> None:
-        """Make everything that waits due: the clock is Redis', so the due times are moved."""
+        """Make everything that waits due and end every lease: the clock is Redis', so the due times are moved."""
         for stage in ("process", "sync"):
+            self.services.redis.delete(f"er:{TENANT}:slots:{stage}")
             due = f"er:{TENANT}:due:{stage}"
             for id in self.services.redis.zrange(due, 0, -1):
                 self.services.redis.zadd(due, {id: 0})

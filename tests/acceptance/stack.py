@@ -33,14 +33,16 @@ PROCESSES: dict[str, tuple[str, ...]] = {
 class Stack:
     """The processes, by name, on one Valkey and one stand-in."""
 
-    def __init__(self, folder: Path, valkey: Valkey, rhythm: Sandbox, **environ: str) -> None:
+    def __init__(
+        self, folder: Path, valkey: Valkey, rhythm: Sandbox, tables: dict[str, str], environ: dict[str, str]
+    ) -> None:
         self.folder = folder
         self.valkey = valkey
         self.rhythm = rhythm
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = redis.Redis.from_url(valkey.url, socket_timeout=5)
-        config = write_tenants(folder, rhythm.url)
+        config = write_tenants(folder, rhythm.url, **tables)
         self.environ = os.environ | ENVIRON | environ | {
             "REDIS_URL": valkey.url, "PORT": str(self.port), "EXAMRELAY_CONFIG": str(config),
             "EXAMRELAY_DATA": str(folder), "EXAMRELAY_LOG_FORMAT": "json",
@@ -82,24 +84,24 @@ class Stack:
         credentials = ("certiverse", ENVIRON["ACME_CERTIVERSE"])
         return requests.post(f"{self.url}/v1/{TENANT}/certiverse", body, auth=credentials, timeout=timeout)
 
-    def deliver(self, bodies: Iterable[bytes]) -> list[str]:
+    def deliver(self, bodies: Iterable[bytes], tenant: str = TENANT) -> list[str]:
         """Deliver payloads; each must be accepted. Returns the ids of their events."""
         ids = []
         with requests.Session() as session:
             session.auth = ("certiverse", ENVIRON["ACME_CERTIVERSE"])
             for body in bodies:
-                answer = session.post(f"{self.url}/v1/{TENANT}/certiverse", body, timeout=10)
+                answer = session.post(f"{self.url}/v1/{tenant}/certiverse", body, timeout=10)
                 assert answer.status_code == 202, answer.text
                 ids.append(answer.json()["id"])
         return ids
 
-    def counts(self) -> dict[str, int]:
+    def counts(self, tenant: str = TENANT) -> dict[str, int]:
         """How many events are in each state."""
-        return index.counts(self.client, TENANT)
+        return index.counts(self.client, tenant)
 
-    def synced(self, count: int, seconds: float = 60) -> None:
+    def synced(self, count: int, seconds: float = 60, tenant: str = TENANT) -> None:
         """Wait until so many events are synced."""
-        wait_until(lambda: self.counts().get("synced", 0) >= count, seconds, f"{count} synced events")
+        wait_until(lambda: self.counts(tenant).get("synced", 0) >= count, seconds, f"{count} synced events")
 
     def event(self, id: str) -> Event:
         """Where an event stands."""
@@ -120,10 +122,12 @@ class Stack:
 
 
 @contextmanager
-def stack_at(folder: Path, rhythm: Sandbox, **environ: str) -> Iterator[Stack]:
-    """A stack with nothing running but its Valkey; all is ended with it."""
+def stack_at(
+    folder: Path, rhythm: Sandbox, tables: dict[str, str] | None = None, **environ: str
+) -> Iterator[Stack]:
+    """A stack with nothing running but its Valkey; all is ended with it. `tables`: see `write_tenants`."""
     valkey = Valkey().start()
-    stack = Stack(folder, valkey, rhythm, **environ)
+    stack = Stack(folder, valkey, rhythm, tables or {}, environ)
     try:
         yield stack
     finally:

@@ -1,0 +1,78 @@
+"""The scheduled pass: what it hints, what it leaves alone, what it prunes."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from structlog.testing import capture_logs
+
+from schemas.event import EventState, Reason, Stage
+from tasks.sweep import sweep_tenants
+from tests.events import certiverse, registration
+from tests.pipeline import ORG, TENANT, Pipeline
+from worker.ledger import index
+from worker.ledger.audit import books
+
+QUEUE = "examrelay"
+
+
+@pytest.fixture
+def swept(pipeline: Pipeline) -> Iterator[Pipeline]:
+    """A pipeline with an event whose hint was lost."""
+    pipeline.rhythm.seed(ORG, [registration()])
+    pipeline.deliver(certiverse())
+    pipeline.services.redis.delete(QUEUE)
+    yield pipeline
+
+
+def hint_is_old(pipeline: Pipeline, stage: Stage) -> None:
+    """As if the hint under way had been asked for long ago."""
+    pipeline.services.redis.set(f"er:{TENANT}:hint:{stage}", 0)
+
+
+def test_a_sweep_that_finds_nothing_says_nothing(pipeline: Pipeline) -> None:
+    with capture_logs() as logs:
+        assert sweep_tenants(pipeline.services) == {"hinted": 0, "pruned": 0}
+    assert logs == []
+    assert index.swept_at(pipeline.services.redis) is not None
+
+
+def test_due_work_is_hinted_once_its_hint_is_older_than_five_seconds(swept: Pipeline) -> None:
+    assert sweep_tenants(swept.services)["hinted"] == 0, "its hint may still be under way"
+    hint_is_old(swept, Stage.PROCESS)
+    with capture_logs() as logs:
+        assert sweep_tenants(swept.services)["hinted"] == 1
+    assert [line["event"] for line in logs] == ["sweep.finished"]
+    assert sweep_tenants(swept.services)["hinted"] == 0, "that hint is under way now"
+    assert swept.services.redis.llen(QUEUE) == 1
+
+
+def test_sweeps_of_two_beats_and_two_crons_at_once_hint_once(swept: Pipeline) -> None:
+    hint_is_old(swept, Stage.PROCESS)
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: sweep_tenants(swept.services)["hinted"], range(12)))
+    assert sum(done) == 1
+    assert swept.services.redis.llen(QUEUE) == 1
+
+
+def test_work_behind_a_closed_gate_is_not_hinted(swept: Pipeline) -> None:
+    swept.process()
+    swept.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, None)
+    hint_is_old(swept, Stage.SYNC)
+    assert sweep_tenants(swept.services)["hinted"] == 0
+    swept.services.redis.hset(f"er:{TENANT}:gate", "closed_until", 0)
+    assert sweep_tenants(swept.services)["hinted"] == 1
+
+
+def test_final_events_are_pruned_when_they_are_old_and_stay_accounted_for(swept: Pipeline) -> None:
+    swept.process()
+    swept.sync()
+    waiting = swept.deliver(b"not JSON")
+    swept.process()
+    client = swept.services.redis
+    for id in index.ids(client, TENANT):
+        client.zadd(f"er:{TENANT}:events", {id: 1})
+    assert sweep_tenants(swept.services)["pruned"] == 1
+    assert swept.event(waiting).state is EventState.DEAD, "what waits for a person is never pruned"
+    found = books(client, TENANT)
+    assert (found.accepted, found.accounted, found.pruned, found.differences) == (2, 1, 1, ())

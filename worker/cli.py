@@ -11,7 +11,7 @@ import typer
 
 from schemas.event import EventState
 from schemas.outcome import Source, Verdict
-from worker import cli_events, cli_send, cli_settings, cli_status, running
+from worker import cli_events, cli_plan, cli_send, cli_settings, cli_status, running
 from worker.bootstrap import Services, build
 from worker.cli_events import (
     AsJson,
@@ -171,6 +171,17 @@ def discard(
     """Set held and dead events aside for good."""
     filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))
     _end(cli_events.discard(_services(), filters, why, yes))
+
+
+@app.command()
+def plan(
+    tenant: TenantFilter = None, source: SourceFilter = None, state: StateFilter = None, reason: ReasonFilter = None,
+    since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None, limit: Limit = 50,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
+    """What would be written for events, and why: the registration, the difference, the operations. Writes nothing."""
+    filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))
+    _end(cli_plan.plan(_services(), filters, limit, as_json))
 
 
 @app.command()

@@ -1,0 +1,96 @@
+"""What would be written for an event, and why: the steps of process and sync up to the write. Writes nothing."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.event import EventState
+from schemas.outcome import ExamOutcome
+from tasks import process, sync
+from tasks.job import Job, undecided
+from tasks.reading import Reader, ReadingStopped
+from worker import changes, registrations
+from worker.bootstrap import Services
+from worker.errors import PermanentError
+from worker.ledger.events import Work
+from worker.ledger.index import redis_now
+
+
+@dataclass
+class Plan:
+    """One event's plan. Holds no personal data, but for the values that would be written."""
+
+    id: str
+    state: EventState
+    #: What would become of it: `written`, `unchanged`, or the move and reason that end it before.
+    verdict: str = ""
+    detail: str = ""
+    registration: str | None = None
+    #: Why each other candidate was not chosen.
+    not_chosen: dict[str, str] = field(default_factory=dict)
+    #: Field -> [what Rhythm says, what it would say].
+    difference: dict[str, list[Any]] = field(default_factory=dict)
+    operations: list[dict[str, Any]] = field(default_factory=list)
+
+
+def plan_event(at: Services, tenant: str, id: str) -> Plan | None:
+    """The plan for one event; None when there is no such event.
+
+    Calls Rhythm to read, through the tenant's gate like everything else.
+    """
+    found = at.ledger.look(tenant, id)
+    if found is None:
+        return None
+    work, state = found
+    plan = Plan(id, state)
+    try:
+        outcome = _outcome(at, work)
+    except PermanentError as error:
+        plan.verdict, plan.detail = error.reason, error.detail
+        return plan
+    if outcome is None:
+        plan.verdict = EventState.IGNORED
+        return plan
+    _plan(at, tenant, plan, work, outcome)
+    return plan
+
+
+def _outcome(at: Services, work: Work) -> ExamOutcome | None:
+    payload = process.validate(work, at.ledger.sealer)
+    return process.transform(payload) if payload else None
+
+
+def _plan(at: Services, tenant: str, plan: Plan, work: Work, outcome: ExamOutcome) -> None:
+    rules, gate = at.tenants[tenant], at.gate(tenant)
+    reader = Reader(at.rhythm(rules, gate), gate)
+    run = sync.Run(tenant, rules, "plan", at.ledger, reader, ends=time.monotonic() + sync.LOOK_UP_SECONDS)
+    job = Job(work, outcome, sync.UNMAPPED, redis_now(at.redis))
+    try:
+        sync.consider(run, [job])
+        sync.resolve(run, undecided([job]))
+        sync.compare(undecided([job]))
+    except ReadingStopped as stopped:
+        plan.verdict, plan.detail = stopped.error.reason, stopped.error.detail
+        return
+    _tell(plan, job, run)
+
+
+def _tell(plan: Plan, job: Job, run: sync.Run) -> None:
+    chosen = job.registration
+    plan.registration = chosen.id if chosen else None
+    plan.not_chosen = {
+        one.id: registrations.why_not(job.outcome, job.exam, one) or "is less likely, or as likely as another"
+        for one in job.candidates
+        if chosen is None or one.id != chosen.id
+    }
+    if chosen is not None and job.changed:
+        guard = run.rules.rhythm.guard
+        plan.difference = {name: [getattr(chosen, name), value] for name, value in job.changed.items()}
+        plan.operations = [one.directive(False) for one in changes.patch(job.changed, chosen, guard)]
+    decision = job.decision
+    if decision is None:
+        held = run.rules.writes == "hold"
+        plan.verdict, plan.detail = ("writes_off", "writes are on hold") if held else ("written", "")
+    else:
+        plan.verdict = str(decision.more.get("result") or decision.reason or decision.to)
+        plan.detail = decision.detail or ""

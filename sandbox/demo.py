@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import requests
 from rich.console import Console
@@ -81,17 +81,12 @@ class Door:
     def post(self, sent: Delivery) -> str:
         """Deliver. Returns the event's id."""
         url = f"{self._url}/v1/{TENANT}/{sent.source}/{sent.path}".rstrip("/")
-        answer = self._session.post(url, sent.body, auth=self._auth(sent.source), timeout=10)
-        answer.raise_for_status()
-        return str(answer.json()["id"])
+        return str(_told(self._session.post(url, sent.body, auth=self._auth(sent.source), timeout=10), 202)["id"])
 
     def event(self, id: str) -> Json:
         """Where an event stands."""
         headers = {"Authorization": f"Bearer {self._secrets['ACME_READ']}"}
-        answer = self._session.get(f"{self._url}/v1/{TENANT}/events/{id}", headers=headers, timeout=10)
-        answer.raise_for_status()
-        found: Json = answer.json()
-        return found
+        return _told(self._session.get(f"{self._url}/v1/{TENANT}/events/{id}", headers=headers, timeout=10), 200)
 
     def wait(self, id: str, sent: Delivery) -> Json:
         """The event once it is where it should be, or where it is when time is up."""
@@ -102,6 +97,14 @@ class Door:
 
     def _auth(self, source: str) -> tuple[str, str]:
         return source, self._secrets[f"ACME_{source.upper()}"]
+
+
+def _told(answer: requests.Response, expected: int) -> Json:
+    """What the door answered; anything but the expected ends the demo."""
+    if answer.status_code != expected:
+        sys.exit(f"the door answered {answer.status_code} to {answer.request.method} {answer.url}: {answer.text}")
+    told: Json = answer.json()
+    return told
 
 
 def play(running: Running) -> list[Outcome]:
@@ -239,15 +242,31 @@ def main() -> None:
     parser.add_argument("--stay", action="store_true", help="on a terminal: stay up until Ctrl-C")
     told = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    environment: dict[str, Any] = dict(os.environ)
+    environment = dict(os.environ)
     with contextlib.suppress(KeyboardInterrupt):
         if told.data:
             sys.exit(run(told.data, environment, told.stay and sys.stdout.isatty()))
         for name in _OURS:
             environment.pop(name, None)
-        with tempfile.TemporaryDirectory(prefix="examrelay-demo-") as folder:
-            sys.exit(run(Path(folder), environment, False, "--port", "0"))
+        sys.exit(_run_aside(environment))
     sys.exit(130)
+
+
+def _run_aside(environment: dict[str, str]) -> int:
+    """On a temporary folder and free ports. What did not go well leaves its folder, to be looked into."""
+    folder = Path(tempfile.mkdtemp(prefix="examrelay-demo-"))
+    failed = True
+    try:
+        failed = run(folder, environment, False, "--port", "0") != 0
+    except KeyboardInterrupt:
+        failed = False
+        raise
+    finally:
+        if failed:
+            sys.stderr.write(f"what happened is in {folder / 'logs'}\n")
+        else:
+            shutil.rmtree(folder)
+    return int(failed)
 
 
 if __name__ == "__main__":

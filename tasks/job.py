@@ -70,7 +70,8 @@ class Job:
     def fail(self, error: ExamrelayError) -> None:
         """An attempt failed: what follows is the reason's policy and the horizon."""
         if not isinstance(error, TransientError):
-            self.decision = decisions.stop(self.work.id, error.reason, error.detail)
+            about = self.registration.id if self.registration else None
+            self.decision = decisions.stop(self.work.id, error.reason, error.detail, about)
             return
         attempts, first = self.work.attempts + 1, self.work.first_attempt_at
         delay = retries.retry_delay(error.reason, attempts, first, self.now, random.random(), error.retry_after)  # noqa: S311
@@ -85,11 +86,7 @@ class Job:
         self, result: Literal["written", "unchanged"], registration: str, sys_version: int | None, values: str
     ) -> None:
         """Rhythm says it."""
-        completed = self.outcome.completed_at
-        self.decision = decisions.settle(
-            self.work.id, result, registration, sys_version=sys_version, values=values,
-            completed_at=completed.isoformat() if completed else "",
-        )  # fmt: skip
+        self.decision = decisions.settle(self.work.id, result, registration, sys_version=sys_version, values=values)
 
 
 def _expired(id: str, error: TransientError) -> Decision:

@@ -9,16 +9,17 @@ import random
 from collections.abc import Sequence
 
 from schemas.event import EventState, Reason, Stage
-from schemas.outcome import ExamOutcome
+from schemas.outcome import ExamOutcome, Source
 from tasks.stage import Tally, work
 from worker import celery, retries, sources
 from worker.bootstrap import Services, services
 from worker.celery import app
 from worker.errors import PermanentError
-from worker.ledger import decisions
+from worker.ledger import decisions, trace
 from worker.ledger.decisions import Decision
 from worker.ledger.events import IDENTITY_KEPT, Claim, Work
-from worker.ledger.sealed import Sealer
+from worker.ledger.identity import Identity
+from worker.ledger.sealed import PAUSE, Sealer, SealUnknown
 from worker.telemetry import report_bug
 
 
@@ -31,20 +32,25 @@ def process(tenant: str) -> None:
 def process_tenant(at: Services, tenant: str) -> Tally:
     """Prepare what is due for a tenant, up to 100 events at a time."""
 
+    sealer, identity = at.ledger.sealer, at.identity
+
     def handle(claim: Claim, _token: str) -> Sequence[Decision]:
-        return [_decide(work, claim, at.ledger.sealer) for work in claim.works]
+        return [_decide(tenant, work, claim, sealer, identity) for work in claim.works]
 
     return work(at, tenant, Stage.PROCESS, slots=0, handle=handle)
 
 
-def _decide(event: Work, claim: Claim, sealer: Sealer) -> Decision:
+def _decide(tenant: str, event: Work, claim: Claim, sealer: Sealer, identity: Identity) -> Decision:
     """One event's next move. A bug in reading one payload is that event's alone."""
     try:
         payload = validate(event, sealer)
         if payload is None:
             return decisions.drop(event.id, EventState.IGNORED, "not a result")
         outcome = transform(payload)
-        return deduplicate(event, outcome, claim, sealer)
+        decision = deduplicate(event, outcome, claim, sealer, identity)
+        return decisions.known_by(decision, trace.who(identity, tenant, _candidate(outcome)))
+    except SealUnknown as error:  # stays where it is, until the key is back
+        return decisions.defer(event.id, PAUSE, error.reason, error.detail)
     except PermanentError as error:
         return decisions.stop(event.id, error.reason, error.detail)
     except Exception as error:  # noqa: BLE001  # to Sentry, and tried again: no event is lost to a bug
@@ -64,11 +70,13 @@ def _decide(event: Work, claim: Claim, sealer: Sealer) -> Decision:
 def validate(event: Work, sealer: Sealer) -> sources.Payload | None:
     """The payload, checked against its source's model; None when it is not a result.
 
-    Raises PermanentError: `body_too_large`, `invalid_json`, `invalid_payload`.
+    Raises PermanentError: `body_too_large`, `invalid_json`, `invalid_payload`; SealUnknown, SealBroken.
     """
+    if event.trouble is not None:
+        raise event.trouble
     if event.problem is not None:
         raise PermanentError(event.problem, "only its beginning, length and digest were kept")
-    return sources.validate(event.source, sealer.open(event.sealed), event.path)
+    return sources.validate(event.source, sealer.open(event.sealed, event.id), event.path)
 
 
 def transform(payload: sources.Payload) -> ExamOutcome:
@@ -76,20 +84,32 @@ def transform(payload: sources.Payload) -> ExamOutcome:
     return payload.to_outcome()
 
 
-def deduplicate(event: Work, outcome: ExamOutcome, claim: Claim, sealer: Sealer) -> Decision:
+def deduplicate(event: Work, outcome: ExamOutcome, claim: Claim, sealer: Sealer, identity: Identity) -> Decision:
     """Ready, unless this version of the delivery is known: the `settle` script looks and moves in one step.
 
-    Certiverse is deduplicated on `deliverableId`, Drillster on the attempt and its `eventId`. Raises PermanentError
-    (`result_ancient`) when the identity would no longer be on the books.
+    Certiverse is deduplicated on `deliverableId`, Drillster on the attempt and its `eventId`. Held (`result_ancient`)
+    when the identity would no longer be on the books.
     """
     old = outcome.completed_at is not None and claim.now - outcome.completed_at > IDENTITY_KEPT
     if old and Reason.RESULT_ANCIENT not in event.accepts:
-        raise PermanentError(Reason.RESULT_ANCIENT, f"completed more than {IDENTITY_KEPT.days} days ago")
+        return decisions.stop(event.id, Reason.RESULT_ANCIENT, f"completed more than {IDENTITY_KEPT.days} days ago")
     return decisions.prepare(
         event.id,
-        delivery=f"{outcome.source}:{outcome.delivery}",
-        version=outcome.version,
+        delivery=f"{outcome.source}:{_sitting(outcome, identity)}",
+        version=identity.version(outcome.version),
         ref=f"{outcome.source}:{outcome.event_ref}" if outcome.event_ref else None,
         accepts=event.accepts,
-        outcome=sealer.seal(outcome.model_dump_json(exclude_defaults=True).encode()),
+        outcome=sealer.seal(outcome.model_dump_json(exclude_defaults=True).encode(), event.id),
     )
+
+
+def _candidate(outcome: ExamOutcome) -> list[str | None]:
+    """What an operator may know the candidate by."""
+    candidate, platform = outcome.candidate, outcome.details.get("candidateId")
+    others = candidate.third_party_ids.values()
+    return [candidate.student_id, candidate.email, *others, str(platform) if platform else None]
+
+
+def _sitting(outcome: ExamOutcome, identity: Identity) -> str:
+    """The sitting's name in the ledger. Prov knows it by the candidate and the hour only: so its HMAC."""
+    return identity.of(outcome.delivery) if outcome.source is Source.PROV else outcome.delivery

@@ -28,6 +28,7 @@ from worker.ledger.decisions import Decision
 from worker.ledger.events import Claim, Intent, Ledger
 from worker.ledger.gate import GateClosed
 from worker.ledger.registrations import Remembered, remembered
+from worker.ledger.sealed import PAUSE, SealUnknown
 from worker.order import Order, Version, order
 from worker.rhythm import (
     ItemResult,
@@ -63,7 +64,8 @@ def sync_tenant(at: Services, tenant: str) -> Tally:
         run = Run(tenant, rules, token, at.ledger, Reader(at.rhythm(rules, gate), gate))
         return sync_batch(run, claim)
 
-    return work(at, tenant, Stage.SYNC, slots=rules.rhythm.concurrency, handle=handle)
+    slots = 1 if rules.rhythm.calls_per_second else rules.rhythm.concurrency  # a pace needs one that waits for its turn
+    return work(at, tenant, Stage.SYNC, slots=slots, handle=handle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Run:
 
 def sync_batch(run: Run, claim: Claim) -> list[Decision]:
     """Every claimed event's decision. What Rhythm's gate stops halfway is put back without an attempt."""
-    jobs = [Job(work, UNREAD, UNMAPPED, claim.now, in_doubt=work.intent is not None) for work in claim.works]
+    jobs = [Job(work, UNREAD, UNMAPPED, claim.now, in_doubt=bool(work.intent or work.trouble)) for work in claim.works]
     try:
         _each(jobs, lambda job: _open(run, job))
         recall(run, undecided(jobs))
@@ -104,6 +106,8 @@ def _each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
             step(job)
         except (ReadingStopped, SoftTimeLimitExceeded):
             raise
+        except SealUnknown as error:
+            job.put_back(error, PAUSE)  # as it is, until the key is back
         except ExamrelayError as error:
             job.fail(error)
         except Exception as error:  # noqa: BLE001  # to Sentry, and tried again
@@ -117,7 +121,9 @@ def _while_time(run: Run, jobs: Iterable[Job], step: Callable[[Job], None]) -> N
 
 
 def _open(run: Run, job: Job) -> None:
-    job.outcome = ExamOutcome.model_validate_json(run.ledger.sealer.open(job.work.sealed))
+    if job.work.trouble is not None:
+        raise job.work.trouble
+    job.outcome = ExamOutcome.model_validate_json(run.ledger.sealer.open(job.work.sealed, job.work.id))
 
 
 def consider(run: Run, jobs: list[Job]) -> None:
@@ -195,7 +201,8 @@ def resolve(run: Run, jobs: list[Job]) -> None:
         job.named = bool(job.candidates)
     unnamed = [job for job in jobs if not job.named]
     _while_time(run, unnamed, lambda job: _look_up(run, job, rules[job.work.id]))
-    known = remembered(run.ledger.client, run.tenant, (one.id for job in jobs for one in job.candidates))
+    candidates = (one.id for job in jobs for one in job.candidates)
+    known = remembered(run.ledger.client, run.ledger.sealer, run.tenant, candidates)
     _while_time(run, undecided(jobs), lambda job: _choose(run, job, rules[job.work.id], known))
 
 
@@ -235,6 +242,9 @@ def compare(jobs: list[Job]) -> None:
 
 def _compare(job: Job) -> None:
     registration, written = job.target, job.work.known.registration
+    if job.remembered.owner not in (None, job.work.id):
+        job.put_back()  # another event's write is not settled yet: whose the registration's values are is not known
+        return
     job.values = changes.values_of(job.outcome, job.exam, job.work.answers.get("verdict"), job.work.accepts)
     job.changed = changes.difference(job.values, registration)
     as_altered = job.accepts(Reason.RHYTHM_ALTERED) and registration.status in _SETTLED
@@ -247,7 +257,7 @@ def _compare(job: Job) -> None:
     if ours and not changes.stand(job.remembered.values or {}, registration):
         _unless_accepted(job, Reason.REGISTRATION_EDITED, "is not as we left it")
     if not ours and registration.status in _SETTLED:
-        _unless_accepted(job, Reason.REGISTRATION_SETTLED, f"is {registration.status} already")
+        _unless_accepted(job, Reason.REGISTRATION_SETTLED, "has another result already")
     if registration.sys_locked:
         raise TransientError(Reason.REGISTRATION_LOCKED, f"registration {registration.id} is locked in Rhythm")
 

@@ -71,7 +71,7 @@ class Pipeline:
 
 
 @contextmanager
-def pipeline_at(folder: Path, rhythm: Sandbox, *, lease_seconds: float = 120, **tables: str) -> Iterator[Pipeline]:
+def pipeline_at(folder: Path, rhythm: Sandbox, /, *, lease_seconds: float = 120, **tables: str) -> Iterator[Pipeline]:
     """A pipeline on REDIS_URL's Redis. `tables`: see `write_tenants`."""
     os.environ.update(ENVIRON)
     config = write_tenants(folder, rhythm.url, **tables)

@@ -1,1 +1,28 @@
-"""examrelay's machinery. The one public name is `worker.enqueue`, for receivers of your own."""
+"""examrelay's machinery. `enqueue` is the one public name: exam results from receivers of your own.
+
+Importing this connects to nothing, reads no environment and loads nothing else of ours.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from schemas.event import Receipt
+
+__all__ = ["enqueue"]
+
+
+def enqueue(tenant: str, source: str, body: bytes | str, path: str | None = None) -> "Receipt":
+    """Put a result on the books, as the HTTP door does, past its credentials. On disk when this returns.
+
+    `body` is what the platform sent, byte for byte; text goes in as UTF-8. `path` is the part of the platform's URL
+    below the source, percent-encoded as it came (Drillster: `TEST_COMPLETED/42`). Returns the event's id, its state,
+    and whether it was known already: the same bytes to the same place are the same event. Waits at most a second; may be
+    called from any thread and after a fork.
+
+    Raises ValueError: no such tenant or source, or the body is neither bytes nor text. LedgerUnavailable
+    (`worker.errors`): it is not known to be on disk, so call again later; that can never make two events.
+    ConfigurationError: this process is not set up for it, or its Redis would lose what it acknowledges.
+    """
+    from worker.intake import intake
+
+    return intake().accept(tenant, source, body, path)

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 
 import redis
 import requests
@@ -10,6 +11,8 @@ import requests
 from worker.ledger.client import connect
 from worker.ledger.events import Ledger
 from worker.ledger.gate import Gate
+from worker.ledger.identity import Identity, load_identity
+from worker.ledger.tokens import RedisTokens
 from worker.rhythm import Rhythm, open_session
 from worker.settings import Settings, load_settings
 from worker.tenants import Tenant, Tenants
@@ -29,13 +32,23 @@ class Services:
         """The tenants file."""
         return self.settings.tenants
 
+    @cached_property
+    def identity(self) -> Identity:
+        """Gives candidate data its name in the ledger. Raises ConfigurationError when the index key is another."""
+        return load_identity(self.redis, self.settings.identity_key, self.ledger.sealer)
+
+    @cached_property
+    def tokens(self) -> RedisTokens:
+        """OAuth tokens, shared by all processes."""
+        return RedisTokens(self.redis, self.ledger.scripts, self.ledger.sealer)
+
     def gate(self, tenant: str) -> Gate:
         """The tenant's gate."""
         return Gate(self.ledger.scripts, tenant, self.tenants[tenant].rhythm.calls_per_second)
 
     def rhythm(self, tenant: Tenant, gate: Gate) -> Rhythm:
         """The tenant's Rhythm, every call through `gate`."""
-        return Rhythm(tenant.rhythm, self.session, gate.take)
+        return Rhythm(tenant.rhythm, self.session, gate.take, self.tokens)
 
     def close(self) -> None:
         """Give back connections."""
@@ -47,7 +60,7 @@ def build(settings: Settings, *, patient: bool = True) -> Services:
     """Services from settings. Raises ConfigurationError for a tenants file that is wrong."""
     assert settings.tenants  # read now, so that a mistake shows here
     client = connect(settings, patient=patient)
-    ledger = Ledger(client, timedelta(seconds=settings.lease_seconds), settings.replicas)
+    ledger = Ledger(client, timedelta(seconds=settings.lease_seconds), settings.replicas, settings.sealing_keys)
     return Services(settings, client, ledger)
 
 

@@ -5,6 +5,7 @@ events: what Celery loses or doubles is the ledger's to repair.
 """
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from celery.worker.consumer import Consumer
@@ -12,7 +13,9 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
+from worker.ledger import strays
 from worker.ledger.keys import MALFORMED
+from worker.ledger.sealed import Sealer
 
 _LOG = logging.getLogger(__name__)
 #: How many malformed entries are kept for a person to look at.
@@ -54,7 +57,7 @@ class _Guarded(redis.Channel):
     def _park(self, queue: str, entry: bytes | str) -> None:
         _LOG.error("not a Celery message on queue %s: parked in %s", queue, MALFORMED)
         with self.conn_or_acquire() as client:
-            client.lpush(MALFORMED, entry)
+            client.lpush(MALFORMED, _sealer.seal(entry.encode() if isinstance(entry, str) else entry, MALFORMED))
             client.ltrim(MALFORMED, 0, _PARKED - 1)
 
 
@@ -93,8 +96,14 @@ class SentinelTransport(redis.SentinelTransport):
     Channel = SentinelChannel
 
 
-def install() -> None:
-    """Use the guarded transports for `redis://`, `rediss://` and `sentinel://` in this process."""
+#: Garbage may be a payload that went astray.
+_sealer = Sealer()
+
+
+def install(keys: Sequence[bytes] = ()) -> None:
+    """Use the guarded transports for `redis://`, `rediss://` and `sentinel://` in this process; seal what they park."""
+    global _sealer
+    _sealer = Sealer(keys)
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = "worker.broker:Transport"
     TRANSPORT_ALIASES["sentinel"] = "worker.broker:SentinelTransport"
@@ -114,6 +123,38 @@ class SteadyConsumer(Consumer):
         for channel in list(getattr(transport, "channels", None) or ()):
             _close(channel)
         super().on_connection_error_after_connected(exc)
+
+    def create_task_handler(self, **options: Any) -> Callable[[Any], None]:
+        """As Celery's, but what no task can take is kept as a stray: Celery would log it whole and drop it."""
+        handle = super().create_task_handler(**options)
+
+        def on_task_received(message: Any) -> None:
+            why = _unfit(message, self.strategies)
+            if why is None:
+                handle(message)
+                return
+            task, body = message.headers["id"], message.body
+            with message.channel.conn_or_acquire() as client:
+                strays.keep(client, _sealer, why, task, body.encode() if isinstance(body, str) else body)
+            _LOG.error("message %s kept as a stray: %s", task, why)
+            message.ack_log_error(_LOG, self.connection_errors)
+            if self.event_dispatcher:
+                self.event_dispatcher.send("task-received", uuid=task, name="(none of ours)", args="", kwargs="")
+                self.event_dispatcher.send("task-failed", uuid=task, exception=f"KeptAsStray({why!r})", traceback="")
+
+        return on_task_received
+
+
+def _unfit(message: Any, tasks: Mapping[str, Any]) -> str | None:
+    """Why no task can take a message; None when one can."""
+    if message.headers["task"] not in tasks:
+        return "no task of ours has the name that it is for"
+    try:
+        args, kwargs, embedded = message.payload
+    except Exception:  # noqa: BLE001  # whatever a decoder raises, and it may quote what it choked on
+        return "its body cannot be read: it must be JSON, [args, kwargs, embed]"
+    fits = isinstance(args, list | tuple) and isinstance(kwargs, dict) and isinstance(embedded, dict | None)
+    return None if fits else "its body is not [args, kwargs, embed]"
 
 
 def _close(channel: Any) -> None:

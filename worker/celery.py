@@ -6,23 +6,28 @@ that it doubles finds nothing to claim. Each odd setting has its reason beside i
 
 import logging
 import sys
+from collections.abc import Callable
 from typing import Any, Final
 
 import celery
 import structlog
 from celery import signals
-from kombu import Exchange, Queue
+from kombu import Connection, Exchange, Queue
 
 from schemas.event import Stage
 from worker import broker, telemetry
 from worker.errors import ConfigurationError
-from worker.ledger.client import check_redis, connect
+from worker.ledger.client import UNAVAILABLE, Scripts, check_redis, connect
 from worker.ledger.events import HINT_QUEUE
+from worker.ledger.identity import load_identity
+from worker.ledger.processes import Presence, Process, at_host
+from worker.ledger.sealed import Sealer
 from worker.settings import Settings, load_settings
 
 PROCESS: Final = "tasks.process"
 SYNC: Final = "tasks.sync"
 SWEEP: Final = "tasks.sweep"
+RECEIVE: Final = "tasks.receive"
 TASKS: Final = {Stage.PROCESS: PROCESS, Stage.SYNC: SYNC}
 SWEEP_QUEUE: Final = "examrelay.sweep"
 RECEIVE_QUEUE: Final = "examrelay.receive"
@@ -36,8 +41,12 @@ def _queue(name: str) -> Queue:
 
 def make_app(settings: Settings) -> celery.Celery:
     """The app, not yet connected."""
-    broker.install()
-    app = celery.Celery("examrelay", broker=settings.redis_url.get_secret_value(), include=_TASK_MODULES)
+    app = celery.Celery(
+        "examrelay",
+        broker=settings.redis_url.get_secret_value(),
+        include=_TASK_MODULES,
+        set_as_current=False,  # `enqueue` is called by tasks of other apps too, which must stay the current one
+    )
     app.conf.update(_CONFIG)
     app.conf.beat_schedule = {
         "retry-sweep": {
@@ -50,7 +59,7 @@ def make_app(settings: Settings) -> celery.Celery:
     return app
 
 
-_TASK_MODULES: Final = ["tasks.process", "tasks.sync", "tasks.sweep"]
+_TASK_MODULES: Final = ["tasks.process", "tasks.sync", "tasks.sweep", "tasks.receive"]
 _CONFIG: Final[dict[str, Any]] = {
     # Queues. A misspelt name is an error, not a queue that nobody reads.
     "task_queues": [_queue(name) for name in (HINT_QUEUE, RECEIVE_QUEUE, SWEEP_QUEUE)],
@@ -58,7 +67,7 @@ _CONFIG: Final[dict[str, Any]] = {
     "task_default_exchange": HINT_QUEUE,
     "task_default_routing_key": HINT_QUEUE,
     "task_create_missing_queues": False,
-    "task_routes": {SWEEP: {"queue": SWEEP_QUEUE}},
+    "task_routes": {SWEEP: {"queue": SWEEP_QUEUE}, RECEIVE: {"queue": RECEIVE_QUEUE}},
     "task_serializer": "json",
     "accept_content": ["json"],
     # No results: nobody waits for them, and each would be a key and a publish.
@@ -117,10 +126,13 @@ def _app() -> celery.Celery:
 app = _app()
 
 
-def hint(stage: Stage, tenant: str) -> bool:
-    """Tell the workers that a tenant has work. Returns whether it was sent; one that was not, the sweep repeats."""
+def hint(stage: Stage, tenant: str, connection: Connection | None = None) -> bool:
+    """Tell the workers that a tenant has work. Returns whether it was sent; one that was not, the sweep repeats.
+
+    `connection`: one of the caller's own, in place of those that the process shares.
+    """
     try:
-        app.send_task(TASKS[stage], args=[tenant], queue=HINT_QUEUE, retry=False)
+        app.send_task(TASKS[stage], args=[tenant], queue=HINT_QUEUE, retry=False, connection=connection)
     except Exception as error:  # noqa: BLE001  # whatever it is, the event is on the books
         _LOG.warning("hint.failed", stage=stage, tenant=tenant, error=type(error).__name__)
         return False
@@ -134,23 +146,46 @@ def _set_up_logs(**_: object) -> None:
 
 @signals.celeryd_init.connect
 def _start_worker(sender: str, **_: object) -> None:
-    _check(sender.partition("@")[0])
+    name = sender.partition("@")[0]
+    settings = _check(name)
+    broker.install(settings.sealing_keys)
+    kind = "sweeper" if name == "sweeper" else "worker"
+    signals.heartbeat_sent.connect(_sign_of_life(settings, kind, sender), weak=False)
 
 
 @signals.beat_init.connect
 def _start_beat(**_: object) -> None:
-    _check("beat")
+    settings = _check("beat")
+    # Beat has no heartbeat; that it publishes a sweep every few seconds says more.
+    signals.after_task_publish.connect(_sign_of_life(settings, "beat", at_host("beat")), weak=False)
 
 
-def _check(process: str) -> None:
+def _sign_of_life(settings: Settings, kind: str, name: str) -> Callable[..., None]:
+    """What a signal calls to keep this process in the register. Never fails: work goes on without."""
+    presence = Presence(Process(kind, name, settings.tenants.digest))
+    scripts = Scripts(connect(settings, patient=False))
+
+    def tell(**_: object) -> None:
+        if presence.due():
+            try:
+                scripts("seen", *presence.arguments())
+            except UNAVAILABLE as error:
+                _LOG.info("presence.failed", error=type(error).__name__)
+
+    return tell
+
+
+def _check(process: str) -> Settings:
     """Before anything starts: a clear message for a configuration that cannot work."""
     try:
         settings = load_settings()
         assert settings.tenants
         client = connect(settings, patient=False)
         check_redis(client, settings)
+        load_identity(client, settings.identity_key, Sealer(settings.sealing_keys))
         client.close()
     except ConfigurationError as error:
         sys.exit(f"examrelay {process}: {error}")
     telemetry.set_up(settings, process)
     logging.getLogger("celery").setLevel(logging.INFO)
+    return settings

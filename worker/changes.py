@@ -19,6 +19,10 @@ from worker.tenants import Exam
 #: The score that is written where the exam map names none.
 _OWN_SCORE: Final = {Source.CERTIVERSE: "reported", Source.DRILLSTER: "percent", Source.PROV: "reported"}
 _PROCTOR_ENDED: Final = "proctor ended"
+#: Certiverse's own words for how a sitting was ended; others may be free text.
+_ENDS: Final = (
+    "CandidateIntegrity", "CandidateLeft", "ProhibitedItem", "TestTakerTechnicalIssues", "Other", _PROCTOR_ENDED,
+)  # fmt: skip
 _NO_VERDICT: Final = "none"
 #: Not a plain field: {id: {member: value}}.
 _CUSTOM: Final = "custom_field_values"
@@ -46,8 +50,9 @@ def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: fr
 
 def _refuse_terminated(outcome: ExamOutcome) -> None:
     if outcome.termination_reason or (outcome.complete_reason or "").casefold() == _PROCTOR_ENDED:
-        why = outcome.termination_reason and outcome.termination_reason.partition(":")[0]
-        raise PermanentError(Reason.INTEGRITY_REVIEW, f"ended by a proctor or terminated ({why or _PROCTOR_ENDED})")
+        told = (outcome.termination_reason or _PROCTOR_ENDED).partition(":")[0]
+        why = told if told in _ENDS else "see the payload"  # what a proctor typed may be about a person
+        raise PermanentError(Reason.INTEGRITY_REVIEW, f"ended by a proctor or terminated ({why})")
 
 
 def _answered(verdict: str) -> str | None:

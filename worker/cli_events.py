@@ -4,7 +4,7 @@ import heapq
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, Final
@@ -123,14 +123,20 @@ def list_stopped(at: Services, filters: Filters, limit: int, as_json: bool) -> N
                 reasons[reason] = reasons.get(reason, 0) + count
     found = list(islice(filters.find(at), limit))
     malformed = index.malformed(at.redis) if filters.state is EventState.DEAD else 0
+    strays = index.strays(at.redis) if filters.state is EventState.DEAD else []
     if as_json:
-        more = {"malformed": malformed} if filters.state is EventState.DEAD else {}
+        listed = [asdict(stray) for stray in strays]
+        more = {"malformed": malformed, "strays": listed} if filters.state is EventState.DEAD else {}
         show_json({"reasons": reasons, "events": [_plain(event) for event in found], **more})
         return
     show_table(["reason", "events"], sorted(reasons.items()))
     if found:
         say("")
         _show_events(found)
+    if strays:
+        say("\nmessages on nobody's books, kept in er:strays")
+        rows = [(one.id, _short(one.at), one.why, one.task, one.bytes) for one in strays]
+        show_table(["stray", "at", "why", "task", "bytes"], rows)
     if malformed:
         say(f"\n{malformed} queue entries were no messages; they are parked in er:malformed")
 

@@ -1,6 +1,5 @@
 """`examrelay send`: payloads from files to the door, as their platform would post them, or past it into the ledger."""
 
-import base64
 import http.client
 import json
 import sys
@@ -13,11 +12,12 @@ from schemas.event import Stage
 from schemas.outcome import Source
 from worker.bootstrap import build
 from worker.cli_output import show_json, show_table
+from worker.credentials import present
 from worker.errors import ConfigurationError
 from worker.running import Running
 from worker.settings import Settings
 from worker.sources import event_id
-from worker.tenants import BasicCredentials, SourceRules
+from worker.tenants import SourceRules
 
 _SECONDS = 30
 
@@ -85,7 +85,11 @@ def _post(url: str, path: str, rules: SourceRules, body: bytes) -> dict[str, Any
         raise ConfigurationError(f"--url {url}: is no address of the door, such as http://127.0.0.1:8000")
     kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
     connection = kind(where.hostname, where.port, timeout=_SECONDS)
-    headers = {"Content-Type": "application/json", "Authorization": _authorization(rules)}
+    try:
+        headers, body = present(rules.credentials[0], body)
+    except ValueError:
+        raise ConfigurationError("the credentials go into the body or sign it, and it is no JSON object.") from None
+    headers["Content-Type"] = "application/json"
     method = "PUT" if path.count("/") > 4 else "POST"  # Drillster puts an event under its id
     try:
         connection.request(method, where.path.rstrip("/") + path, body, headers)
@@ -96,11 +100,3 @@ def _post(url: str, path: str, rules: SourceRules, body: bytes) -> dict[str, Any
     finally:
         connection.close()
     return answer
-
-
-def _authorization(rules: SourceRules) -> str:
-    first = rules.credentials[0]
-    if isinstance(first, BasicCredentials):
-        told = f"{first.user}:{first.password.get_secret_value()}"
-        return f"Basic {base64.b64encode(told.encode()).decode()}"
-    return f"Bearer {first.token.get_secret_value()}"

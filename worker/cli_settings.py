@@ -19,6 +19,26 @@ def show(as_json: bool) -> None:
         show_table(["variable", "value", "default", "meaning"], [tuple(row.values()) for row in found])
 
 
+def markdown() -> str:
+    """README's table of variables."""
+    told = [*_fields(Settings), *_fields(LocalSettings, only={"sandbox"})]
+    lines = [
+        f"| `{variable(name, field)}` | {_default(field)} | {(field.description or '').replace('|', '/')} |"
+        for name, field in told
+    ]
+    return "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *lines, ""])
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    return f"`{field.default}`" if field.default not in (None, "") else ""
+
+
+def _fields(model: type[Settings | LocalSettings], only: set[str] | None = None) -> list[tuple[str, FieldInfo]]:
+    return [(name, field) for name, field in model.model_fields.items() if only is None or name in only]
+
+
 def rows(settings: Settings | LocalSettings, only: set[str] | None = None) -> list[dict[str, str]]:
     """A row a variable; secrets are masked."""
     return [
@@ -28,8 +48,7 @@ def rows(settings: Settings | LocalSettings, only: set[str] | None = None) -> li
             "default": "required" if field.is_required() else _shown(field.default),
             "meaning": field.description or "",
         }
-        for name, field in type(settings).model_fields.items()
-        if only is None or name in only
+        for name, field in _fields(type(settings), only)
     ]
 
 

@@ -1,5 +1,6 @@
 """`examrelay status`: the whole ledger on one screen."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -7,23 +8,24 @@ from rich.console import Console
 
 from schemas.event import EventState
 from worker.bootstrap import Services
-from worker.cli_output import show_table
+from worker.cli_output import complain, show_table
 from worker.ledger import index
 from worker.ledger.client import check_redis
 from worker.ledger.events import instant
-
-#: Workers that have not answered by then are not listed.
-PING_SECONDS = 1.0
+from worker.ledger.processes import differences, processes
 
 
 def gather(at: Services) -> dict[str, Any]:
     """What `status --json` prints. Raises what Redis raises, and ConfigurationError when it is not durable."""
     now = index.redis_now(at.redis)
     names = sorted({*at.tenants.tenants, *index.tenants(at.redis)})
+    found = processes(at.redis)
     return {
         "tenants": {name: _tenant(at, name, now) for name in names},
         "sweep_at": index.swept_at(at.redis),
-        "workers": _workers(),
+        "workers": [one.name for one in found if one.kind in ("worker", "sweeper")],
+        "processes": [asdict(one) for one in found],
+        "warnings": differences(found, at.tenants.digest),
         "durability": check_redis(at.redis, at.settings),
     }
 
@@ -54,13 +56,6 @@ def _by_reason(counts: dict[str, int], state: EventState) -> dict[str, int]:
     return {name.removeprefix(prefix): count for name, count in counts.items() if name.startswith(prefix) and count}
 
 
-def _workers() -> list[str]:
-    """The names of the Celery workers that answer now."""
-    from worker.celery import app  # reads the environment when imported
-
-    return sorted(name for answer in app.control.ping(timeout=PING_SECONDS) for name in answer)
-
-
 def show(status: dict[str, Any]) -> None:
     """The screen."""
     states = [state.value for state in EventState]
@@ -88,9 +83,22 @@ def show(status: dict[str, Any]) -> None:
     if refused:
         console.print()
         show_table(["tenant", "source", "refused", "last"], refused)
+    _show_processes(status["processes"], console)
     swept = status["sweep_at"].isoformat(timespec="seconds") if status["sweep_at"] else "never"
-    console.print(f"\nlast sweep {swept} · workers {', '.join(status['workers']) or 'none'}", end="")
-    console.print(f" · durability {status['durability']}")
+    running = "" if status["workers"] else " · no workers"
+    console.print(f"\nlast sweep {swept} · durability {status['durability']}{running}")
+    for warning in status["warnings"]:
+        complain(warning)
+
+
+def _show_processes(found: list[dict[str, Any]], console: Console) -> None:
+    rows = [
+        [one["name"], one["pid"], one["version"], one["digest"], one["seen_at"].isoformat(timespec="seconds")]
+        for one in found
+    ]
+    if rows:
+        console.print()
+        show_table(["process", "pid", "version", "tenants file", "seen"], rows)
 
 
 def _gate_words(gate: dict[str, Any]) -> str:

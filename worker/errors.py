@@ -42,3 +42,7 @@ class ConfigurationError(Exception):
 
 class LedgerUnavailable(Exception):
     """Redis did not take a record in time."""
+
+
+class Unacceptable(ValueError):
+    """An argument of `enqueue` that cannot be put on the books. The message never quotes it: it may be personal."""

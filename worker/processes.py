@@ -109,6 +109,9 @@ class Child:
         self._read()
         asyncio.get_running_loop().remove_reader(process.stdout.fileno())
         process.stdout.close()
+        if self._partial:
+            self._pass_on(self._partial)
+            self._partial = b""
         self._ended.set()
 
     async def ended(self) -> str:
@@ -175,12 +178,13 @@ class Child:
                 if len(self._partial) > _LONGEST_LINE:
                     lines, self._partial = [*lines, self._partial], b""
                 for line in lines:
-                    self._pass_on(line.decode(errors="replace").rstrip())
+                    self._pass_on(line)
         except BlockingIOError:
             return
         asyncio.get_running_loop().remove_reader(descriptor)
 
-    def _pass_on(self, line: str) -> None:
+    def _pass_on(self, said: bytes) -> None:
+        line = said.decode(errors="replace").rstrip()
         self.said = self.said or self.program.says in line
         self.last_lines.append(line)
         self._output.line(self.name, line)

@@ -13,32 +13,40 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
+from urllib.parse import unquote
 
 import structlog
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
-from schemas.event import Stage
+from schemas.event import Receipt, Stage
 from schemas.outcome import Source
 from worker import health, telemetry
-from worker.body import BodyRefused, read_body
+from worker.body import Refused, keep, read_body
 from worker.bootstrap import Services, build
 from worker.celery import hint
-from worker.credentials import allowed
+from worker.contract import OPENAPI
+from worker.credentials import allowed, look_into_body
 from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.ledger import index
 from worker.ledger.client import UNAVAILABLE, check_redis, connect_door
 from worker.ledger.door import Door
+from worker.ledger.processes import Presence, Process, at_host
+from worker.measures import Measures
 from worker.settings import Settings, load_settings
 from worker.sources import event_id
+from worker.tenants import SourceRules
 
 #: What a sender is told to wait when the ledger does not take its delivery.
 RETRY_AFTER_SECONDS: Final = 5
+_LATER: Final = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+_WANTED: Final = {"WWW-Authenticate": 'Basic realm="examrelay", Bearer'}
 _LOG = structlog.get_logger()
 
 
@@ -49,49 +57,60 @@ class Receiver:
         self.services = services
         self.door = door
         self.tenants = services.tenants.tenants
+        self.measures = Measures()
         #: One thread publishes hints, in order, after the answer.
         self.hints = ThreadPoolExecutor(1, thread_name_prefix="hints")
 
     async def accept(self, request: Request) -> Response:
         """`POST /v1/{tenant}/{source}`, and below it for Drillster: 202 once the body is on disk."""
-        tenant, source = request.path_params["tenant"], request.path_params.get("source", Source.DRILLSTER)
-        rules = self.tenants[tenant].sources.get(source) if tenant in self.tenants else None
+        tenant, source = _asked(request)
+        rules = self._rules(tenant, source)
         if rules is None:
-            return problem(404, f"no tenant {tenant} with source {source}")
-        if not allowed(rules.credentials, request.headers):
-            await self._note_refusal(request, 401, "bad credentials")
-            return problem(401, "bad credentials", {"WWW-Authenticate": 'Basic realm="examrelay", Bearer'})
+            return await self._refuse(request, Refused(404, "no such tenant, or no such source of its"))
         try:
-            encoding = request.headers.get("content-encoding", "").strip().lower()
-            body = await read_body(request.stream(), encoding, self.services.settings.max_body_bytes)
-            path = _below_source(request, tenant, source)
-            id = event_id(tenant, Source(source), path, body.content)
-            receipt, hint_wanted = await self.door.record(tenant, id, Source(source), path, body.content, body.problem)
-        except BodyRefused as refused:
-            await self._note_refusal(request, refused.status, refused.detail)
-            return problem(refused.status, refused.detail)
+            receipt, hint_wanted = await self._record(request, tenant, source, rules)
+        except Refused as refused:
+            return await self._refuse(request, refused)
+        except ClientDisconnect:
+            return await self._refuse(request, Refused(400, "the connection ended before the body did"))
         except LedgerUnavailable as error:
             _LOG.warning("record.failed", tenant=tenant, source=source, why=str(error))
-            return problem(503, "not recorded: send it again", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+            self.measures.refused(tenant, source, 503)
+            return problem(503, "not recorded: send it again", _LATER)
+        self.measures.accepted(tenant, source, receipt.duplicate)
         if hint_wanted:
             self.hints.submit(hint, Stage.PROCESS, tenant)
         return Response(receipt.model_dump_json(), 202, media_type="application/json")
 
+    async def _record(self, request: Request, tenant: str, source: str, rules: SourceRules) -> tuple[Receipt, bool]:
+        """Raises Refused, ClientDisconnect, LedgerUnavailable. Reads no body for a sender known to be none."""
+        listed, headers = rules.credentials, request.headers
+        known = allowed(listed, headers)
+        if not known and not look_into_body(listed):
+            raise Refused(401, "bad credentials")
+        sent = await read_body(request.stream(), headers.get("content-encoding", ""))
+        if not known and not allowed(listed, headers, sent):
+            raise Refused(401, "bad credentials")
+        body = keep(sent, listed, self.services.settings.max_body_bytes)
+        path = _below_source(request)
+        id = event_id(tenant, Source(source), path, body.content)
+        with self.measures.record_seconds.time():
+            return await self.door.record(tenant, id, Source(source), path, body.content, body.problem)
+
     async def show(self, request: Request) -> Response:
         """`GET /v1/{tenant}/events/{id}`: the event without its payload."""
-        tenant = request.path_params["tenant"]
+        tenant, id = request.path_params["tenant"], request.path_params["id"]
         rules = self.tenants.get(tenant)
         if rules is None:
-            return problem(404, f"no tenant {tenant}")
+            return problem(404, "no such tenant")
         if rules.read_credentials is None or not allowed([rules.read_credentials], request.headers):
-            return problem(401, "bad read credentials", {"WWW-Authenticate": 'Basic realm="examrelay", Bearer'})
-        id = request.path_params["id"]
+            return problem(401, "bad read credentials", _WANTED)
         try:
             event = await run_in_threadpool(index.event, self.services.redis, tenant, id)
         except UNAVAILABLE:
-            return problem(503, "the ledger does not answer", {"Retry-After": str(RETRY_AFTER_SECONDS)})
+            return problem(503, "the ledger does not answer", _LATER)
         if event is None:
-            return problem(404, f"no event {id}")
+            return problem(404, "no such event")
         return Response(event.model_dump_json(), media_type="application/json")
 
     async def ready(self, _request: Request) -> Response:
@@ -101,18 +120,46 @@ class Receiver:
 
     async def metrics(self, _request: Request) -> Response:
         """`GET /metrics`, for Prometheus."""
-        return PlainTextResponse(await run_in_threadpool(health.metrics, self.services))
+        ledger = await run_in_threadpool(health.metrics, self.services)
+        return PlainTextResponse(ledger + self.measures.text())
 
-    async def _note_refusal(self, request: Request, status: int, why: str) -> None:
-        at = datetime.now(UTC).isoformat(timespec="seconds")
-        source = request.path_params.get("source", Source.DRILLSTER)
-        await self.door.refused(request.path_params["tenant"], source, f"{at} {status} {why}")
+    async def http_error(self, request: Request, error: Exception) -> Response:
+        """404 and 405 of the routes. OPTIONS is answered with what is allowed."""
+        if not isinstance(error, HTTPException):
+            return problem(500, "a bug of ours: send it again", {"Retry-After": "60"})
+        headers = dict(error.headers or {})
+        if request.method == "OPTIONS" and error.status_code == 405:
+            return Response(status_code=204, headers={"Allow": f"{headers['Allow']}, OPTIONS"})
+        return await self._refuse(request, Refused(error.status_code, error.detail), headers)
+
+    async def _refuse(self, request: Request, refused: Refused, headers: dict[str, str] | None = None) -> Response:
+        """Answer a refusal, count it, and note it for `status` if it was for a source that there is."""
+        tenant, source = _asked(request)
+        if self._rules(tenant, source) is None:
+            self.measures.refused("", "", refused.status)
+        else:
+            self.measures.refused(tenant, source, refused.status)
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            await self.door.refused(tenant, source, f"{at} {refused.status} {refused.detail}")
+        return problem(refused.status, refused.detail, _WANTED if refused.status == 401 else headers)
+
+    def _rules(self, tenant: str, source: str) -> SourceRules | None:
+        rules = self.tenants.get(tenant)
+        return rules.sources.get(Source(source)) if rules and source in set(Source) else None
 
 
-def _below_source(request: Request, tenant: str, source: str) -> str:
-    """The path below the source, as sent: percent-encoded, without its slash."""
-    raw = request.scope["raw_path"].decode("latin-1").partition("?")[0]
-    return str(raw).removeprefix(f"/v1/{tenant}/{source}").strip("/")
+def _asked(request: Request) -> tuple[str, str]:
+    """The tenant and the source that a request is for, as the URL says; empty where it says none."""
+    named = request.path_params
+    if "tenant" not in named:
+        return "", ""
+    return unquote(named["tenant"]), unquote(named.get("source", Source.DRILLSTER))
+
+
+def _below_source(request: Request) -> str:
+    """The path below the source, as sent: percent-encoded."""
+    named = request.path_params
+    return "/".join(named[name] for name in ("event_type", "event_id") if name in named)
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
@@ -133,24 +180,24 @@ _TITLES: Final = {
 }
 
 
-async def _http_error(_request: Request, error: Exception) -> Response:
-    if isinstance(error, HTTPException):
-        return problem(error.status_code, error.detail, dict(error.headers or {}))
-    return problem(500, "a bug of ours; nothing was recorded: send it again", {"Retry-After": "60"})
-
-
 async def _alive(_request: Request) -> Response:
     return PlainTextResponse("alive\n")
+
+
+async def _contract(_request: Request) -> Response:
+    return JSONResponse(OPENAPI)
 
 
 def make_app(settings: Settings) -> Starlette:
     """The ASGI app. Raises ConfigurationError when the tenants file is wrong."""
     services = build(settings, patient=False)
-    receiver = Receiver(services, Door(connect_door(settings), settings.replicas))
+    receiver = Receiver(services, Door(connect_door(settings), settings.replicas, settings.sealing_keys))
+
+    presence = Presence(Process("web", f"{at_host('web')}:{settings.port}", services.tenants.digest))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        watch = asyncio.create_task(receiver.door.watch_memory())
+        watch = asyncio.create_task(receiver.door.watch_memory(presence))
         yield
         watch.cancel()
         with suppress(asyncio.CancelledError):
@@ -159,22 +206,43 @@ def make_app(settings: Settings) -> Starlette:
         await receiver.door.client.aclose()
         services.close()
 
-    def route(path: str, handler: Callable[[Request], Awaitable[Response]], method: str) -> Route:
-        return Route(path, handler, methods=[method])
-
-    return Starlette(
-        routes=[
-            route("/v1/{tenant}/{source}", receiver.accept, "POST"),
-            route("/v1/{tenant}/drillster/{event_type}", receiver.accept, "POST"),
-            route("/v1/{tenant}/drillster/{event_type}/{event_id}", receiver.accept, "PUT"),
-            route("/v1/{tenant}/events/{id}", receiver.show, "GET"),
-            route("/healthz", _alive, "GET"),
-            route("/readyz", receiver.ready, "GET"),
-            route("/metrics", receiver.metrics, "GET"),
-        ],
-        exception_handlers={HTTPException: _http_error, Exception: _http_error},
+    app = _App(
+        routes=[Route(path, handler, methods=[method]) for path, handler, method in _routes(receiver)],
+        exception_handlers={HTTPException: receiver.http_error, Exception: receiver.http_error},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _routes(receiver: Receiver) -> list[tuple[str, Callable[[Request], Awaitable[Response]], str]]:
+    return [
+        ("/v1/{tenant}/{source}", receiver.accept, "POST"),
+        ("/v1/{tenant}/drillster/{event_type}", receiver.accept, "POST"),
+        ("/v1/{tenant}/drillster/{event_type}/{event_id}", receiver.accept, "PUT"),
+        ("/v1/{tenant}/events/{id}", receiver.show, "GET"),
+        ("/healthz", _alive, "GET"),
+        ("/readyz", receiver.ready, "GET"),
+        ("/metrics", receiver.metrics, "GET"),
+        ("/openapi.json", _contract, "GET"),
+    ]
+
+
+class _App(Starlette):
+    """Starlette, routed by the path as it was sent: a `%2F` in an event's id divides nothing, nor a last `/`.
+
+    A bug is reported here, without what it choked on; uvicorn would log the whole of it.
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        path = scope["raw_path"].decode("latin-1").partition("?")[0]
+        try:
+            await super().__call__({**scope, "path": path.removesuffix("/") or "/"}, receive, send)
+        except Exception as error:  # noqa: BLE001  # answered already, with 500
+            telemetry.report_bug(error, process="web")
 
 
 def main() -> None:
@@ -185,6 +253,7 @@ def main() -> None:
         app = make_app(settings)
         services = build(settings, patient=False)
         durability = check_redis(services.redis, settings)
+        assert services.identity  # read now, so that a mistake shows here
         services.close()
         listening = listen(settings.port)
     except ConfigurationError as error:

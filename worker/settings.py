@@ -3,18 +3,20 @@
 Required means no default. The README's table is generated from this model and tested against it.
 """
 
+import base64
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import ConfigurationError
 from worker.tenants import Tenants, load_tenants
 
 _ENV = SettingsConfigDict(frozen=True, env_prefix="EXAMRELAY_", extra="ignore", hide_input_in_errors=True)
+_KEY_BYTES: Final = 32
 _Model = TypeVar("_Model", bound=BaseSettings)
 
 
@@ -24,7 +26,7 @@ class Settings(BaseSettings):
     model_config = _ENV
 
     redis_url: SecretStr = Field(
-        validation_alias="REDIS_URL", description="Redis 7.2+ or Valkey; `sentinel://` is accepted."
+        validation_alias="REDIS_URL", description="Redis 7.2+ or Valkey."
     )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, validation_alias="PORT", description="The receiver's port."
@@ -36,6 +38,16 @@ class Settings(BaseSettings):
     data: Path = Field(Path(".data"), description="Folder of `examrelay up`: the embedded Valkey's files and logs.")
     durability: Literal["fsync", "memory"] = Field(
         "fsync", description="`memory` accepts a Redis that may lose what it acknowledged."
+    )
+    payload_keys: SecretStr | None = Field(
+        None,
+        description="Keys for personal data in Redis (AES-256-GCM), separated by commas, each 32 bytes in base64: the "
+        "first encrypts, all decrypt. Empty: not encrypted.",
+    )
+    index_key: SecretStr | None = Field(
+        None,
+        description="Key of the names made of candidate data (HMAC), 32 bytes in base64. Never changed. Empty: made at "
+        "the first start and kept in Redis.",
     )
     replicas: Annotated[int, Field(ge=0, le=5)] = Field(
         0, description="Replicas that must have an event before it is acknowledged."
@@ -49,11 +61,27 @@ class Settings(BaseSettings):
     sweep_seconds: Annotated[float, Field(ge=0.5, le=60)] = Field(3, description="Pause between sweeps.")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal.")
 
-    @model_validator(mode="after")
-    def _dsn_may_be_empty(self) -> "Settings":
-        if self.sentry_dsn is not None and not self.sentry_dsn.get_secret_value():
-            object.__setattr__(self, "sentry_dsn", None)
-        return self
+    @field_validator("sentry_dsn", "payload_keys", "index_key")
+    @classmethod
+    def _empty_is_none(cls, value: SecretStr | None) -> SecretStr | None:
+        return value or None
+
+    @field_validator("payload_keys", "index_key")
+    @classmethod
+    def _are_keys(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if len(_keys(value)) > 1 and info.field_name == "index_key":
+            raise ValueError("is one key, not several")
+        return value
+
+    @property
+    def sealing_keys(self) -> tuple[bytes, ...]:
+        """The keys that personal data is sealed under, the first, and opened with."""
+        return _keys(self.payload_keys)
+
+    @property
+    def identity_key(self) -> bytes | None:
+        """The key of names made of candidate data, when it is given."""
+        return next(iter(_keys(self.index_key)), None)
 
     @cached_property
     def tenants(self) -> Tenants:
@@ -71,6 +99,22 @@ class LocalSettings(BaseSettings):
     config: Path = Path("examrelay.toml")
     data: Path = Path(".data")
     sandbox: bool = Field(False, description="`1`: `examrelay up` brings a stand-in Rhythm, as with `--sandbox`.")
+
+
+def _keys(value: SecretStr | None) -> tuple[bytes, ...]:
+    """Keys in base64, separated by commas. Raises ValueError that tells nothing of them."""
+    keys: list[bytes] = []
+    for place, told in enumerate(value.get_secret_value().split(",") if value else (), 1):
+        try:
+            keys.append(base64.b64decode(told.strip(), validate=True))
+        except ValueError:
+            keys.append(b"")
+        if len(keys[-1]) != _KEY_BYTES:
+            raise ValueError(
+                f"key {place} is not {_KEY_BYTES} bytes in base64 (44 characters). `openssl rand -base64 32` makes "
+                "one; several are separated by commas."
+            )
+    return tuple(keys)
 
 
 def load_settings() -> Settings:
@@ -97,4 +141,4 @@ def _complaint(loc: tuple[int | str, ...], message: str) -> str:
     variable = name if name.isupper() else f"EXAMRELAY_{name.upper()}"
     if variable == "REDIS_URL" and message == "Field required":
         return "REDIS_URL is not set. Point it at your Redis, or run `examrelay up`, which brings its own."
-    return f"{variable}: {message}"
+    return f"{variable}: {message.removeprefix('Value error, ')}"

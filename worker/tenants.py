@@ -3,6 +3,7 @@
 A mistake is one message with file, tenant and key. A secret is given as `env:NAME` or `file:PATH`, never as itself.
 """
 
+import base64
 import hashlib
 import tomllib
 from collections.abc import Mapping
@@ -74,7 +75,43 @@ class BearerCredentials(_Section):
     token: Secret
 
 
-Credentials = Annotated[BasicCredentials | BearerCredentials, Field(discriminator="kind")]
+class HeaderCredentials(_Section):
+    """A header of the sender's own, such as `X-Api-Key: VALUE`."""
+
+    kind: Literal["header"]
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")]
+    value: Secret
+
+
+def _signing_secret(secret: SecretStr) -> SecretStr:
+    try:
+        decoded = base64.b64decode(secret.get_secret_value().removeprefix("whsec_") + "==")
+    except ValueError:
+        decoded = b""
+    if not decoded:
+        raise ValueError("not a Standard Webhooks secret: base64, perhaps behind whsec_")
+    return secret
+
+
+class WebhookCredentials(_Section):
+    """A signature over the body, an id and the time (standardwebhooks.com)."""
+
+    kind: Literal["standard-webhooks"]
+    secret: Annotated[Secret, AfterValidator(_signing_secret)]
+
+
+class BodyKeys(_Section):
+    """Members of the body itself, as Prov's partner interface has them: `{"apiKey": …, "secretKey": …, …}`."""
+
+    kind: Literal["body-keys"]
+    keys: Annotated[dict[Text, Secret], Field(min_length=1)]
+
+
+ReadCredentials = Annotated[BasicCredentials | BearerCredentials | HeaderCredentials, Field(discriminator="kind")]
+Credentials = Annotated[
+    BasicCredentials | BearerCredentials | HeaderCredentials | WebhookCredentials | BodyKeys,
+    Field(discriminator="kind"),
+]
 
 
 class ApiKey(_Section):
@@ -171,7 +208,7 @@ class Tenant(_Section):
 
     writes: Literal["on", "hold"] = "on"
     rescore_order: Literal["hold", "received"] = "hold"
-    read_credentials: Credentials | None = None
+    read_credentials: ReadCredentials | None = None
     rhythm: RhythmConnection
     sources: dict[Source, SourceRules]
     exams: tuple[Exam, ...] = ()
@@ -228,9 +265,15 @@ def load_tenants(path: Path, environ: Mapping[str, str]) -> Tenants:
 def _problems(error: ValidationError) -> list[str]:
     """One line a mistake: the key's whole place in the file, and what is wrong with it."""
     lines = []
-    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+    problems = error.errors(include_url=False, include_context=False, include_input=False)
+    for problem in problems:
+        place = problem["loc"]
+        if problem["type"] == "too_short" and any(
+            place == other["loc"][: len(place)] != other["loc"] for other in problems
+        ):
+            continue  # the list is not empty: an entry of it is wrong, which has its own line
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown key (a misspelling?)"
-        lines.append(f"{'.'.join(str(part) for part in problem['loc'])}: {message}")
+        lines.append(f"{'.'.join(str(part) for part in place)}: {message}")
     return lines

@@ -121,7 +121,7 @@ class Moves(RuleBasedStateMachine):
             made = [
                 decisions.settle(
                     id, data.draw(st.sampled_from(["written", "unchanged"])), data.draw(REGISTRATIONS),
-                    sys_version=2, values="{}", completed_at="",
+                    sys_version=2, values="{}",
                 ),
                 decisions.stop(id, Reason.UNKNOWN_EXAM, "which?"),
                 decisions.drop(id, EventState.SUPERSEDED, "newer"),

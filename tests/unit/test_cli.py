@@ -14,6 +14,7 @@ from worker import cli_events, cli_settings
 from worker.cli import app
 from worker.cli_events import Filters
 from worker.errors import ConfigurationError
+from worker.ledger.client import WANTED
 from worker.settings import Settings
 from worker.tenants import load_tenants
 
@@ -83,6 +84,12 @@ def test_every_command_says_what_it_is_for(command: str) -> None:
     shown = CliRunner().invoke(app, [command, "--help"])
     assert shown.exit_code == 0
     assert "Usage" in shown.output
+
+
+def test_the_redis_configuration_for_deployments_is_durable_enough() -> None:
+    lines = (ROOT / "deploy" / "redis.conf").read_text().splitlines()
+    told = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
+    assert told.items() >= WANTED.items()
 
 
 def test_the_example_of_a_tenants_file_is_one() -> None:

@@ -45,7 +45,9 @@ def decide(
         pytest.param("o-1", [("r-1", PRUNED, -1)], None, SUPERSEDED, id="an original after a pruned rescore"),
         pytest.param("o-1", [("r-1", DEAD, 1)], None, APPLY, id="an original whose rescore is dead"),
         pytest.param("o-1", [("r-1", DISCARDED, 1)], None, APPLY, id="an original whose rescore was discarded"),
-        pytest.param("o-1", [("r-1", REPLACED, 1), ("r-2", READY, 1)], None, SUPERSEDED, id="one of two rescores counts"),
+        pytest.param(
+            "o-1", [("r-1", REPLACED, 1), ("r-2", READY, 1)], None, SUPERSEDED, id="one of two rescores counts"
+        ),
         pytest.param("o-2", [("o-1", SYNCED, -1)], "o-1", CONFLICT, id="a second original that differs"),
         pytest.param("o-2", [("o-1", READY, 1)], None, CONFLICT, id="two originals that wait"),
         pytest.param("o-2", [("o-1", HELD, 1)], None, CONFLICT, id="an original held already"),
@@ -69,7 +71,9 @@ def test_a_rescore_replaces_an_original_and_equals_that_differ_are_a_conflict(
     [
         pytest.param("o-2", [("o-1", SYNCED, -1)], "o-1", APPLY, id="the original received last"),
         pytest.param("o-2", [("o-1", READY, 1)], None, SUPERSEDED, id="an original received earlier, synced later"),
-        pytest.param("o-2", [("o-1", SYNCED, 1)], "o-1", SUPERSEDED, id="an original received earlier than the applied"),
+        pytest.param(
+            "o-2", [("o-1", SYNCED, 1)], "o-1", SUPERSEDED, id="an original received earlier than the applied"
+        ),
         pytest.param("o-2", [("o-1", READY, 0)], None, APPLY, id="received in the same millisecond"),
         pytest.param("r-2", [("r-1", SYNCED, -1)], "r-1", APPLY, id="the rescore received last"),
         pytest.param("r-2", [("r-1", READY, 1), ("r-3", READY, -1)], None, SUPERSEDED, id="between two rescores"),

@@ -117,5 +117,3 @@ def _miscounted(counts: dict[str, int], counted: "Counter[str]") -> list[Differe
 def _ever_grows(name: str) -> bool:
     """`synced:{result}` counts what was done; pruning does not take it back."""
     return name.startswith("synced:")
-
-

@@ -1,7 +1,9 @@
 """Connections to Redis, the ledger's scripts, and the check that this Redis keeps what it acknowledges."""
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from itertools import count, takewhile
 from typing import Any, Final
 
 import redis
@@ -13,7 +15,9 @@ from redis.retry import Retry
 from worker.errors import ConfigurationError
 from worker.settings import Settings
 
-SCRIPTS: Final[tuple[str, ...]] = ("record", "claim", "settle", "intend", "release", "steer", "sweep", "gate")
+SCRIPTS: Final[tuple[str, ...]] = (
+    "record", "claim", "settle", "intend", "release", "steer", "sweep", "gate", "token", "seen",
+)  # fmt: skip
 #: Redis errors that a later try may not meet.
 UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
 
@@ -35,6 +39,10 @@ class Scripts:
     def __call__(self, name: str, *args: str | bytes | float) -> Any:
         """Run a script. Every script is safe to repeat, so redis-py may retry it."""
         return self._scripts[name](args=args)
+
+    def queue(self, pipeline: "redis.client.Pipeline", name: str, *args: str | bytes | float) -> None:
+        """Run a script with the pipeline."""
+        self._scripts[name](args=args, client=pipeline)
 
 
 def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
@@ -59,15 +67,20 @@ def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
 
 
 def connect_door(settings: Settings) -> "redis.asyncio.Redis":
-    """The receiver's client: its deadline is the receiver's, so it tries twice at once and no more."""
-    return redis.asyncio.Redis.from_url(
+    """The receiver's client: its deadline is the receiver's, so it tries twice at once and no more.
+
+    Its pool makes a request wait for a free connection; redis-py's default pool would refuse it.
+    """
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.redis_url.get_secret_value(),
         socket_timeout=2,
         socket_connect_timeout=1,
         max_connections=64,
+        timeout=None,
         retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
         client_name="examrelay-door",
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def check_redis(client: "redis.Redis", settings: Settings) -> str:
@@ -75,14 +88,20 @@ def check_redis(client: "redis.Redis", settings: Settings) -> str:
 
     Raises ConfigurationError: not reachable, too old, evicts, or would lose acknowledged events.
     """
-    address = settings.redis_url.get_secret_value().rpartition("@")[2]
     try:
         version = client.info("server")["redis_version"]
         config = _config(client)
     except RedisError as error:
         raise ConfigurationError(
-            f"Redis at {address} cannot be used: {error}. Check REDIS_URL and that Redis runs and may be reached."
+            f"Redis at {_address(settings)} cannot be used: {error}. Check REDIS_URL and that Redis runs and may be "
+            "reached."
         ) from None
+    return judge_redis(version, config, settings)
+
+
+def judge_redis(version: str, config: dict[str, str], settings: Settings) -> str:
+    """As `check_redis`, of what it said."""
+    address = _address(settings)
     if tuple(int(part) for part in version.split(".")[:2]) < (7, 2):
         raise ConfigurationError(f"Redis at {address} is {version}; 7.2 or newer (or Valkey) is needed.")
     faults = [
@@ -96,16 +115,31 @@ def check_redis(client: "redis.Redis", settings: Settings) -> str:
     return "fsync" if not faults else "memory: " + "; ".join(faults)
 
 
+def _address(settings: Settings) -> str:
+    return settings.redis_url.get_secret_value().rpartition("@")[2]
+
+
 #: What promise 1 needs of Redis. `appendfsync everysec` acknowledges before the disk has it, `WAITAOF` or not.
 WANTED: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+#: Where `CONFIG GET` is refused.
+UNTOLD: Final = dict.fromkeys(WANTED, "unknown (CONFIG GET is refused)")
 
 
 def _config(client: "redis.Redis") -> dict[str, str]:
     try:
-        found = client.config_get(*WANTED)
+        return told_config(client.config_get(*WANTED))
     except (NoScriptError, ResponseError):
-        return dict.fromkeys(WANTED, "unknown (CONFIG GET is refused)")
+        return UNTOLD
+
+
+def told_config(found: dict[Any, Any]) -> dict[str, str]:
+    """What `CONFIG GET` answered, as text."""
     return {text(name): text(value) for name, value in found.items()}
+
+
+def in_pieces(fields: Mapping[bytes, bytes], name: str) -> bytes:
+    """A text that a hash holds in pieces (`shared.lua`); empty when it holds none."""
+    return b"".join(takewhile(bool, (fields.get(f"{name}:{number}".encode(), b"") for number in count(1))))
 
 
 def text(value: Any) -> str:

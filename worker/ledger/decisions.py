@@ -44,11 +44,12 @@ def drop(id: str, to: EventState, detail: str) -> Decision:
     return Decision(id, "drop", to, detail=detail)
 
 
-def stop(id: str, reason: Reason, detail: str) -> Decision:
-    """Waits for a person: held or dead, as the reason's policy says."""
+def stop(id: str, reason: Reason, detail: str, registration: str | None = None) -> Decision:
+    """Waits for a person: held or dead, as the reason's policy says. `registration`: what it was about to write to."""
+    more = {"registration": registration} if registration else {}
     if reason.policy in (Policy.HELD, Policy.RETRY_THEN_HELD):
-        return Decision(id, "hold", EventState.HELD, reason, detail)
-    return Decision(id, "bury", EventState.DEAD, reason, detail)
+        return Decision(id, "hold", EventState.HELD, reason, detail, more=more)
+    return Decision(id, "bury", EventState.DEAD, reason, detail, more=more)
 
 
 def defer(
@@ -72,14 +73,17 @@ def settle(
     *,
     sys_version: int | None,
     values: str,
-    completed_at: str,
 ) -> Decision:
     """Rhythm says what the result says: because we wrote it, or because it did already."""
     more: dict[str, Any] = {"result": result, "registration": registration, "values": values}
-    more["completed_at"] = completed_at
     if sys_version is not None:
         more["sys_version"] = sys_version
     return Decision(id, "settle", EventState.SYNCED, more=more)
+
+
+def known_by(decision: Decision, who: str) -> Decision:
+    """The same decision, about an event of a candidate with these names (`trace.py`)."""
+    return replace(decision, more=decision.more | {"who": who})
 
 
 def keeping_intent(decision: Decision) -> Decision:

@@ -1,19 +1,23 @@
 """The HTTP door's side of the ledger: `record`, asynchronously, within a deadline."""
 
 import asyncio
+import time
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final
 
 import redis.asyncio
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from schemas.event import Receipt
 from schemas.outcome import Source
 from worker.errors import LedgerUnavailable
-from worker.ledger.client import script_text
-from worker.ledger.events import receipt, record_arguments
+from worker.ledger.client import UNTOLD, WANTED, judge_redis, script_text, told_config
+from worker.ledger.events import enough, receipt, record_arguments, wait_arguments
 from worker.ledger.keys import key
+from worker.ledger.processes import Presence
 from worker.ledger.sealed import Sealer
+from worker.settings import Settings
 
 #: An answer must be out within a second.
 DEADLINE: Final = timedelta(milliseconds=850)
@@ -25,13 +29,14 @@ _REFUSALS_KEPT: Final = 50
 class Door:
     """Records deliveries. One a process; not shared between threads."""
 
-    def __init__(self, client: "redis.asyncio.Redis", replicas: int) -> None:
+    def __init__(self, client: "redis.asyncio.Redis", replicas: int, keys: Sequence[bytes] = ()) -> None:
         self.client = client
         self._replicas = replicas
         self._record = client.register_script(script_text("record"))
-        self._sealer = Sealer()
-        #: Set by `watch_memory`.
+        self._sealer = Sealer(keys)
+        #: Set by `watch_memory` or `look_at_memory`.
         self.full = False
+        self._look_at = 0.0
 
     async def record(
         self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str
@@ -42,7 +47,7 @@ class Door:
         """
         if self.full:
             raise LedgerUnavailable("Redis is nearly full")
-        arguments = record_arguments(tenant, id, source, path, self._sealer.seal(body), problem)
+        arguments = record_arguments(tenant, id, source, path, self._sealer.seal(body, id), problem)
         try:
             async with asyncio.timeout(DEADLINE.total_seconds()):
                 if self._replicas:
@@ -52,13 +57,12 @@ class Door:
             raise LedgerUnavailable(type(error).__name__) from None
 
     async def _record_and_wait(self, arguments: tuple[str | bytes, ...]) -> list[object]:
-        """The record script, then WAIT, which counts only what went before on its own connection."""
+        """The record script, then WAIT."""
         async with self.client.pipeline(transaction=False) as pipeline:
             await self._record(args=arguments, client=pipeline)
-            pipeline.execute_command("WAIT", self._replicas, DEADLINE // timedelta(milliseconds=1) // 2)
+            pipeline.execute_command("WAIT", *wait_arguments(self._replicas))
             reply, acknowledged = await pipeline.execute()
-        if acknowledged < self._replicas:
-            raise LedgerUnavailable(f"{acknowledged} of {self._replicas} replicas have it")
+        enough(acknowledged, self._replicas)
         return list(reply)
 
     async def refused(self, tenant: str, source: str, told: str) -> None:
@@ -72,13 +76,35 @@ class Door:
         except (RedisError, OSError, TimeoutError):
             return
 
-    async def watch_memory(self) -> None:
-        """Look once a second whether Redis has room. Ends only when cancelled."""
+    async def check(self, settings: Settings) -> None:
+        """As `check_redis`. Raises ConfigurationError, and what Redis raises when it does not answer."""
+        version = (await self.client.info("server"))["redis_version"]
+        try:
+            config = told_config(await self.client.config_get(*WANTED))
+        except ResponseError:
+            config = UNTOLD
+        judge_redis(version, config, settings)
+
+    async def look_at_memory(self) -> None:
+        """Whether Redis has room, if that was not asked in the last second; where nobody watches."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            await self._look()
+            self._look_at = now + 1
+
+    async def _look(self) -> None:
+        memory = await self.client.info("memory")
+        limit = memory.get("maxmemory", 0)
+        self.full = bool(limit) and memory["used_memory"] > FULL * limit
+
+    async def watch_memory(self, presence: Presence | None = None) -> None:
+        """Look once a second whether Redis has room, and say that we are here. Ends only when cancelled."""
+        seen = self.client.register_script(script_text("seen"))
         while True:
             try:
-                memory = await self.client.info("memory")
-                limit = memory.get("maxmemory", 0)
-                self.full = bool(limit) and memory["used_memory"] > FULL * limit
+                await self._look()
+                if presence and presence.due():
+                    await seen(args=presence.arguments())
             except (RedisError, OSError, TimeoutError):
                 self.full = False  # recording will say what is wrong
             await asyncio.sleep(1)

@@ -14,15 +14,18 @@ import redis
 
 from schemas.event import EventState, Reason, Receipt, Stage
 from schemas.outcome import Source
+from worker.errors import LedgerUnavailable
 from worker.ledger.client import Scripts
 from worker.ledger.decisions import Decision
 from worker.ledger.keys import MALFORMED, key
-from worker.ledger.sealed import Sealer
+from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
 
 #: Identity (delivery, version, what was written) is kept this long; an older completion is `result_ancient`.
 IDENTITY_KEPT: Final = timedelta(days=400)
 #: A payload is kept this long after its event is final.
 PAYLOAD_KEPT: Final = timedelta(days=30)
+#: Replicas that do not have an event by then are taken for away.
+REPLICAS_WITHIN: Final = timedelta(milliseconds=400)
 #: The Celery queue that hints wait in; a claim looks whether others wait there.
 HINT_QUEUE: Final = "examrelay"
 
@@ -86,6 +89,8 @@ class Work:
     #: The payload (process) or the outcome (sync), sealed: one that cannot be opened is that event's trouble alone.
     sealed: bytes
     known: Known
+    #: Why its answers or its intent could not be opened: raised by whoever begins to work on it.
+    trouble: SealUnknown | SealBroken | None = None
 
     @property
     def accepts(self) -> frozenset[Reason]:
@@ -106,19 +111,29 @@ class Claim:
 class Ledger:
     """The moves, for workers, commands and receivers of one's own. The HTTP door has the same record in `door.py`."""
 
-    def __init__(self, client: "redis.Redis", lease: timedelta, replicas: int = 0) -> None:
+    def __init__(self, client: "redis.Redis", lease: timedelta, replicas: int = 0, keys: Sequence[bytes] = ()) -> None:
         self.client = client
         self.scripts = Scripts(client)
-        self.sealer = Sealer()
+        self.sealer = Sealer(keys)
         self._lease = lease
         self._replicas = replicas
 
     def record(
         self, tenant: str, id: str, source: Source, body: bytes, path: str, problem: str
     ) -> tuple[Receipt, bool]:
-        """Put a payload on the books. Returns the receipt and whether a hint is wanted."""
-        arguments = record_arguments(tenant, id, source, path, self.sealer.seal(body), problem)
-        return receipt(id, self.scripts("record", *arguments))
+        """Put a payload on the books. Returns the receipt and whether a hint is wanted.
+
+        Raises LedgerUnavailable: too few replicas have it in time.
+        """
+        arguments = record_arguments(tenant, id, source, path, self.sealer.seal(body, id), problem)
+        if not self._replicas:
+            return receipt(id, self.scripts("record", *arguments))
+        with self.client.pipeline(transaction=False) as pipeline:
+            self.scripts.queue(pipeline, "record", *arguments)
+            pipeline.wait(*wait_arguments(self._replicas))
+            reply, acknowledged = pipeline.execute()
+        enough(acknowledged, self._replicas)
+        return receipt(id, reply)
 
     def claim(self, tenant: str, stage: Stage, token: str, limit: int, slots: int) -> Claim:
         """Take up to `limit` due events until the lease ends. Nothing while the gate is closed or no slot is free."""
@@ -133,7 +148,7 @@ class Ledger:
             return [], False
         hint, states = self.scripts(
             "settle", tenant, stage, token, milliseconds(PAYLOAD_KEPT), milliseconds(IDENTITY_KEPT),
-            json.dumps([decision.as_arguments() for decision in decisions]),
+            json.dumps([self._sealed(decision.as_arguments()) for decision in decisions]),
             *(decision.outcome for decision in decisions),
         )  # fmt: skip
         return [state.decode() for state in states], bool(hint)
@@ -142,7 +157,8 @@ class Ledger:
         """Take registrations and store what is about to be written. Returns ok, taken, moved or lost for each."""
         if not plans:
             return []
-        return [answer.decode() for answer in self.scripts("intend", tenant, token, json.dumps(plans))]
+        sealed = [plan | {"intent": self.sealer.seal_text(plan["intent"], plan["id"])} for plan in plans]
+        return [answer.decode() for answer in self.scripts("intend", tenant, token, json.dumps(sealed))]
 
     def release(self, tenant: str, stage: Stage, token: str) -> bool:
         """Give a task's slot back. Returns whether a hint is wanted."""
@@ -150,7 +166,7 @@ class Ledger:
 
     def replay(self, tenant: str, id: str, who: str, answers: dict[str, Any]) -> tuple[bool, str]:
         """Held or dead, back to received. Returns whether it moved, and the state it is in."""
-        told = json.dumps(answers) if answers else ""
+        told = self.sealer.seal_text(json.dumps(answers), id) if answers else ""
         moved, state, _ = self.scripts("steer", tenant, id, "replay", who, "", told, 0)
         return bool(moved), state.decode()
 
@@ -171,7 +187,7 @@ class Ledger:
     def park(self, entry: bytes, keep: int = 1000) -> None:
         """Keep what was on a queue and is no message, for a person to look at."""
         pipeline = self.client.pipeline(transaction=False)
-        pipeline.lpush(MALFORMED, entry)
+        pipeline.lpush(MALFORMED, self.sealer.seal(entry, MALFORMED))
         pipeline.ltrim(MALFORMED, 0, keep - 1)
         pipeline.execute()
 
@@ -199,11 +215,23 @@ class Ledger:
     def payload(self, tenant: str, id: str) -> bytes | None:
         """The body as it was sent, or None when it is no longer kept."""
         stored: Any = self.client.get(key(tenant, "payload", id))
-        return None if stored is None else self.sealer.open(stored)
+        return None if stored is None else self.sealer.open(stored, id)
+
+    def _sealed(self, decision: dict[str, Any]) -> dict[str, Any]:
+        """With what was written sealed, if it says so: a registration's result is personal."""
+        if "values" in decision:
+            decision["values"] = self.sealer.seal_text(decision["values"], decision["registration"])
+        return decision
 
     def _work(self, id: bytes, fields: list[bytes], stored: bytes, known: list[Any]) -> Work:
         event = {name.decode(): value.decode() for name, value in zip(fields[::2], fields[1::2], strict=True)}
-        first = event.get("first_attempt_at")
+        first, trouble = event.get("first_attempt_at"), None
+        for name in {"answers", "intent"} & event.keys():
+            try:
+                event[name] = self.sealer.open_text(event[name], id.decode())
+            except (SealUnknown, SealBroken) as error:
+                del event[name]
+                trouble = error
         return Work(
             id=id.decode(),
             source=Source(event["source"]),
@@ -218,6 +246,7 @@ class Ledger:
             intent=Intent(**json.loads(event["intent"])) if "intent" in event else None,
             sealed=stored,
             known=_known(*known),
+            trouble=trouble,
         )
 
 
@@ -238,6 +267,17 @@ def record_arguments(
 ) -> tuple[str | bytes, ...]:
     """What the record script takes. The nonce makes a repeat of this very call harmless."""
     return tenant, id, source, path, sealed, secrets.token_hex(8), problem
+
+
+def wait_arguments(replicas: int) -> tuple[int, int]:
+    """What WAIT takes. It counts what went before on its own connection."""
+    return replicas, milliseconds(REPLICAS_WITHIN)
+
+
+def enough(acknowledged: int, replicas: int) -> None:
+    """Raises LedgerUnavailable: too few replicas have it."""
+    if acknowledged < replicas:
+        raise LedgerUnavailable(f"{acknowledged} of {replicas} replicas have it")
 
 
 def receipt(id: str, reply: list[Any]) -> tuple[Receipt, bool]:

@@ -1,6 +1,8 @@
 """Reading the ledger: one event with its history, counts, listings. Changes nothing."""
 
+import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -8,9 +10,9 @@ import redis
 
 from schemas.event import Event, EventState, HistoryEntry, Reason
 from schemas.outcome import Source
-from worker.ledger.client import text
+from worker.ledger.client import in_pieces, text
 from worker.ledger.events import instant
-from worker.ledger.keys import MALFORMED, SWEEP, TENANTS, key
+from worker.ledger.keys import MALFORMED, STRAYS, SWEEP, TENANTS, key
 
 _PAGE: Final = 500
 #: States that have an index of their own; the others are found by walking `events`.
@@ -61,6 +63,26 @@ def malformed(client: "redis.Redis") -> int:
     return int(client.llen(MALFORMED))
 
 
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """A message on nobody's books: when it came, why, Celery's id of it, and how large it is."""
+
+    id: str
+    at: datetime
+    why: str
+    task: str
+    bytes: int
+
+
+def strays(client: "redis.Redis") -> list[Stray]:
+    """Every stray, newest first. What they hold is sealed (`strays.py`)."""
+    found = []
+    for id, kept in client.hscan_iter(STRAYS, count=_PAGE):
+        at, told, _ = kept.split(b"\n", 2)
+        found.append(Stray(text(id), instant(at), **json.loads(told)))
+    return sorted(found, key=lambda stray: stray.at, reverse=True)
+
+
 def counts(client: "redis.Redis", tenant: str) -> dict[str, int]:
     """How many events are in each state, and accepted and pruned; with `held:{reason}` and the like."""
     return {text(name): int(number) for name, number in client.hgetall(key(tenant, "counts")).items()}
@@ -94,6 +116,7 @@ def event_of(
     """An Event from what Redis holds; None from nothing."""
     if not fields:
         return None
+    history = in_pieces(fields, "history") + (history or b"")
     told: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     return Event(
         id=id,
@@ -110,7 +133,7 @@ def event_of(
         due_at=None if due is None else instant(due),
         attempts=int(told.get("attempts", 0)),
         receipts=int(told["receipts"]),
-        history=[_entry(line) for line in (history or b"").decode().splitlines()],
+        history=[_entry(line) for line in history.decode().splitlines()],
     )
 
 

@@ -1,11 +1,12 @@
 """The ledger's keys, and what is in them. The Lua beside this builds the same names; nothing else does.
 
-All of a tenant is under `er:{tenant}:`. Times are milliseconds of Redis `TIME`.
+All of a tenant is under `er:{tenant}:`. Times are milliseconds of Redis `TIME`. What is sealed is encrypted when
+there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.py`).
 
 `event:{id}` hash: an event. state, source, path, reason, detail, result, registration, delivery, version, received_at,
-    receipts, nonce (of the last receipt), attempts, first_attempt_at, answers (an operator's), problem (the door's);
-    while claimed: lease (token), batch (size of the claim); after leases that expired: expiries, alone; while a write
-    may be under way: intent.
+    receipts, nonce (of the last receipt), attempts, first_attempt_at, answers (an operator's; sealed), problem (the
+    door's); while claimed: lease (token), batch (size of the claim); after leases that expired: expiries, alone; while
+    a write may be under way: intent (sealed).
 `payload:{id}` string: the body as sent, sealed. Expires after the event is final.
 `outcome:{id}` string: the canonical outcome, sealed. Only while `ready`.
 `history:{id}` string: a line a move: at, move, by, reason; tab-separated.
@@ -17,18 +18,29 @@ All of a tenant is under `er:{tenant}:`. Times are milliseconds of Redis `TIME`.
     that move the events, so they always equal what they count.
 `delivery:{source}:{id}` hash: a sitting. `v:{version}` the event that brought it, applied (version), registration, rev.
 `ref:{source}:{event_ref}` string: the delivery and version that a platform's `eventId` means.
-`registration:{id}` hash: what we last wrote there: delivery, version, event, values, completed_at, at; the highest
-    sys_version seen; owner (the event whose intent is on it); rev (grows with each settlement).
+`registration:{id}` hash: what we last wrote there: delivery, version, event, values (sealed), completed_at, at; the
+    highest sys_version seen; owner (the event whose intent is on it); rev (grows with each settlement).
 `hint:{stage}` string: when a hint was asked for. Cleared by the claim before it takes.
 `slots:{stage}` zset: the tokens of running tasks, by the end of their leases.
-`gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn).
+`gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), learned (ms between calls
+    that 429s have taught), learned_at.
 
-Outside tenants: `er:tenants` set, `er:sweep` hash (at), `er:malformed` list (what was on a queue and no message).
+Outside tenants: `er:tenants` set, `er:sweep` hash (at), `er:malformed` list (what was on a queue and no message;
+sealed).
+`er:strays` hash: messages on nobody's books, by a digest of what they hold: when, a line of JSON (why, task, bytes),
+    the content sealed. Kept until a person removes them.
+`er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.
+`er:token.{credentials}` string: an OAuth token, sealed; `er:token.{credentials}.lock`: who fetches one now.
+`er:processes` hash: what each process tells of itself; `er:processes.seen` zset: when it last did.
 """
 
 TENANTS = "er:tenants"
 SWEEP = "er:sweep"
 MALFORMED = "er:malformed"
+STRAYS = "er:strays"
+INDEX_KEY = "er:index_key"
+PROCESSES = "er:processes"
+TOKEN = "er:token."  # noqa: S105  # where tokens are, not one
 
 
 def key(tenant: str, *parts: str) -> str:

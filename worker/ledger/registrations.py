@@ -1,13 +1,15 @@
 """What the ledger remembers of registrations: what we last wrote there, and the newest version seen."""
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
+from worker.ledger.client import in_pieces
 from worker.ledger.keys import key
+from worker.ledger.sealed import Sealer
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,34 +17,44 @@ class Remembered:
     """One registration as we last left it. All None: we never wrote there."""
 
     delivery: str | None = None
-    version: str | None = None
-    #: What we wrote, by Rhythm's field name, as JSON values.
-    values: dict[str, Any] | None = None
+    #: The event whose values they are.
+    event: str | None = None
+    #: What reads `values`. One registration's that cannot be opened must not stop the others.
+    read: Callable[[], dict[str, Any] | None] = field(default=lambda: None, compare=False)
     #: The highest `sys_version` ever seen: a read below it is stale.
     sys_version: int | None = None
     rev: str = "0"
+    #: The event that is about to write there, or may have: what Rhythm says may be its doing, not yet on the books.
+    owner: str | None = None
+
+    @property
+    def values(self) -> dict[str, Any] | None:
+        """What we wrote, by Rhythm's field name, as JSON values. Raises SealUnknown, SealBroken."""
+        return self.read()
 
 
-_FIELDS = ("delivery", "version", "values", "sys_version", "rev")
-
-
-def remembered(client: "redis.Redis", tenant: str, registrations: Iterable[str]) -> dict[str, Remembered]:
+def remembered(
+    client: "redis.Redis", sealer: Sealer, tenant: str, registrations: Iterable[str]
+) -> dict[str, Remembered]:
     """What is remembered of each registration; one round trip."""
     wanted = list(dict.fromkeys(registrations))
     if not wanted:
         return {}
     pipeline = client.pipeline(transaction=False)
     for registration in wanted:
-        pipeline.hmget(key(tenant, "registration", registration), *_FIELDS)
-    return {name: _remembered(found) for name, found in zip(wanted, pipeline.execute(), strict=True)}
+        pipeline.hgetall(key(tenant, "registration", registration))
+    return {name: remembered_of(sealer, name, found) for name, found in zip(wanted, pipeline.execute(), strict=True)}
 
 
-def _remembered(found: list[bytes | None]) -> Remembered:
-    delivery, version, values, sys_version, rev = (None if value is None else value.decode() for value in found)
+def remembered_of(sealer: Sealer, registration: str, found: dict[bytes, bytes]) -> Remembered:
+    """What is remembered, from what Redis holds of it."""
+    told = {name.decode(): value.decode() for name, value in found.items() if not name.startswith(b"values:")}
+    values = in_pieces(found, "values").decode()
     return Remembered(
-        delivery,
-        version,
-        json.loads(values) if values else None,
-        int(sys_version) if sys_version else None,
-        rev or "0",
+        told.get("delivery"),
+        told.get("event"),
+        lambda: json.loads(sealer.open_text(values, registration)) if values else None,
+        int(told["sys_version"]) if "sys_version" in told else None,
+        told.get("rev", "0"),
+        told.get("owner"),
     )

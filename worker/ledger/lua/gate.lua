@@ -10,6 +10,27 @@
 local tenant, command = ARGV[1], ARGV[2]
 local gate = key(tenant, 'gate')
 local now = now_ms()
+-- What a 429 teaches. Without a pace, a batch that needs more calls than Rhythm lets through at once would begin anew
+-- each time and never end. Doubled by each 429, halved after a minute without; below the longest wait for a turn.
+local FIRST_LESSON, LAST_LESSON, FORGET = 200, 5000, 60000
+
+local function learned()
+  local interval, at = unpack(redis.call('HMGET', gate, 'learned', 'learned_at'))
+  interval = tonumber(interval or 0)
+  if interval == 0 or now - at < FORGET then return interval end
+  interval = interval / 2
+  if interval < FIRST_LESSON then
+    redis.call('HDEL', gate, 'learned', 'learned_at')
+    return 0
+  end
+  redis.call('HSET', gate, 'learned', int(interval), 'learned_at', int(now))
+  return interval
+end
+
+local function learn()
+  local interval = math.min(LAST_LESSON, math.max(FIRST_LESSON, 2 * learned()))
+  redis.call('HSET', gate, 'learned', int(interval), 'learned_at', int(now))
+end
 
 local function take(interval, longest, probe_lease, probe)
   local state = redis.call('HMGET', gate, 'closed_until', 'reason', 'probe_until', 'next')
@@ -17,6 +38,7 @@ local function take(interval, longest, probe_lease, probe)
   if closed > now then return { -1, closed - now, state[2] } end
   if state[2] and probing > now and not probe then return { -1, probing - now, state[2] } end
   local turn = math.max(now, tonumber(state[4] or 0))
+  interval = math.max(interval, learned())
   if turn - now > longest then return { -1, turn - now, 'pace' } end
   if interval > 0 then redis.call('HSET', gate, 'next', turn + interval) end
   if state[2] then redis.call('HSET', gate, 'probe_until', int(turn + probe_lease)) end
@@ -34,6 +56,10 @@ local function close(reason, delay, base, cap, jitter)
   local failures = redis.call('HINCRBY', gate, 'failures', closed > now and 0 or 1) -- calls that fail together count once
   local wait = delay > 0 and delay or math.min(cap, base * 2 ^ math.min(math.max(failures - 1, 0), 20)) * (0.5 + jitter / 2)
   local until_ = math.max(now + math.floor(wait), closed)
+  if reason == 'rhythm_throttled' and closed <= now then learn() end
+  -- Turns that were given out are void: who waits for one looks again.
+  local next_turn = tonumber(redis.call('HGET', gate, 'next') or 0)
+  redis.call('HSET', gate, 'next', math.min(next_turn, until_))
   redis.call('HSETNX', gate, 'since', int(now))
   redis.call('HSET', gate, 'closed_until', int(until_), 'reason', reason)
   redis.call('HDEL', gate, 'probe_until')

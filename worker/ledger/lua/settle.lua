@@ -62,34 +62,45 @@ function apply.prepare(id, state, d, outcome)
 end
 
 local function finish(id, state, d)
-  release(tenant, id, redis.call('HGET', key(tenant, 'event', id), 'registration'))
+  local event = key(tenant, 'event', id)
+  release(tenant, id, redis.call('HGET', event, 'registration'))
   enter(tenant, id, state, d.to, now, { reason = d.reason, detail = d.detail, move = d.move, by = stage, keep = keep })
+  if d.registration then
+    local record = key(tenant, 'registration', d.registration)
+    redis.call('HSET', event, 'registration', d.registration)
+    redis.call('HSET', record, 'e:' .. id, '')
+    identified(record)
+  end
 end
 
 function apply.drop(id, state, d) finish(id, state, d) end
 function apply.hold(id, state, d) finish(id, state, d) end
 function apply.bury(id, state, d) finish(id, state, d) end
 
--- Rhythm says what the result says. `wrote` tells whether these values are ours.
+-- Rhythm says what the result says. The values are ours when this event or its delivery wrote them.
 function apply.settle(id, state, d)
   local event = key(tenant, 'event', id)
   local record = key(tenant, 'registration', d.registration)
   local delivery_id, version = unpack(redis.call('HMGET', event, 'delivery', 'version'))
   local highest = tonumber(redis.call('HGET', record, 'sys_version') or -1)
   if d.sys_version and d.sys_version > highest then redis.call('HSET', record, 'sys_version', int(d.sys_version)) end
-  if d.result == 'written' then
-    redis.call('HSET', record, 'delivery', delivery_id, 'version', version, 'event', id, 'values', d.values,
-      'completed_at', d.completed_at, 'at', int(now))
+  local writer, of = unpack(redis.call('HMGET', record, 'event', 'delivery'))
+  local ours = d.result == 'written' or of == delivery_id
+  if ours then
+    if writer then redis.call('HSET', record, 'e:' .. writer, '') end
+    redis.call('HSET', record, 'delivery', delivery_id, 'event', id, 'at', int(now))
+    redis.call('HDEL', record, 'accepted')
+    in_pieces(record, 'values', d.values)
   end
   redis.call('HINCRBY', record, 'rev', 1)
-  identified(record)
   local delivery = key(tenant, 'delivery', delivery_id)
   redis.call('HSET', delivery, 'applied', version, 'registration', d.registration)
   redis.call('HINCRBY', delivery, 'rev', 1)
   identified(delivery)
   redis.call('HINCRBY', key(tenant, 'counts'), 'synced:' .. d.result, 1)
   finish(id, state, d)
-  redis.call('HSET', event, 'result', d.result, 'registration', d.registration)
+  if ours then redis.call('HDEL', record, 'e:' .. id) end
+  redis.call('HSET', event, 'result', d.result)
 end
 
 -- Back to the index, due later. An attempt is counted when the try reached Rhythm; an intent stays when the write may
@@ -117,6 +128,7 @@ for i, decision in ipairs(decisions) do
   local id = decision.id
   local state, lease = unpack(redis.call('HMGET', key(tenant, 'event', id), 'state', 'lease'))
   if lease == token and state == (stage == 'process' and 'received' or 'ready') then
+    if decision.who then name(tenant, id, decision.who) end
     apply[decision.move](id, state, decision, ARGV[FIRST_OUTCOME + i - 1])
     states[i] = redis.call('HGET', key(tenant, 'event', id), 'state')
   else

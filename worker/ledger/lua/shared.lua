@@ -43,12 +43,35 @@ local function want_hint(tenant, stage, now)
   return redis.call('SET', key(tenant, 'hint', stage), int(now), 'NX') and 1 or 0
 end
 
--- Gives a registration back when `id` has it.
+-- A text in a hash, in pieces: a hash takes little room as long as no value of it is over 64 bytes.
+local function in_pieces(hash, field, told)
+  local pieces = math.ceil(#told / 64)
+  for i = 1, pieces do redis.call('HSET', hash, field .. ':' .. i, string.sub(told, 64 * i - 63, 64 * i)) end
+  while redis.call('HDEL', hash, field .. ':' .. pieces + 1) == 1 do pieces = pieces + 1 end
+end
+
+-- Gives a registration back when `id` has it. `trace` still finds who tried.
 local function release(tenant, id, registration)
   if registration and registration ~= '' then
     local record = key(tenant, 'registration', registration)
-    if redis.call('HGET', record, 'owner') == id then redis.call('HDEL', record, 'owner') end
+    if redis.call('HGET', record, 'owner') == id then
+      redis.call('HDEL', record, 'owner')
+      redis.call('HSET', record, 'e:' .. id, '')
+      redis.call('PEXPIRE', record, 34560000000, 'NX') -- 400 days, as events
+    end
   end
+end
+
+-- Puts an event under its candidate's names (12 characters each), instead of those that it had. A bucket holds when its
+-- events were received: 10 bytes each, from which `events` finds them again.
+local function name(tenant, id, who)
+  local event = key(tenant, 'event', id)
+  local old, at = unpack(redis.call('HMGET', event, 'who', 'received_at'))
+  if (old or '') == who then return end
+  local function bucket(one) return key(tenant, 'names', string.sub(one, 1, 2) .. string.byte(one, 3) % 4) end
+  for one in string.gmatch(old or '', string.rep('.', 12)) do redis.call('LREM', bucket(one), 1, at) end
+  for one in string.gmatch(who, string.rep('.', 12)) do redis.call('RPUSH', bucket(one), at) end
+  redis.call('HSET', event, 'who', who)
 end
 
 -- Moves an event: state, reason, counts, index and lease together. The caller has compared the state already.
@@ -68,4 +91,13 @@ local function enter(tenant, id, from, to, now, change)
     redis.call('PEXPIRE', key(tenant, 'payload', id), int(change.keep or 0))
   end
   note(tenant, id, now, change.move, change.by, change.reason)
+  if FINAL[to] then -- written anew it is small again, which an intent had ended; a short history goes along
+    local fields, history = redis.call('HGETALL', event), key(tenant, 'history', id)
+    local told = redis.call('GET', history) or ''
+    redis.call('DEL', event)
+    redis.call('HSET', event, unpack(fields))
+    if #told > HISTORY_HEAD then return end
+    redis.call('DEL', history)
+    in_pieces(event, 'history', told)
+  end
 end

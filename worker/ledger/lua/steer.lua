@@ -1,10 +1,35 @@
 #!lua flags=allow-oom
--- steer: an operator's replay or discard of one event. ARGV: tenant, id, move, who, why, answers as JSON, keep in ms
--- Returns {moved, state, reason}.
+-- steer: an operator's replay, discard or forget of one event.
+-- ARGV: tenant, id, move, who, why, answers as JSON, keep in ms. Returns {moved, state, reason}.
 local tenant, id, move, who, why, answers, keep = unpack(ARGV)
 local now = now_ms()
 local event = key(tenant, 'event', id)
 local state, reason = unpack(redis.call('HMGET', event, 'state', 'reason'))
+
+-- What is personal goes, and with it the way to it; what is left says that there was an event, and what became of it.
+local function forget(registration)
+  if FINAL[state] then note(tenant, id, now, move, who, 'forgotten') else
+    release(tenant, id, registration)
+    enter(tenant, id, state, 'discarded', now, { reason = 'forgotten', move = move, by = who })
+  end
+  name(tenant, id, '')
+  redis.call('HDEL', event, 'who', 'detail', 'answers', 'intent')
+  redis.call('HSET', event, 'reason', 'forgotten')
+  redis.call('DEL', key(tenant, 'payload', id), key(tenant, 'outcome', id))
+  local record = key(tenant, 'registration', registration or '')
+  if redis.call('HGET', record, 'event') ~= id then return end
+  redis.call('HDEL', record, 'accepted')
+  in_pieces(record, 'values', '')
+end
+
+if state and move == 'forget' then
+  local lease, intent, registration = unpack(redis.call('HMGET', event, 'lease', 'intent', 'registration'))
+  if intent and lease and state == 'ready' and tonumber(redis.call('ZSCORE', key(tenant, 'due:sync'), id)) > now then
+    return { 0, state, 'being written' }
+  end
+  forget(registration)
+  return { 1, FINAL[state] and state or 'discarded', 'forgotten' }
+end
 if state ~= 'held' and state ~= 'dead' then return { 0, state or '', reason or '' } end
 if move == 'discard' then
   enter(tenant, id, state, 'discarded', now, { move = move, by = who, detail = why, keep = keep })

@@ -26,6 +26,7 @@ local function prune()
     if FINAL[state] then
       count(tenant, state, nil, -1)
       redis.call('HINCRBY', key(tenant, 'counts'), 'pruned', 1)
+      name(tenant, id, '')
       redis.call('ZREM', events, id)
       redis.call('DEL', key(tenant, 'event', id), key(tenant, 'history', id), key(tenant, 'payload', id))
       pruned = pruned + 1

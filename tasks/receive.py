@@ -1,0 +1,116 @@
+"""receive: results from a Celery client that has none of our code. The one message with a payload.
+
+What it brings goes on the books as through the door; what can be put on nobody's books is kept as a stray, and what
+cannot be recorded just now goes back to the queue. Its request hides the arguments from events, inspect and logs.
+"""
+
+import inspect
+import random
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+import structlog
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.worker.request import Request
+from kombu.utils.json import dumps
+
+from worker import celery, enqueue
+from worker.bootstrap import services
+from worker.celery import app
+from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable
+from worker.ledger import strays
+from worker.telemetry import report_bug
+
+#: Shown in place of arguments; where it is empty, Celery shows them after all.
+HIDDEN: Final = "(hidden)"
+#: Before a message goes back to the queue: it is popped again at once.
+PAUSE_SECONDS: Final = 1.0
+#: All that is taken over of a message's headers. The others could make it expire, wait, or show what it holds.
+_HEADERS: Final = ("id", "task", "lang", "origin", "root_id", "parent_id", "retries")
+
+_LOG = structlog.get_logger()
+
+
+class KeptAsStray(Exception):
+    """Shows a task as FAILURE in Flower. The message is safe, sealed, in `er:strays`; the text quotes nothing of it."""
+
+
+class HiddenRequest(Request):
+    """A request that tells nobody its arguments, and that nobody can make expire, wait, be revoked or be ended."""
+
+    def __init__(
+        self, message: Any, *, headers: Any = None, body: Any = None, decoded: bool = False, **more: Any
+    ) -> None:
+        told = headers or message.headers
+        args, kwargs, _ = body if decoded else message.payload
+        kept = {name: told.get(name) for name in _HEADERS} | {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
+        super().__init__(message, headers=kept, body=(args, kwargs, {}), decoded=True, **more)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002  # as Celery calls it
+        """What `inspect` and Flower's worker page show."""
+        return {**super().info(safe=True), "args": HIDDEN, "kwargs": HIDDEN}
+
+    def revoked(self) -> bool:
+        """Never: a result is not thrown away by its message's id."""
+        return False
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """Not in the middle of recording."""
+
+
+def _accepted(tenant: Any, source: Any, body: Any, path: Any = None) -> None:
+    """The arguments of `tasks.receive`, bound by hand: a call that does not fit must not lose what it brings."""
+
+
+_SIGNATURE: Final = inspect.signature(_accepted)
+
+
+@app.task(
+    name=celery.RECEIVE,
+    Request=HiddenRequest,
+    typing=False,
+    time_limit=60,
+    acks_on_timeout=False,  # back to the queue
+    throws=(Exception,),  # nothing of it in logs and Sentry but what is put there here
+)
+def receive(*args: Any, **kwargs: Any) -> None:
+    """`tasks.receive(tenant, source, body, path=None)`: on the books once this has run."""
+    task = str(receive.request.id)
+    try:
+        _record(task, args, kwargs)
+    except KeptAsStray:
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever it is: what is neither on the books nor a stray goes back
+        _LOG.warning("receive.put_back", task=task, why=type(error).__name__)
+        with suppress(SoftTimeLimitExceeded):
+            time.sleep(PAUSE_SECONDS * (1 + random.random()))  # noqa: S311  # jitter
+        raise Reject("not recordable now: back to the queue", requeue=True) from None
+
+
+def _record(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raises KeptAsStray; anything else means that it could not be kept now."""
+    try:
+        enqueue(*_bound(args, kwargs))
+    except Unacceptable as refused:
+        why = str(refused)
+    except (LedgerUnavailable, ConfigurationError, SoftTimeLimitExceeded):
+        raise
+    except Exception as error:  # noqa: BLE001  # it would fail again, so a person looks at it
+        report_bug(error, task=task)
+        why = f"a bug of ours: {type(error).__name__}"
+    else:
+        return
+    at = services()
+    id = strays.keep(at.redis, at.ledger.sealer, why, task, dumps([args, kwargs]).encode())
+    _LOG.warning("stray.kept", stray=id, task=task, why=why)
+    raise KeptAsStray(f"{id}: {why}")
+
+
+def _bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    try:
+        bound = _SIGNATURE.bind(*args, **kwargs)
+    except TypeError:
+        raise Unacceptable("the arguments are not (tenant, source, body, path=None)") from None
+    bound.apply_defaults()
+    return bound.args

@@ -1,0 +1,111 @@
+"""Whatever is sent to the door: no 5xx but 503, and what is accepted is on the books, and nothing else is."""
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.senders import DoorAt, door_at
+
+BASIC = ("Authorization", "Basic Y2VydGl2ZXJzZTpzM2NyZXQ=")
+DRILLSTER = ("Authorization", "Basic ZHJpbGxzdGVyOmRyMWxsc3Rlcg==")
+_SETTINGS = settings(
+    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoorAt]:
+    """One door for all that is sent."""
+    with door_at(tmp_path_factory.mktemp("fuzz")) as built:
+        yield built
+
+
+#: What a URL may hold, and what it may not but is sent all the same.
+STEP = st.sampled_from(
+    ["v1", "acme", "beta", "certiverse", "drillster", "prov", "events", "TEST_COMPLETED", "a%2Fb", "%ff", "%", "..", ""]
+) | st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="?#"), max_size=12)
+SOURCES = ["/v1/acme/certiverse", "/v1/acme/drillster", "/v1/acme/drillster/T", "/v1/acme/prov", "/v1/beta/certiverse"]
+PATHS = st.sampled_from(SOURCES) | st.lists(STEP, max_size=6).map(lambda steps: "/" + "/".join(steps))
+METHODS = st.sampled_from(["POST", "POST", "PUT", "GET", "HEAD", "OPTIONS", "DELETE", "PATCH", "TRACE"])
+VALUE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=30)
+NAMES = ["Authorization", "Content-Encoding", "Content-Type", "X-Api-Key", "webhook-id", "webhook-signature", "Expect"]
+HEADERS = st.lists(
+    st.sampled_from([BASIC, BASIC, DRILLSTER, ("Authorization", "Bearer b3ta"), ("Content-Encoding", "gzip")])
+    | st.tuples(st.sampled_from(NAMES), VALUE),
+    max_size=4,
+)
+BODIES = st.binary(max_size=400) | st.recursive(
+    st.none() | st.integers() | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["apiKey", "x"]), inner, max_size=3),
+    max_leaves=6,
+).map(lambda value: json.dumps(value).encode())
+
+
+@_SETTINGS
+@given(METHODS, PATHS, HEADERS, BODIES)
+def test_no_request_whatever_breaks_the_door_or_is_accepted_and_lost(
+    door: DoorAt, method: str, path: str, headers: list[tuple[str, str]], body: bytes
+) -> None:
+    before = door.accepted("acme") + door.accepted("beta")
+    connection = http.client.HTTPConnection("127.0.0.1", door.stack.port, timeout=10)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        connection.putheader("Content-Length", str(len(body)))
+        for name, value in headers:
+            connection.putheader(name, value.encode("latin-1"))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        told = answer.read()
+    finally:
+        connection.close()
+    assert answer.status < 500 or answer.status == 503 and path.startswith("/readyz"), (answer.status, told)
+    new = door.accepted("acme") + door.accepted("beta") - before
+    if answer.status != 202:
+        assert new == 0
+        return
+    receipt = json.loads(told)
+    assert new == (not receipt["duplicate"])
+    assert any(door.event(receipt["id"], tenant) for tenant in ("acme", "beta"))
+
+
+@_SETTINGS
+@given(
+    st.lists(
+        st.binary(max_size=60)
+        | st.sampled_from(
+            [
+                b"POST /v1/acme/certiverse HTTP/1.1\r\n",
+                b"\r\n\r\n",
+                b"Host: x\r\n",
+                b"Authorization: " + BASIC[1].encode() + b"\r\n",
+                b"Transfer-Encoding: chunked\r\n",
+                b"5\r\nhello\r\n",
+                b"0\r\n\r\n",
+                b"Content-Length: 5\r\n",
+            ]
+        ),
+        max_size=8,
+    )
+)
+def test_no_bytes_whatever_break_the_door(door: DoorAt, parts: list[bytes]) -> None:
+    with socket.create_connection(("127.0.0.1", door.stack.port), timeout=10) as raw:
+        try:
+            raw.sendall(b"".join(parts))
+            raw.shutdown(socket.SHUT_WR)
+            answer = raw.makefile("rb").read()
+        except OSError:  # it hung up
+            return
+    for line in answer.split(b"HTTP/1.1 ")[1:]:
+        assert not line.startswith(b"5"), answer
+
+
+def test_after_all_that_it_is_alive_and_has_reported_no_bug(door: DoorAt) -> None:
+    assert door.call("GET", "/healthz").status_code == 200
+    log = door.stack.log("web").read_text()
+    assert "bug.caught" not in log
+    assert "Traceback" not in log

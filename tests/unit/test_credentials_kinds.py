@@ -1,0 +1,269 @@
+"""The other kinds of credentials: a header, a signature, keys in the body; and that no key gets on the books."""
+
+import json
+from base64 import b64encode
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+from standardwebhooks import Webhook
+
+from schemas.outcome import Source
+from tests.tenants import ENVIRON, write_tenants
+from worker.credentials import allowed, look_into_body, present, without_keys
+from worker.errors import ConfigurationError
+from worker.sources import event_id
+from worker.tenants import (
+    BasicCredentials,
+    BearerCredentials,
+    BodyKeys,
+    Credentials,
+    HeaderCredentials,
+    WebhookCredentials,
+    load_tenants,
+)
+
+WHSEC = "whsec_" + b64encode(b"0123456789abcdef01234567").decode()
+BODY = '{"candidateId": "ü-1", "apiKey": "k3y", "secretKey": "s3cret", "score": 80.50}'.encode()
+
+
+def header(value: str = "v4lue") -> HeaderCredentials:
+    return HeaderCredentials.model_construct(kind="header", name="X-Api-Key", value=SecretStr(value))
+
+
+def signed(secret: str = WHSEC) -> WebhookCredentials:
+    return WebhookCredentials.model_construct(kind="standard-webhooks", secret=SecretStr(secret))
+
+
+def keys(**named: str) -> BodyKeys:
+    given = named or {"apiKey": "k3y", "secretKey": "s3cret"}
+    return BodyKeys.model_construct(kind="body-keys", keys={name: SecretStr(value) for name, value in given.items()})
+
+
+def signature(body: bytes = BODY, secret: str = WHSEC, ago: timedelta = timedelta(0), **changed: str) -> dict[str, str]:
+    at = datetime.now(UTC) - ago
+    told = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(int(at.timestamp())),
+        "webhook-signature": Webhook(secret).sign("msg_1", at, body.decode()),
+    }
+    return told | {name.replace("_", "-"): value for name, value in changed.items()}
+
+
+@pytest.mark.parametrize(
+    ("value", "comes_in"), [("v4lue", True), ("V4LUE", False), ("v4lu", False), ("v4lue2", False), ("", False)]
+)
+def test_a_header_of_the_sender_must_say_it_letter_by_letter(value: str, comes_in: bool) -> None:
+    assert allowed([header()], {"x-api-key": value}) is comes_in
+    assert allowed([header("other"), header()], {"x-api-key": value}) is comes_in
+    assert not allowed([header()], {})
+
+
+def test_a_signature_over_the_body_comes_in_with_any_of_the_listed_secrets() -> None:
+    other = "whsec_" + b64encode(b"another secret, 24 bytes").decode()
+    assert allowed([signed()], signature(), BODY)
+    assert allowed([signed(other), signed()], signature(), BODY)
+    assert allowed([signed(other), signed()], signature(secret=other), BODY)
+    assert not allowed([signed(other)], signature(), BODY)
+    assert allowed([signed(WHSEC.removeprefix("whsec_"))], signature(), BODY)
+
+
+def test_a_sender_who_changes_his_secret_may_sign_with_both() -> None:
+    other = "whsec_" + b64encode(b"another secret, 24 bytes").decode()
+    two = signature(secret=other)["webhook-signature"] + " " + signature()["webhook-signature"]
+    assert allowed([signed()], signature(webhook_signature=two), BODY)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="none"),
+        pytest.param(signature(webhook_id=""), id="no id"),
+        pytest.param(signature(webhook_id="msg_2"), id="another id"),
+        pytest.param(signature(webhook_signature=""), id="no signature"),
+        pytest.param(signature(webhook_signature="v1"), id="no value"),
+        pytest.param(signature(webhook_signature="v1,***"), id="not base64"),
+        pytest.param(signature(webhook_signature="v1,ÿÿÿÿ"), id="not ASCII"),
+        pytest.param(signature(webhook_signature="v1a,AAAA"), id="only of another version"),
+        pytest.param(signature(webhook_timestamp="yesterday"), id="no time"),
+        pytest.param(signature(webhook_timestamp="nan"), id="not a number"),
+        pytest.param(signature(ago=timedelta(minutes=6)), id="an old one, replayed"),
+        pytest.param(signature(ago=timedelta(minutes=-6)), id="from the future"),
+        pytest.param(signature(body=BODY + b" "), id="of another body"),
+    ],
+)
+def test_a_signature_that_is_not_right_stays_outside_and_raises_nothing(headers: dict[str, str]) -> None:
+    assert not allowed([signed()], headers, BODY)
+
+
+def test_what_is_signed_is_text() -> None:
+    assert not allowed([signed()], signature(), b"\xff\xfe")
+
+
+def test_without_its_body_nothing_that_looks_into_it_comes_in() -> None:
+    assert look_into_body([header(), signed()])
+    assert look_into_body([keys()])
+    assert not look_into_body([header()])
+    assert not allowed([signed(), keys()], signature())
+
+
+@pytest.mark.parametrize(
+    ("body", "comes_in"),
+    [
+        (BODY, True),
+        (b'{"apiKey":"k3y","secretKey":"s3cret"}', True),
+        (b'\xef\xbb\xbf {"apiKey":"k3y","secretKey":"s3cret"} ', True),
+        (b'{"\\u0061piKey":"k\\u0033y","secretKey":"s3cret"}', True),
+        (b'{"apiKey":"k3y"}', False),
+        (b'{"apiKey":"s3cret","secretKey":"k3y"}', False),
+        (b'{"apiKey":"wrong","secretKey":"s3cret"}', False),
+        (b'{"apiKey":"k3y","secretKey":"s3cret","apiKey":"wrong"}', False),
+        (b'{"apiKey":"wrong","secretKey":"s3cret","apiKey":"k3y"}', False),
+        (b'{"apikey":"k3y","secretkey":"s3cret"}', False),
+        (b'{"inner":{"apiKey":"k3y","secretKey":"s3cret"}}', False),
+        (b'[{"apiKey":"k3y","secretKey":"s3cret"}]', False),
+        (b'{"apiKey":["k3y"],"secretKey":null}', False),
+        (b'{"apiKey":"k3y","secretKey":"s3cret"', False),
+        (b'{"apiKey":"k3y","secretKey":"s3cret"}{}', False),
+        (b'{"apiKey":"k3y","secretKey":"\\ud800"}', False),
+        (b"", False),
+        (b"\xff", False),
+        (b"[" * 100_000, False),
+        (b'{"a":' + b"[" * 100_000, False),
+    ],
+)
+def test_keys_in_the_body_must_all_be_there_and_all_be_right(body: bytes, comes_in: bool) -> None:
+    assert allowed([keys()], {}, body) is comes_in
+    assert allowed([keys(apiKey="next", secretKey="next"), keys()], {}, body) is comes_in
+
+
+def test_a_number_is_no_key_though_it_reads_the_same() -> None:
+    assert allowed([keys(pin="12")], {}, b'{"pin": "12"}')
+    assert not allowed([keys(pin="12")], {}, b'{"pin": 12}')
+
+
+def test_keys_are_blanked_and_the_rest_stays_byte_for_byte() -> None:
+    kept = '{"candidateId": "ü-1", "apiKey": "", "secretKey": "", "score": 80.50}'.encode()
+    assert without_keys([keys()], BODY) == kept
+    assert without_keys([header(), keys(apiKey="x"), keys(secretKey="y")], BODY) == kept
+    assert without_keys([header()], BODY) == BODY
+    assert without_keys([keys()], kept) == kept
+
+
+def test_what_is_no_object_loses_its_keys_wherever_they_stand() -> None:
+    assert without_keys([keys()], BODY[:-1]) == BODY[:-1].replace(b"k3y", b"").replace(b"s3cret", b"")
+    assert without_keys([keys()], b"[" + BODY + b"]").count(b"s3cret") == 0
+    assert without_keys([keys()], b"\xff s3cret") == b"\xff "
+
+
+def test_a_delivery_stays_the_same_event_when_its_key_is_changed() -> None:
+    listed = [keys(), keys(apiKey="next", secretKey="other")]
+    rotated = BODY.replace(b"k3y", b"next").replace(b"s3cret", b"other")
+    assert allowed(listed, {}, rotated)
+    assert allowed(listed, {}, BODY)
+    ids = {event_id("acme", Source.PROV, "", without_keys(listed, body)) for body in (BODY, rotated)}
+    assert len(ids) == 1
+
+
+#: JSON that Python reads back as it wrote it, and the space that may stand around it.
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+SPACE = st.text(" \t\r\n", max_size=2)
+MEMBERS = st.lists(
+    st.tuples(st.sampled_from(["apiKey", "secretKey", "ApiKey"]) | st.text(), VALUES, st.booleans(), SPACE, SPACE),
+    max_size=6,
+)
+
+
+@given(MEMBERS)
+def test_whatever_the_body_only_the_named_members_are_blanked(members: list[tuple[str, Any, bool, str, str]]) -> None:
+    def text(blanked: bool) -> bytes:
+        told = []
+        for name, value, ascii_only, before, behind in members:
+            said = '""' if blanked and name in ("apiKey", "secretKey") else json.dumps(value, ensure_ascii=ascii_only)
+            told.append(f"{before}{json.dumps(name, ensure_ascii=ascii_only)}{behind}:{before}{said}{behind}")
+        return f"{{{','.join(told)}}}".encode()
+
+    assert without_keys([keys()], text(False)) == text(True)
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_no_body_whatever_raises_or_comes_in_by_chance(body: bytes) -> None:
+    assert not allowed([keys(), signed()], {"webhook-id": "x"}, body)
+    assert without_keys([keys()], body).count(b"s3cret") == 0
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        BasicCredentials.model_construct(kind="basic", user="ü", password=SecretStr("p:w")),
+        BearerCredentials.model_construct(kind="bearer", token=SecretStr("t0ken")),
+        header(),
+        signed(),
+        keys(),
+    ],
+)
+def test_what_a_sender_presents_comes_in(one: Credentials) -> None:
+    headers, body = present(one, BODY)
+    assert allowed([one], {name.lower(): value for name, value in headers.items()}, body)
+    assert not allowed([one], {}, b"{}")
+
+
+SOURCE = """
+[tenants.acme.sources.prov]
+credentials = [ {} ]
+"""
+ALL = ENVIRON | {"HEADER": "v4lue", "WHSEC": WHSEC, "KEY": "k3y", "BAD": "not base64!", "NONE": "whsec_"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{ kind = "header", name = "X-Api-Key", value = "env:HEADER" }',
+        '{ kind = "standard-webhooks", secret = "env:WHSEC" }',
+        '{ kind = "body-keys", keys = { apiKey = "env:KEY", secretKey = "env:HEADER" } }',
+        '{ kind = "header", name = "X-Old", value = "env:KEY" }, { kind = "body-keys", keys = { k = "env:KEY" } }',
+    ],
+)
+def test_each_kind_can_be_listed_in_the_tenants_file(line: str, tmp_path: Path) -> None:
+    rules = load_tenants(write_tenants(tmp_path, "http://127.0.0.1:1", more=SOURCE.format(line)), ALL)
+    told = rules["acme"].sources[Source.PROV].credentials
+    assert [one.kind for one in told] == [part.split('"')[1] for part in line.split("kind = ")[1:]]
+    assert not any(secret in repr(told) for secret in ("v4lue", "k3y", WHSEC))
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{ kind = "header", name = "X Api", value = "env:HEADER" }', "header.name"),
+        ('{ kind = "header", name = "X-Api-Key", value = "plain" }', "header.value: a secret does not belong"),
+        ('{ kind = "standard-webhooks", secret = "env:BAD" }', "standard-webhooks.secret: not a Standard Webhooks"),
+        ('{ kind = "standard-webhooks", secret = "env:NONE" }', "standard-webhooks.secret: not a Standard Webhooks"),
+        ('{ kind = "body-keys", keys = {} }', "body-keys.keys"),
+        ('{ kind = "body-keys", keys = { apiKey = "env:UNSET" } }', "body-keys.keys.apiKey: the environment has no"),
+        ('{ kind = "digest" }', "credentials"),
+    ],
+)
+def test_a_mistake_is_named_with_its_tenant_and_key(line: str, complaint: str, tmp_path: Path) -> None:
+    path = write_tenants(tmp_path, "http://127.0.0.1:1", more=SOURCE.format(line))
+    with pytest.raises(ConfigurationError) as caught:
+        load_tenants(path, ALL)
+    assert str(caught.value).startswith(f"{path}: tenants.acme.sources.prov.credentials")
+    assert complaint in str(caught.value)
+    assert "not base64!" not in str(caught.value)
+
+
+def test_reading_over_http_takes_no_credentials_that_need_a_body(tmp_path: Path) -> None:
+    path = write_tenants(tmp_path, "http://127.0.0.1:1")
+    path.write_text(
+        path.read_text().replace('"bearer", token = "env:ACME_READ"', '"body-keys", keys = { a = "env:KEY" }')
+    )
+    with pytest.raises(ConfigurationError, match="read_credentials"):
+        load_tenants(path, ALL)

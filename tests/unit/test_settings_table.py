@@ -1,0 +1,15 @@
+"""README's table of variables is the one made from the settings themselves."""
+
+from pathlib import Path
+
+import pytest
+
+from worker.cli_settings import markdown
+
+README = Path(__file__).parent.parent.parent / "README.md"
+
+
+def test_readme_has_the_table_of_variables() -> None:
+    if not README.exists() or "| variable | default |" not in README.read_text():
+        pytest.skip("README.md has no table of variables yet: worker.cli_settings.markdown() makes it")
+    assert markdown() in README.read_text(), "print worker.cli_settings.markdown() into README.md"

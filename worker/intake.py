@@ -1,0 +1,149 @@
+"""Deliveries that do not come over HTTP: the door's own record and hint, for threads and for forked processes.
+
+The door's half of the ledger is asynchronous, because only that bounds the whole of a call, names and connecting
+included. So a process that calls has one thread with an event loop, made at its first call.
+"""
+
+import asyncio
+import atexit
+import os
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TookTooLong
+from threading import Lock, Thread
+from typing import Any, Final
+from urllib.parse import quote
+
+from schemas.event import Receipt, Stage
+from schemas.outcome import Source
+from worker.body import Body, keep
+from worker.errors import LedgerUnavailable, Unacceptable
+from worker.ledger.client import UNAVAILABLE, connect_door
+from worker.ledger.door import DEADLINE, Door
+from worker.settings import Settings, load_settings
+from worker.sources import event_id
+from worker.tenants import SourceRules
+
+#: The loop keeps the deadline; this holds when its thread gets no turn.
+_LONGEST_SECONDS: Final = DEADLINE.total_seconds() + 0.1
+#: Of a path only what a URL cannot hold is encoded: the rest is as it came.
+_AS_IT_CAME: Final = "/%:@!$&'()*+,;=~"
+
+
+class Intake:
+    """One process' way into the ledger. For all of its threads; of no use in its children."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._tenants = settings.tenants.tenants
+        self._door = Door(connect_door(settings), settings.replicas, settings.sealing_keys)
+        self._checked = False
+        self._pid = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="examrelay-intake", daemon=True)
+        self._thread.start()
+        #: Publishes hints, one behind the other, after the answer.
+        self._hints = ThreadPoolExecutor(1, thread_name_prefix="examrelay-hints")
+        self._broker: Any = None
+        atexit.register(self.close)
+
+    def accept(self, tenant: str, source: str, body: bytes | str, path: str | None = None) -> Receipt:
+        """What `worker.enqueue` says."""
+        rules = self._rules(tenant, source)
+        kept = keep(_as_bytes(body), rules.credentials, self._settings.max_body_bytes)
+        below = _below_source(path)
+        id = event_id(tenant, Source(source), below, kept.content)
+        recording = asyncio.run_coroutine_threadsafe(self._record(tenant, id, Source(source), below, kept), self._loop)
+        try:
+            receipt, hint_wanted = recording.result(_LONGEST_SECONDS)
+        except TookTooLong:
+            recording.cancel()
+            raise LedgerUnavailable("no answer in time") from None
+        if hint_wanted:
+            self._hints.submit(self._hint, tenant)
+        return receipt
+
+    def close(self) -> None:
+        """Send the hints that wait, give back connections and the thread. Nothing in a child: they are its parent's."""
+        atexit.unregister(self.close)
+        if os.getpid() != self._pid or self._loop.is_closed():
+            return
+        self._hints.shutdown()
+        if self._broker is not None:
+            self._broker.release()
+        asyncio.run_coroutine_threadsafe(self._door.client.aclose(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _rules(self, tenant: str, source: str) -> SourceRules:
+        known = self._tenants.get(tenant) if isinstance(tenant, str) else None
+        if known is None:
+            raise Unacceptable(f"there is no such tenant; there are: {', '.join(self._tenants)}")
+        rules = known.sources.get(Source(source)) if isinstance(source, str) and source in set(Source) else None
+        if rules is None:
+            raise Unacceptable(f"this tenant has no such source; it has: {', '.join(known.sources)}")
+        return rules
+
+    async def _record(self, tenant: str, id: str, source: Source, path: str, body: Body) -> tuple[Receipt, bool]:
+        try:
+            async with asyncio.timeout(DEADLINE.total_seconds()):
+                if not self._checked:
+                    await self._door.check(self._settings)
+                    self._checked = True
+                await self._door.look_at_memory()
+                return await self._door.record(tenant, id, source, path, body.content, body.problem)
+        except UNAVAILABLE as error:
+            raise LedgerUnavailable(type(error).__name__) from None
+
+    def _hint(self, tenant: str) -> None:
+        """On a connection of our own: a fork may leave those that others share locked."""
+        from worker.celery import app, hint  # reads the environment when imported
+
+        if self._broker is None:
+            self._broker = app.connection_for_write()
+        hint(Stage.PROCESS, tenant, self._broker)
+
+
+def _as_bytes(body: object) -> bytes:
+    match body:
+        case bytes() | bytearray() | memoryview():
+            return bytes(body)
+        case str():
+            try:
+                return body.encode()
+            except UnicodeEncodeError:
+                raise Unacceptable("the body is text that UTF-8 cannot say: it has half of a surrogate pair") from None
+    raise Unacceptable("the body is neither bytes nor text")
+
+
+def _below_source(path: object) -> str:
+    """The path as the door would have it."""
+    if path is None:
+        return ""
+    if not isinstance(path, str):
+        raise Unacceptable("the path is not text")
+    try:
+        return quote(path.partition("?")[0].strip("/"), safe=_AS_IT_CAME)
+    except UnicodeEncodeError:
+        raise Unacceptable("the path is text that no URL can hold") from None
+
+
+_intakes: dict[int, Intake] = {}
+_making = Lock()
+
+
+def intake() -> Intake:
+    """This process' way in, made at first use: after a fork each child has its own. Raises ConfigurationError."""
+    made = _intakes.get(os.getpid())
+    if made is None:
+        with _making:
+            made = _intakes.get(os.getpid()) or _intakes.setdefault(os.getpid(), Intake(load_settings()))
+    return made
+
+
+def _after_fork() -> None:
+    global _making
+    _making = Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

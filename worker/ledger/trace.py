@@ -1,0 +1,118 @@
+"""Finding a candidate's, a registration's or a delivery's events, both ways, without walking the ledger.
+
+A candidate goes by names: HMACs of the student id, the e-mail, the platform's candidate id. An event keeps its names
+(`who`), and 4,096 buckets a tenant hold when the events of their names were received: 10 bytes for each. A look-up
+reads one bucket, finds those events by time, and takes those that have the name. The scripts keep both in step.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any, Final
+
+import redis
+
+from schemas.event import Event
+from worker.ledger import index
+from worker.ledger.client import text
+from worker.ledger.identity import Identity
+from worker.ledger.keys import key
+
+#: Characters of a name (60 bits): a million candidates share one with a probability of one in a million.
+LENGTH: Final = 12
+#: Elements that one command reads at most.
+_PAGE: Final = 1000
+
+
+def name_of(identity: Identity, tenant: str, value: str) -> str:
+    """What a candidate known as `value` is called in the ledger. Another tenant's has another name."""
+    told = value.strip()
+    return identity.of(f"candidate\0{tenant}\0{told.casefold() if '@' in told else told}")[:LENGTH]
+
+
+def who(identity: Identity, tenant: str, values: Iterable[str | None]) -> str:
+    """All names of a candidate, as an event keeps them."""
+    return "".join(sorted({name_of(identity, tenant, value) for value in values if value and value.strip()}))
+
+
+def names(who: str) -> list[str]:
+    """Each of the names that an event keeps."""
+    return [who[start : start + LENGTH] for start in range(0, len(who), LENGTH)]
+
+
+def bucket(name: str) -> str:
+    """Which bucket a name is in. `shared.lua` says the same."""
+    return f"{name[:2]}{ord(name[2]) % 4}"
+
+
+def of_candidate(client: "redis.Redis", tenant: str, name: str) -> list[str]:
+    """The ids of a candidate's events, oldest first."""
+    found = dict.fromkeys(id for page in _times(client, tenant, name) for id in _received(client, tenant, page))
+    ids = list(found)
+    kept = _each(client, ids, lambda pipeline, id: pipeline.hget(key(tenant, "event", id), "who"))
+    return [id for id, one in zip(ids, kept, strict=True) if one is not None and name in names(text(one))]
+
+
+def of_registration(client: "redis.Redis", tenant: str, registration: str) -> list[str]:
+    """The ids of the events that wrote to a registration, or tried, or were held when they came to it."""
+    record: Any = client.hgetall(key(tenant, "registration", registration))
+    tried = [text(field)[2:] for field in record if field.startswith(b"e:")]
+    return list(dict.fromkeys([*tried, *(text(record[field]) for field in (b"event", b"owner") if field in record)]))
+
+
+def of_delivery(client: "redis.Redis", tenant: str, event: Event) -> list[str]:
+    """The ids of all events of an event's delivery: those that brought a version, and their copies."""
+    if event.delivery is None:
+        return [event.id]
+    record: Any = client.hgetall(key(tenant, "delivery", event.delivery))
+    versions = [text(id) for field, id in record.items() if field.startswith(b"v:")]
+    known = client.hget(key(tenant, "event", event.id), "who")
+    same = of_candidate(client, tenant, names(text(known))[0]) if known else []
+    kept = _each(client, same, lambda pipeline, id: pipeline.hget(key(tenant, "event", id), "delivery"))
+    copies = [id for id, delivery in zip(same, kept, strict=True) if delivery and text(delivery) == event.delivery]
+    return list(dict.fromkeys([event.id, *versions, *copies]))
+
+
+def events(client: "redis.Redis", tenant: str, ids: Iterable[str]) -> list[Event]:
+    """The events there are among `ids`, with their history, oldest first."""
+    found = (index.event(client, tenant, id) for id in ids)
+    return sorted((event for event in found if event), key=lambda event: event.received_at)
+
+
+def registrations(client: "redis.Redis", tenant: str, ids: Iterable[str]) -> list[dict[str, Any]]:
+    """What the ledger knows of each registration, without the values: who wrote last, when, of which delivery."""
+    told = []
+    for id in dict.fromkeys(ids):
+        fields: Any = client.hmget(
+            key(tenant, "registration", id), "event", "delivery", "at", "owner", "sys_version", "accepted"
+        )
+        event, delivery, at, owner, sys_version, accepted = (None if one is None else text(one) for one in fields)
+        told.append({
+            "id": id, "event": event, "delivery": delivery, "written_at": at and index.instant(at), "owner": owner,
+            "sys_version": sys_version and int(sys_version), "accepted": accepted is not None,
+        })  # fmt: skip
+    return told
+
+
+def _times(client: "redis.Redis", tenant: str, name: str) -> Iterable[list[bytes]]:
+    """A bucket, page by page."""
+    place, start = key(tenant, "names", bucket(name)), 0
+    while page := client.lrange(place, start, start + _PAGE - 1):
+        yield page
+        start += _PAGE
+
+
+def _received(client: "redis.Redis", tenant: str, times: Iterable[bytes]) -> Iterable[str]:
+    place = key(tenant, "events")
+    for page in _each(client, dict.fromkeys(times), lambda pipeline, at: pipeline.zrange(place, at, at, byscore=True)):
+        yield from map(text, page)
+
+
+def _each(client: "redis.Redis", what: Iterable[Any], ask: Any) -> list[Any]:
+    """The answers to a question about each, in order; a thousand a round trip."""
+    waiting, answers = iter(what), list[Any]()
+    while page := list(islice(waiting, _PAGE)):
+        pipeline = client.pipeline(transaction=False)
+        for one in page:
+            ask(pipeline, one)
+        answers += pipeline.execute()
+    return answers

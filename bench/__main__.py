@@ -4,6 +4,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.backlog import best_pools, pairs, warm_naive, warm_ours
@@ -31,7 +32,8 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Measure, print, keep. Exit code 1 when a budget is missed."""
     arguments = _arguments()
-    parts, began = arguments.parts or PARTS, time.monotonic()
+    parts: Sequence[str] = arguments.parts or PARTS
+    began = time.monotonic()
     results = Results()
     with start() as rhythm:
         if {"backlog", "idle"} & set(parts):
@@ -53,7 +55,7 @@ def main() -> int:
     return 1 if any(row.kept is False for row in results.rows()) else 0
 
 
-def _pipelines(results: Results, rhythm: Sandbox, parts: list[str], rounds: int) -> None:
+def _pipelines(results: Results, rhythm: Sandbox, parts: Sequence[str], rounds: int) -> None:
     """What needs both pipelines running; naive's pool at each latency is its best there."""
     with machines(rhythm) as (ours, naive):
         _say("warming up; naive's best pool")

@@ -47,7 +47,7 @@ class _Connection(asyncio.Protocol):
     """One connection. `accepted` is called for each 202; anything else ends the load."""
 
     def __init__(
-        self, request: Callable[[], bytes], accepted: Callable[[], None], failed: Callable[[str], None]
+        self, request: Callable[[], bytes], accepted: Callable[[], object], failed: Callable[[str], None]
     ) -> None:
         self._request = request
         self._accepted = accepted

@@ -45,7 +45,8 @@ class HiddenRequest(Request):
         told = headers or message.headers
         args, kwargs, _ = body if decoded else message.payload
         kept = {name: told.get(name) for name in _HEADERS} | {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
-        super().__init__(message, headers=kept, body=(args, kwargs, {}), decoded=True, **more)
+        # As two arguments: there are keywords (`self`) that Celery cannot hand to a task.
+        super().__init__(message, headers=kept, body=([args, kwargs], {}, {}), decoded=True, **more)
 
     def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002  # as Celery calls it
         """What `inspect` and Flower's worker page show."""
@@ -74,8 +75,8 @@ _SIGNATURE: Final = inspect.signature(_accepted)
     acks_on_timeout=False,  # back to the queue
     throws=(Exception,),  # nothing of it in logs and Sentry but what is put there here
 )
-def receive(*args: Any, **kwargs: Any) -> None:
-    """`tasks.receive(tenant, source, body, path=None)`: on the books once this has run."""
+def receive(args: list[Any], kwargs: dict[str, Any]) -> None:
+    """`tasks.receive(tenant, source, body, path=None)`, as its request hands it on: on the books once this has run."""
     task = str(receive.request.id)
     try:
         _record(task, args, kwargs)
@@ -88,7 +89,7 @@ def receive(*args: Any, **kwargs: Any) -> None:
         raise Reject("not recordable now: back to the queue", requeue=True) from None
 
 
-def _record(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _record(task: str, args: list[Any], kwargs: dict[str, Any]) -> None:
     """Raises KeptAsStray; anything else means that it could not be kept now."""
     try:
         enqueue(*_bound(args, kwargs))
@@ -107,7 +108,7 @@ def _record(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     raise KeptAsStray(f"{id}: {why}")
 
 
-def _bound(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _bound(args: list[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     try:
         bound = _SIGNATURE.bind(*args, **kwargs)
     except TypeError:

@@ -25,9 +25,7 @@ class Settings(BaseSettings):
 
     model_config = _ENV
 
-    redis_url: SecretStr = Field(
-        validation_alias="REDIS_URL", description="Redis 7.2+ or Valkey."
-    )
+    redis_url: SecretStr = Field(validation_alias="REDIS_URL", description="Redis 7.2+ or Valkey.")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, validation_alias="PORT", description="The receiver's port."
     )

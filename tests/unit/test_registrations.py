@@ -150,6 +150,7 @@ RETAKE = [one("first", FAILED, "2026-02-01"), one("retake", OPEN, MAY_4)]
         pytest.param([one("a", exam_date="2026-05-01"), one("b", exam_date="2026-05-02")], (), "b", id="nearest"),
         pytest.param([one("a", exam_date=MAY_4), one("b", exam_date=MAY_4)], (), AMBIGUOUS, id="tie: one day"),
         pytest.param([one("a", exam_date=MAY_3), one("b", exam_date=MAY_5)], (), AMBIGUOUS, id="tie: within a day"),
+        pytest.param([one("a", exam_date=MAY_4), one("b", exam_date=MAY_5)], (), AMBIGUOUS, id="tie: the next day"),
         pytest.param([one("a", exam_date="2026-05-04T00:00Z"), one("b", exam_date="2026-05-04T12:30Z")], (), AMBIGUOUS,
                      id="tie: the time of day does not count"),
         pytest.param([one("a"), one("b")], (), AMBIGUOUS, id="tie: two without a day"),

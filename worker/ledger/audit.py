@@ -1,35 +1,37 @@
-"""Whether the ledger agrees with itself: every event in one state, in that state's index, and counted there."""
+"""Whether the ledger agrees with itself: every event in one state, in that state's index, counted there, and whole.
 
+Goes page by page, so that a million events cost little memory and no command that holds Redis up. Work goes on
+meanwhile, so what does not agree is looked at again: only what is found each time, a moment apart, is a difference.
+What must hold of an event, an index or a key is in `checks.py` and `checks_keys.py`.
+"""
+
+import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Final, TypeVar
 
 import redis
 
 from schemas.event import EventState
-from worker.ledger import index
+from worker.ledger.checks import FINAL, INDEX_OF, Checks, Difference, Found
+from worker.ledger.checks_keys import KeyChecks
 from worker.ledger.client import text
+from worker.ledger.index import redis_now
 from worker.ledger.keys import key
+from worker.ledger.sealed import Sealer
 
-_INDEX_OF: Final = {
-    "due:process": EventState.RECEIVED,
-    "due:sync": EventState.READY,
-    "held": EventState.HELD,
-    "dead": EventState.DEAD,
-}
-_FIELDS: Final = ("state", "reason", "result", "registration", "intent")
-_PAGE: Final = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One disagreement: what kind, of which event or registration, what it should be and what it is."""
-
-    kind: str
-    id: str
-    expected: str
-    found: str
+#: Events or keys that are looked at together.
+PAGE: Final = 250
+#: A difference counts when it is found so often in a row, with a pause between.
+LOOKS: Final = 3
+PAUSE_SECONDS: Final = 0.05
+#: So many differences are told; of a ledger that is broken throughout, more would help nobody.
+TOLD: Final = 1000
+Progress = Callable[[int], None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,78 +44,158 @@ class Books:
     differences: tuple[Difference, ...]
 
 
-def books(client: "redis.Redis", tenant: str) -> Books:
-    """Look at every event of a tenant. Exact only while nothing moves; under load, look twice."""
-    counts = index.counts(client, tenant)
-    counted: Counter[str] = Counter()
-    differences: list[Difference] = []
-    members = {name: {text(id) for id in client.zrange(key(tenant, name), 0, -1)} for name in _INDEX_OF}
-    for id, fields in _events(client, tenant):
-        differences += _misplaced(id, fields, members)
-        counted.update(_counted_as(fields))
-    stray = {id: name for name, ids in members.items() for id in ids}
-    differences += [Difference("index", id, "no event", f"in {name}") for id, name in stray.items()]
-    differences += _miscounted(counts, counted)
-    accepted, pruned = counts.get("accepted", 0), counts.get("pruned", 0)
-    accounted = sum(counted[state] for state in EventState)
-    if accepted != accounted + pruned:
-        differences.append(Difference("conservation", tenant, str(accepted), f"{accounted} and {pruned} pruned"))
-    return Books(accepted, accounted, pruned, tuple(differences))
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """The counts, and how many there are in each index, as of one moment."""
+
+    counts: dict[str, int]
+    cards: dict[str, int]
+
+    def of(self, name: str) -> int:
+        return self.counts.get(name, 0)
 
 
-def _events(client: "redis.Redis", tenant: str) -> Iterator[tuple[str, dict[str, str | None]]]:
-    page: list[str] = []
-    for id in index.ids(client, tenant):
-        page.append(id)
-        if len(page) == _PAGE:
-            yield from _read(client, tenant, page)
-            page = []
-    yield from _read(client, tenant, page)
+@dataclass(slots=True)
+class _Walk:
+    """A walk over all there is: what it has counted, and the differences that it has found."""
+
+    events: int = 0
+    counted: Counter[str] = field(default_factory=Counter)
+    names: Counter[str] = field(default_factory=Counter)
+    differences: list[Difference] = field(default_factory=list)
+
+    def look(self, check: Callable[[Sequence[str]], Found], subjects: Sequence[str]) -> None:
+        """Note what is wrong with these each time that they are looked at, and count what they are the first time."""
+        found = check(subjects)
+        self.counted.update(found.counted)
+        self.names.update(found.names)
+        differences = found.differences
+        for _ in range(LOOKS - 1):
+            if not differences:
+                return
+            time.sleep(PAUSE_SECONDS)
+            again = set(check(list(dict.fromkeys(one.subject for one in differences))).differences)
+            differences = [one for one in differences if one in again]
+        self.add(differences)
+
+    def add(self, differences: Iterable[Difference]) -> None:
+        """Note differences, up to as many as are told."""
+        known = set(self.differences)
+        fresh = (one for one in differences if one not in known)
+        self.differences += islice(fresh, max(0, TOLD - len(known)))
 
 
-def _read(client: "redis.Redis", tenant: str, page: list[str]) -> Iterator[tuple[str, dict[str, str | None]]]:
-    pipeline = client.pipeline(transaction=False)
-    for id in page:
-        pipeline.hmget(key(tenant, "event", id), *_FIELDS)
-    for id, values in zip(page, pipeline.execute(), strict=True):
-        told = (None if value is None else text(value) for value in values)
-        yield id, dict(zip(_FIELDS, told, strict=True))
+def books(
+    client: "redis.Redis", tenant: str, sealer: Sealer | None = None, progress: Progress = lambda _: None
+) -> Books:
+    """Look at all that the ledger has of a tenant. Invents nothing while work goes on.
+
+    With a `sealer` it also opens what is stored for events that wait. `progress` is told how many events are done.
+    """
+    walk, before = _Walk(), _counts(client, tenant)
+    checks = Checks(client, tenant, sealer)
+    for page in _paged(_events(client, tenant), PAGE):
+        walk.look(checks.events, page)
+        walk.events += len(page)
+        progress(walk.events)
+    for name in INDEX_OF.values():
+        members = (text(id) for id, _ in client.zscan_iter(key(tenant, name), count=PAGE))
+        for page in _paged(members, PAGE):
+            walk.look(partial(checks.members, name), page)
+    rules = KeyChecks(client, tenant, pruned=_counts(client, tenant).of("pruned") > 0)
+    for page in _paged(map(text, client.scan_iter(f"er:{tenant}:*", count=4 * PAGE)), PAGE):
+        walk.look(rules.keys, page)
+    walk.look(rules.bucket, rules.uneven(walk.names))
+    after = _counts(client, tenant)
+    walk.add([*_unbalanced(tenant, after), *_miscounted(before, after, walk.counted), *_by_reason(client, tenant)])
+    lost = {one.id for one in walk.differences if (one.kind, one.expected) == ("event", "a state")}
+    accounted = after.cards["events"] - len(lost)
+    return Books(after.of("accepted"), accounted, after.of("pruned"), tuple(walk.differences))
 
 
-def _misplaced(id: str, fields: dict[str, str | None], members: dict[str, set[str]]) -> list[Difference]:
-    """Takes the event out of `members` where it belongs there; what is left in the end is stray."""
-    state = fields["state"]
-    if state not in set(EventState):
-        return [Difference("state", id, "a state", str(state))]
-    wanted = {name for name, of in _INDEX_OF.items() if of == state}
-    found = {name for name, ids in members.items() if id in ids}
-    for name in found & wanted:
-        members[name].discard(id)
-    if found == wanted:
+def _events(client: "redis.Redis", tenant: str) -> Iterator[str]:
+    """The ids of all events recorded by now, oldest first. By time, not by rank: pruning moves ranks."""
+    place, until = key(tenant, "events"), redis_now(client).timestamp() * 1000
+    since, seen = 0.0, 0
+    while page := client.zrange(place, since, until, byscore=True, offset=seen, num=PAGE, withscores=True):  # type: ignore[call-overload]
+        for id, at in page:
+            since, seen = at, seen + 1 if at == since else 1
+            yield text(id)
+
+
+def _counts(client: "redis.Redis", tenant: str) -> _Counts:
+    names = ("events", *INDEX_OF.values())
+    pipeline = client.pipeline(transaction=True)
+    pipeline.hgetall(key(tenant, "counts"))
+    for name in names:
+        pipeline.zcard(key(tenant, name))
+    counts, *cards = pipeline.execute()
+    return _Counts({text(name): int(number) for name, number in counts.items()}, dict(zip(names, cards, strict=True)))
+
+
+def _unbalanced(tenant: str, now: _Counts) -> Iterator[Difference]:
+    """What holds at every moment, and so is exact however much goes on."""
+    kept, total = now.cards["events"], sum(now.of(state) for state in EventState)
+    if now.of("accepted") != kept + now.of("pruned"):
+        yield Difference(
+            "conservation", tenant, None, f"{now.of('accepted')} accepted", f"{kept} and {now.of('pruned')} pruned"
+        )
+    if total != kept:
+        yield Difference("count", "all states", None, str(kept), str(total))
+    for state, name in INDEX_OF.items():
+        if now.of(state) != now.cards[name]:
+            yield Difference("count", state, None, str(now.cards[name]), str(now.of(state)))
+    for state in (EventState.HELD, EventState.DEAD):
+        by_reason = sum(number for name, number in now.counts.items() if name.startswith(f"{state}:"))
+        if by_reason != now.of(state):
+            yield Difference("count", f"{state} by reason", None, str(now.of(state)), str(by_reason))
+
+
+def _miscounted(before: _Counts, after: _Counts, counted: "Counter[str]") -> Iterator[Difference]:
+    """Of final events there are only ever more, but for those pruned: what was walked lies between before and after.
+
+    At rest that is exact. `synced:{result}` counts what was done, so pruning does not take it back.
+    """
+    results = {name for one in (before.counts, after.counts, counted) for name in one if name.startswith("synced:")}
+    for name in sorted({*FINAL, *results}):
+        since = 0 if name in results else before.of("pruned")
+        slack = after.of("pruned") - since
+        if not before.of(name) - slack <= counted[name] <= after.of(name) + (0 if name in results else slack):
+            yield Difference("count", name, None, str(counted[name]), str(after.of(name)))
+
+
+def _by_reason(client: "redis.Redis", tenant: str) -> list[Difference]:
+    """Held and dead events by reason, as often as the same is found wrong; nothing when they move meanwhile."""
+    wrong = _once_by_reason(client, tenant)
+    for _ in range(LOOKS - 1):
+        if not wrong:
+            break
+        time.sleep(PAUSE_SECONDS)
+        again = _once_by_reason(client, tenant)
+        wrong = [one for one in wrong if one in again]
+    return wrong
+
+
+def _once_by_reason(client: "redis.Redis", tenant: str) -> list[Difference]:
+    before, counted = _counts(client, tenant), Counter[str]()
+    for state in (EventState.HELD, EventState.DEAD):
+        ids = (text(id) for id, _ in client.zscan_iter(key(tenant, state), count=PAGE))
+        for page in _paged(ids, PAGE):
+            pipeline = client.pipeline(transaction=False)
+            for id in set(page):
+                pipeline.hget(key(tenant, "event", id), "reason")
+            counted.update(f"{state}:{text(reason)}" for reason in pipeline.execute())
+    if before != _counts(client, tenant):
         return []
-    for name in found:
-        members[name].discard(id)
-    return [Difference("index", id, f"{state}: {sorted(wanted)}", str(sorted(found)))]
-
-
-def _counted_as(fields: dict[str, str | None]) -> list[str]:
-    state = str(fields["state"])
-    if state in (EventState.HELD, EventState.DEAD) and fields["reason"]:
-        return [state, f"{state}:{fields['reason']}"]
-    if state == EventState.SYNCED and fields["result"]:
-        return [state, f"{state}:{fields['result']}"]
-    return [state]
-
-
-def _miscounted(counts: dict[str, int], counted: "Counter[str]") -> list[Difference]:
-    names = (set(counts) | set(counted)) - {"accepted", "pruned"}
+    names = {name for one in (before.counts, counted) for name in one if name.startswith(("held:", "dead:"))}
     return [
-        Difference("count", name, str(counted[name]), str(counts.get(name, 0)))
+        Difference("count", name, None, str(counted[name]), str(before.of(name)))
         for name in sorted(names)
-        if counts.get(name, 0) != counted[name] and not _ever_grows(name)
+        if counted[name] != before.of(name)
     ]
 
 
-def _ever_grows(name: str) -> bool:
-    """`synced:{result}` counts what was done; pruning does not take it back."""
-    return name.startswith("synced:")
+def _paged(what: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    waiting = iter(what)
+    while page := list(islice(waiting, size)):
+        yield page

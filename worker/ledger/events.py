@@ -206,11 +206,13 @@ class Ledger:
         """What `claim` tells of a delivery."""
         record: Any = self.client.hgetall(key(tenant, "delivery", delivery))
         siblings = []
+        by: Any = record.get(b"v:" + record.get(b"applied", b""), b"")
+        registration = self.client.hget(key(tenant, "event", by.decode()), "registration") or b""
         for name, event in record.items():
             if name.startswith(b"v:") and event.decode() != id:
                 state, at = self.client.hmget(key(tenant, "event", event.decode()), "state", "received_at")
                 siblings.append([name[2:], event, state or b"", at or b"0"])
-        return [record.get(b"applied", b""), record.get(b"registration", b""), record.get(b"rev", b"0"), siblings]
+        return [record.get(b"applied", b""), registration, record.get(b"rev", b"0"), siblings]
 
     def payload(self, tenant: str, id: str) -> bytes | None:
         """The body as it was sent, or None when it is no longer kept."""

@@ -116,7 +116,6 @@ def event_of(
     """An Event from what Redis holds; None from nothing."""
     if not fields:
         return None
-    history = in_pieces(fields, "history") + (history or b"")
     told: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     return Event(
         id=id,
@@ -133,13 +132,15 @@ def event_of(
         due_at=None if due is None else instant(due),
         attempts=int(told.get("attempts", 0)),
         receipts=int(told["receipts"]),
-        history=[_entry(line) for line in history.decode().splitlines()],
+        history=[*_entries(in_pieces(fields, "history"), int(told["received_at"])), *_entries(history or b"", 0)],
     )
 
 
-def _entry(line: str) -> HistoryEntry:
-    at, move, by, reason = line.split("\t")
-    return HistoryEntry(at=instant(at), move=move, by=by, reason=reason or None)
+def _entries(told: bytes, since: int) -> Iterator[HistoryEntry]:
+    """A line each. `since`: what the times are counted from, in a final event its receipt."""
+    for line in told.decode().splitlines():
+        at, move, by, reason = line.split("\t")
+        yield HistoryEntry(at=instant(since + int(at)), move=move, by=by, reason=reason or None)
 
 
 def ids(client: "redis.Redis", tenant: str, state: EventState | None = None) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from worker.ledger.client import in_pieces
+from worker.ledger.client import in_pieces, text
 from worker.ledger.keys import key
 from worker.ledger.sealed import Sealer
 
@@ -16,6 +16,7 @@ from worker.ledger.sealed import Sealer
 class Remembered:
     """One registration as we last left it. All None: we never wrote there."""
 
+    #: The delivery of that event.
     delivery: str | None = None
     #: The event whose values they are.
     event: str | None = None
@@ -36,22 +37,25 @@ class Remembered:
 def remembered(
     client: "redis.Redis", sealer: Sealer, tenant: str, registrations: Iterable[str]
 ) -> dict[str, Remembered]:
-    """What is remembered of each registration; one round trip."""
+    """What is remembered of each registration; two round trips."""
     wanted = list(dict.fromkeys(registrations))
     if not wanted:
         return {}
     pipeline = client.pipeline(transaction=False)
     for registration in wanted:
         pipeline.hgetall(key(tenant, "registration", registration))
-    return {name: remembered_of(sealer, name, found) for name, found in zip(wanted, pipeline.execute(), strict=True)}
+    records: list[dict[bytes, bytes]] = pipeline.execute()
+    for record in records:
+        pipeline.hget(key(tenant, "event", text(record.get(b"event", b""))), "delivery")
+    every = zip(wanted, records, pipeline.execute(), strict=True)
+    return {name: _remembered(sealer, name, record, delivery) for name, record, delivery in every}
 
 
-def remembered_of(sealer: Sealer, registration: str, found: dict[bytes, bytes]) -> Remembered:
-    """What is remembered, from what Redis holds of it."""
+def _remembered(sealer: Sealer, registration: str, found: dict[bytes, bytes], delivery: bytes | None) -> Remembered:
     told = {name.decode(): value.decode() for name, value in found.items() if not name.startswith(b"values:")}
     values = in_pieces(found, "values").decode()
     return Remembered(
-        told.get("delivery"),
+        None if delivery is None else text(delivery),
         told.get("event"),
         lambda: json.loads(sealer.open_text(values, registration)) if values else None,
         int(told["sys_version"]) if "sys_version" in told else None,

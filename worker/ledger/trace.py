@@ -5,7 +5,7 @@ A candidate goes by names: HMACs of the student id, the e-mail, the platform's c
 reads one bucket, finds those events by time, and takes those that have the name. The scripts keep both in step.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -46,8 +46,8 @@ def bucket(name: str) -> str:
 
 def of_candidate(client: "redis.Redis", tenant: str, name: str) -> list[str]:
     """The ids of a candidate's events, oldest first."""
-    found = dict.fromkeys(id for page in _times(client, tenant, name) for id in _received(client, tenant, page))
-    ids = list(found)
+    times = pages(client, key(tenant, "names", bucket(name)))
+    ids = list(dict.fromkeys(id for page in times for id in _received(client, tenant, page)))
     kept = _each(client, ids, lambda pipeline, id: pipeline.hget(key(tenant, "event", id), "who"))
     return [id for id, one in zip(ids, kept, strict=True) if one is not None and name in names(text(one))]
 
@@ -93,9 +93,9 @@ def registrations(client: "redis.Redis", tenant: str, ids: Iterable[str]) -> lis
     return told
 
 
-def _times(client: "redis.Redis", tenant: str, name: str) -> Iterable[list[bytes]]:
-    """A bucket, page by page."""
-    place, start = key(tenant, "names", bucket(name)), 0
+def pages(client: "redis.Redis", place: str) -> Iterator[list[bytes]]:
+    """What a bucket holds, page by page."""
+    start = 0
     while page := client.lrange(place, start, start + _PAGE - 1):
         yield page
         start += _PAGE

@@ -59,8 +59,10 @@ local function known_of(id, delivery)
       table.insert(siblings, { version, fields[i + 1], other[1] or '', other[2] or '0' })
     end
   end
-  local noted = redis.call('HMGET', record, 'applied', 'registration', 'rev')
-  return { noted[1] or '', noted[2] or '', noted[3] or '0', siblings }
+  local applied, rev = unpack(redis.call('HMGET', record, 'applied', 'rev'))
+  local by = applied and redis.call('HGET', record, 'v:' .. applied)
+  local registration = by and redis.call('HGET', key(tenant, 'event', by), 'registration')
+  return { applied or '', registration or '', rev or '0', siblings }
 end
 
 local blob = stage == 'process' and 'payload' or 'outcome'

@@ -84,17 +84,18 @@ function apply.settle(id, state, d)
   local delivery_id, version = unpack(redis.call('HMGET', event, 'delivery', 'version'))
   local highest = tonumber(redis.call('HGET', record, 'sys_version') or -1)
   if d.sys_version and d.sys_version > highest then redis.call('HSET', record, 'sys_version', int(d.sys_version)) end
-  local writer, of = unpack(redis.call('HMGET', record, 'event', 'delivery'))
+  local writer = redis.call('HGET', record, 'event')
+  local of = writer and redis.call('HGET', key(tenant, 'event', writer), 'delivery')
   local ours = d.result == 'written' or of == delivery_id
   if ours then
     if writer then redis.call('HSET', record, 'e:' .. writer, '') end
-    redis.call('HSET', record, 'delivery', delivery_id, 'event', id, 'at', int(now))
+    redis.call('HSET', record, 'event', id)
     redis.call('HDEL', record, 'accepted')
     in_pieces(record, 'values', d.values)
   end
   redis.call('HINCRBY', record, 'rev', 1)
   local delivery = key(tenant, 'delivery', delivery_id)
-  redis.call('HSET', delivery, 'applied', version, 'registration', d.registration)
+  redis.call('HSET', delivery, 'applied', version)
   redis.call('HINCRBY', delivery, 'rev', 1)
   identified(delivery)
   redis.call('HINCRBY', key(tenant, 'counts'), 'synced:' .. d.result, 1)

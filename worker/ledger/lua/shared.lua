@@ -50,6 +50,15 @@ local function in_pieces(hash, field, told)
   while redis.call('HDEL', hash, field .. ':' .. pieces + 1) == 1 do pieces = pieces + 1 end
 end
 
+-- The history of a final event goes into its hash, unless it is long; times are counted from when it was received.
+local function fold(tenant, id)
+  local event, history = key(tenant, 'event', id), key(tenant, 'history', id)
+  local told, from = redis.call('GET', history) or '', redis.call('HGET', event, 'received_at')
+  if #told > HISTORY_HEAD then return end
+  redis.call('DEL', history)
+  in_pieces(event, 'history', (string.gsub(told, '(%d+)(\t[^\n]*\n)', function(at, line) return int(at - from) .. line end)))
+end
+
 -- Gives a registration back when `id` has it. `trace` still finds who tried.
 local function release(tenant, id, registration)
   if registration and registration ~= '' then
@@ -91,13 +100,11 @@ local function enter(tenant, id, from, to, now, change)
     redis.call('PEXPIRE', key(tenant, 'payload', id), int(change.keep or 0))
   end
   note(tenant, id, now, change.move, change.by, change.reason)
-  if FINAL[to] then -- written anew it is small again, which an intent had ended; a short history goes along
-    local fields, history = redis.call('HGETALL', event), key(tenant, 'history', id)
-    local told = redis.call('GET', history) or ''
+  if FINAL[to] then -- written anew it is small again, which an intent had ended
+    redis.call('HDEL', event, 'nonce')
+    local fields = redis.call('HGETALL', event)
     redis.call('DEL', event)
     redis.call('HSET', event, unpack(fields))
-    if #told > HISTORY_HEAD then return end
-    redis.call('DEL', history)
-    in_pieces(event, 'history', told)
+    fold(tenant, id)
   end
 end

@@ -1,0 +1,336 @@
+"""`tasks.receive`: results from a Celery client that has none of our code, through a real worker."""
+
+import base64
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import celery
+import pytest
+
+from schemas.event import EventState
+from tests.acceptance.stack import Stack, stack_at
+from tests.events import certiverse
+from tests.running import ROOT, free_port, wait_until
+from tests.senders import NOWHERE, SECRETS, TABLES
+from worker.ledger import index, strays
+from worker.ledger.sealed import Sealer
+
+QUEUE = "examrelay.receive"
+#: What a client of somebody's own has: celery and the broker's URL.
+CLIENT = """
+import json, sys
+import celery
+app = celery.Celery(broker=sys.argv[1])
+def send(*args, **kwargs):
+    options = kwargs.pop("options", {})
+    app.send_task("tasks.receive", args=args, kwargs=kwargs, **{"queue": "examrelay.receive", **options})
+"""
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator["Collector"]:
+    """Where Sentry's data goes."""
+    with collecting() as made:
+        yield made
+
+
+@pytest.fixture
+def stack(tmp_path: Path, collector: "Collector") -> Iterator[Stack]:
+    """A worker that has nothing but the ledger."""
+    with stack_at(tmp_path, NOWHERE, {"more": TABLES}, SENTRY_DSN=collector.dsn, **SECRETS) as running:
+        running.start("worker")
+        yield running
+
+
+class Collector:
+    """A Sentry that keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.dsn = f"http://key@127.0.0.1:{self.port}/1"
+        self.received: list[bytes] = []
+
+
+@contextmanager
+def collecting() -> Iterator[Collector]:
+    made = Collector()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            made.received.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = HTTPServer(("127.0.0.1", made.port), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def send(stack: Stack, script: str) -> None:
+    """Run a client in a process of its own, outside of this folder."""
+    done = subprocess.run(
+        [sys.executable, "-c", CLIENT + script, stack.valkey.url], cwd="/", capture_output=True, text=True, timeout=60,
+        env={name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def drained(stack: Stack) -> None:
+    """Wait until no message waits or is under way."""
+    left = ("unacked", "examrelay", QUEUE)
+    wait_until(lambda: not any(stack.client.exists(name) for name in left), 30, "empty queues")
+
+
+def events_of(stack: Stack) -> list[str]:
+    return list(index.ids(stack.client, "acme"))
+
+
+def whys(stack: Stack) -> list[str]:
+    return sorted(stray.why for stray in index.strays(stack.client))
+
+
+def test_text_and_bytes_by_position_and_by_name_are_the_same_event_as_at_the_door(stack: Stack) -> None:
+    body = certiverse()
+    send(stack, f"""
+body = {body.decode()!r}
+send("acme", "certiverse", body)
+send("acme", "certiverse", body.encode())
+send(tenant="acme", source="certiverse", body=body, path=None)
+send("acme", "certiverse", body=body.encode(), options={{"expires": -5, "countdown": 300, "time_limit": 0.001}})
+send("acme", "certiverse", body, options={{"link": celery.signature("tasks.nothing"), "ignore_result": False}})
+send("acme", "certiverse", b"\\xff\\xfe")
+send("acme", "drillster", "{{}}", "TEST_COMPLETED/a%2Fb")
+""")  # fmt: skip
+    drained(stack)
+    assert len(events_of(stack)) == 3
+    assert whys(stack) == []
+    stack.start("web")
+    answer = stack.post(body).json()
+    assert answer["duplicate"] is True
+    assert stack.event(answer["id"]).receipts == 6
+    wait_until(lambda: stack.counts().get(EventState.DEAD) == 2, 20, "burials: what is no JSON, and what is no test")
+    assert "Traceback" not in stack.log("worker").read_text()
+
+
+def test_a_raw_kombu_producer_will_do(stack: Stack) -> None:
+    send(stack, """
+import kombu, uuid
+with kombu.Connection(sys.argv[1]) as connection:
+    id = str(uuid.uuid4())
+    kombu.Producer(connection, serializer="json").publish(
+        [["acme", "certiverse", "{}"], {}, {}], exchange="", routing_key="examrelay.receive",
+        headers={"task": "tasks.receive", "id": id}, correlation_id=id,
+    )
+""")  # fmt: skip
+    wait_until(lambda: events_of(stack), 20, "the event")
+    drained(stack)
+
+
+NOT_ON_THE_BOOKS = """
+send("nobody", "certiverse", "MARKED-1")
+send("acme", "MARKED-2", "{}")
+send("acme", "certiverse")
+send("acme", "certiverse", {"MARKED": 3})
+send("acme", "certiverse", None)
+send("acme", "certiverse", "{}", "p", "MARKED-4")
+send("acme", "certiverse", "{}", MARKED=5)
+send("acme", tenant="MARKED-6", source="certiverse", body="{}")
+send(self="MARKED-7", args=["acme", "certiverse", "{}"])
+send()
+send("acme", "certiverse", "MARKED-8 \\ud800")
+send("acme", "certiverse", "{}", 9)
+app.send_task("tasks.MARKED", args=["acme", "certiverse", "MARKED-10"], queue="examrelay.receive")
+send("acme", "certiverse", "MARKED-11", options={"serializer": "pickle"})
+for body in (b"5", b'"MARKED-12"', b"[]", b"[1, 2, 3]", b'{"args": ["MARKED-13"]}', b"not JSON: MARKED-14", b"\\xff"):
+    import kombu, uuid
+    with kombu.Connection(sys.argv[1]) as connection:
+        kombu.Producer(connection).publish(
+            body, exchange="", routing_key="examrelay.receive", content_type="application/json", retry=False,
+            content_encoding="utf-8", headers={"task": "tasks.receive", "id": str(uuid.uuid4())},
+        )
+"""
+
+
+def test_what_can_be_put_on_nobodys_books_is_kept_sealed_and_listed(stack: Stack) -> None:
+    send(stack, NOT_ON_THE_BOOKS)
+    drained(stack)
+    arguments, unreadable = "the arguments are not (tenant, source, body, path=None)", "its body cannot be read"
+    found = whys(stack)
+    assert len(found) == 21, found
+    assert events_of(stack) == []
+    assert found.count(arguments) == 6
+    assert sum(why.startswith((unreadable, "its body is not")) for why in found) == 8
+    assert sum("neither bytes nor text" in why for why in found) == 2
+    assert not any("MARKED" in why for why in found)
+    contents = [strays.content(stack.client, Sealer(), one.id) or b"" for one in index.strays(stack.client)]
+    kept = b" ".join([*contents, *(base64.b64decode(one + b"==") for one in contents if one.isalnum())])
+    assert all(b"MARKED-%d" % number in kept for number in (1, 2, 4, 6, 7, 8, 10, 11, 12, 13, 14)), contents
+    assert stack.running["worker"].poll() is None
+
+    listed = json.loads(_dead_list(stack, "--json"))
+    assert sorted(one["why"] for one in listed["strays"]) == found
+    assert set(listed["strays"][0]) == {"id", "at", "why", "task", "bytes"}
+    table = _dead_list(stack)
+    assert table.count("stray_") == 21
+    assert "MARKED" not in table
+
+
+def _dead_list(stack: Stack, *options: str) -> str:
+    command = [sys.executable, "-m", "worker", "dead", "list", *options]
+    return subprocess.run(command, cwd=ROOT, env=stack.environ, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_same_stray_again_is_kept_once(stack: Stack) -> None:
+    send(stack, 'send("nobody", "certiverse", "{}"); send("nobody", "certiverse", "{}")')
+    drained(stack)
+    assert len(whys(stack)) == 1
+
+
+class Watch:
+    """All that Flower could see while a block runs: what goes over pub/sub, and the answers to `inspect`."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.app = celery.Celery(broker=stack.valkey.url, set_as_current=False)
+        self.events: list[dict[str, Any]] = []
+        self.answers: list[Any] = []
+        self._pubsub = stack.client.pubsub()
+        self._pubsub.psubscribe("*")
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=one) for one in (self._listen, self._ask)]
+
+    def __enter__(self) -> "Watch":
+        for one in self._threads:
+            one.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for one in self._threads:
+            one.join()
+        self._pubsub.close()
+
+    def _listen(self) -> None:
+        while not self._over.is_set():
+            message = self._pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1)
+            if message:
+                body = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
+                self.events += body if isinstance(body, list) else [body]
+
+    def _ask(self) -> None:
+        with self.app.connection_for_read() as connection:
+            inspect = self.app.control.inspect(timeout=0.3, connection=connection)
+            while not self._over.is_set():
+                self.answers += [inspect.active(), inspect.reserved(), inspect.scheduled(), inspect.stats()]
+
+    def kinds(self) -> set[str]:
+        """The kinds of events of `tasks.receive` that were seen."""
+        ours = {event["uuid"] for event in self.events if event.get("name") == "tasks.receive"}
+        return {event["type"] for event in self.events if event.get("uuid") in ours}
+
+
+def test_neither_events_nor_inspect_nor_logs_nor_sentry_show_what_it_brings_also_when_it_fails(
+    stack: Stack, collector: Collector
+) -> None:
+    with Watch(stack) as watch:
+        send(stack, NOT_ON_THE_BOOKS + 'send("acme", "certiverse", "MARKED")\n')
+        drained(stack)
+        make_full(stack)
+        send(stack, 'send("acme", "certiverse", "MARKED-full"); send("acme", "certiverse", body=b"MARKED-too")')
+        running = wait_until(lambda: [one for answer in watch.answers for one in _tasks(answer)], 20, "one under way")
+        (child, *_) = {one["worker_pid"] for one in running}
+        os.kill(child, signal.SIGKILL)
+        wait_until(lambda: "put_back" in stack.log("worker").read_text(), 20, "one put back")
+        make_room(stack)
+        drained(stack)
+    assert len(events_of(stack)) == 3
+    assert {one["args"] for one in running} == {one["kwargs"] for one in running} == {"(hidden)"}
+    assert watch.kinds() >= {"task-received", "task-started", "task-succeeded", "task-failed", "task-rejected"}
+    failed = [event["exception"] for event in watch.events if event["type"] == "task-failed"]
+    assert any("there is no such tenant; there are: acme, beta" in told for told in failed), failed
+    report = "from worker import telemetry; from worker.settings import load_settings as l; import sentry_sdk\n"
+    report += "telemetry.set_up(l(), 'test'); telemetry.report_bug(ValueError('MARKED')); sentry_sdk.flush()"
+    subprocess.run([sys.executable, "-c", report], cwd=ROOT, env=stack.environ, check=True, capture_output=True)
+    assert any(b"ValueError" in one for one in collector.received)  # it can be heard here
+    for place in (watch.events, watch.answers, collector.received, stack.log("worker").read_text()):
+        told = str(place)
+        assert "MARKED" not in told
+        assert not any(base64.b64encode(b"MARKED" + bytes(pad)).decode()[:8] in told for pad in range(1))
+
+
+def _tasks(answer: Any) -> list[dict[str, Any]]:
+    """The tasks in an answer to `inspect active`."""
+    lists = [one for one in (answer or {}).values() if isinstance(one, list)]
+    return [task for one in lists for task in one if task.get("name") == "tasks.receive" and task.get("worker_pid")]
+
+
+def make_full(stack: Stack) -> None:
+    """Beyond what the door takes, but with room for Celery."""
+    stack.client.setrange("ballast", 32 * 2**20, "x")
+    stack.client.config_set("maxmemory", int(stack.client.info("memory")["used_memory"] / 0.9))
+
+
+def make_room(stack: Stack) -> None:
+    stack.client.config_set("maxmemory", 0)
+
+
+def test_what_cannot_be_recorded_now_goes_back_without_a_hot_loop_and_is_recorded_later(stack: Stack) -> None:
+    wait_until(lambda: "ready" in stack.log("worker").read_text(), 20, "the worker")
+    make_full(stack)
+    send(stack, """
+for number in range(6):
+    send("acme", "certiverse", str(number))
+""")  # fmt: skip
+    began = time.monotonic()
+    wait_until(lambda: stack.log("worker").read_text().count("receive.put_back") >= 6, 30, "six tries")
+    seconds = time.monotonic() - began
+    tries = stack.log("worker").read_text().count("receive.put_back")
+    assert tries <= 2 * (seconds / 1 + 2)  # two slots, each try at least a second
+    assert events_of(stack) == []
+    make_room(stack)
+    drained(stack)
+    assert len(events_of(stack)) == 6
+    assert whys(stack) == []
+
+
+def test_a_result_cannot_be_revoked_by_its_messages_id(stack: Stack) -> None:
+    make_full(stack)
+    app = celery.Celery(broker=stack.valkey.url, set_as_current=False)
+    with app.connection_for_write() as connection:
+        id = app.send_task(
+            "tasks.receive", args=["acme", "certiverse", "{}"], queue=QUEUE, ignore_result=True, connection=connection
+        ).id
+        wait_until(lambda: "receive.put_back" in stack.log("worker").read_text(), 20, "a try")
+        app.control.revoke(id, terminate=True, connection=connection, reply=True, timeout=5)
+    make_room(stack)
+    drained(stack)
+    assert len(events_of(stack)) == 1
+
+
+def test_a_body_over_the_limit_and_keys_in_it_are_kept_as_the_door_keeps_them(stack: Stack) -> None:
+    send(stack, f"""
+send("acme", "certiverse", "x" * (2 * 2**20 + 1))
+keys = {{"apiKey": "{SECRETS["ACME_PROV_KEY"]}", "secretKey": "{SECRETS["ACME_PROV_SECRET"]}"}}
+send("acme", "prov", json.dumps({{"candidateId": "c-1", **keys}}))
+""")  # fmt: skip
+    drained(stack)
+    wait_until(lambda: stack.counts().get("dead:body_too_large") == 1, 20, "the burial")
+    kept = b"".join(stack.client.dump(key) or b"" for key in stack.client.keys("er:*"))
+    assert b"MARKED" not in kept

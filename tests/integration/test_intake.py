@@ -1,0 +1,316 @@
+"""`worker.enqueue`: the same as the door, from any thread, after a fork, and within a second."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+import worker
+from schemas.event import Receipt
+from schemas.outcome import Source
+from tests.events import certiverse
+from tests.running import ROOT, Valkey, wait_until
+from tests.senders import SECRETS, TABLES, DoorAt, door_at
+from tests.tenants import ENVIRON, write_tenants
+from worker.errors import ConfigurationError, LedgerUnavailable
+from worker.intake import Intake
+from worker.ledger import index
+from worker.ledger.events import Ledger
+from worker.settings import Settings
+
+#: Hints of this process go there, whichever Valkey a test records in.
+pytestmark = pytest.mark.usefixtures("client")
+LARGE = b"x" * (2 * 2**20 + 1)
+
+
+@pytest.fixture
+def environ(valkey: Valkey, client: "redis.Redis", tmp_path: Path) -> dict[str, str]:
+    """What a process of somebody's own needs."""
+    return own_environ(valkey, tmp_path)
+
+
+def own_environ(valkey: Valkey, folder: Path) -> dict[str, str]:
+    config = write_tenants(folder, "http://127.0.0.1:1", more=TABLES)
+    return ENVIRON | SECRETS | {"REDIS_URL": valkey.url, "EXAMRELAY_CONFIG": str(config)}
+
+
+@pytest.fixture
+def own_valkey() -> Iterator[Valkey]:
+    """One that a test may stop."""
+    server = Valkey().start()
+    yield server
+    server.close()
+
+
+def an_intake(valkey: Valkey, folder: Path, monkeypatch: pytest.MonkeyPatch, **more: str) -> Intake:
+    for name, value in (own_environ(valkey, folder) | more).items():
+        monkeypatch.setenv(name, value)
+    return Intake(Settings())
+
+
+@pytest.fixture
+def intake(valkey: Valkey, client: "redis.Redis", tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Intake]:
+    """A way in, on an empty Valkey."""
+    made = an_intake(valkey, tmp_path, monkeypatch)
+    yield made
+    made.close()
+
+
+def run(script: str, environ: dict[str, str], *options: str) -> str:
+    """A process of its own that has nothing of ours but the path. Gives what it printed."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", script], env=os.environ | environ | {"PYTHONPATH": str(ROOT)},
+        cwd="/", capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_a_delivery_is_the_same_event_by_the_door_and_by_enqueue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"apiKey": SECRETS["ACME_PROV_KEY"], "secretKey": SECRETS["ACME_PROV_SECRET"]}
+    prov = json.dumps({"candidateId": "ü", **keys}, ensure_ascii=False)
+    with door_at(tmp_path) as door:
+        intake = an_intake(door.stack.valkey, tmp_path, monkeypatch)
+        sent = [
+            (intake.accept("acme", "certiverse", certiverse()), door.post(certiverse())),
+            (intake.accept("acme", "prov", prov), door.post(prov.encode(), "prov", auth=None)),
+            (intake.accept("acme", "certiverse", LARGE), door.post(LARGE)),
+            (intake.accept("acme", "certiverse", ""), door.post(b"")),
+            (intake.accept("acme", "drillster", "{}", "/T/a%2Fb?x=1"), _put(door, "T/a%2Fb")),
+            (intake.accept("acme", "drillster", "{}", "T/ü b"), _put(door, "T/%C3%BC%20b")),
+        ]
+        intake.close()
+        for ours, theirs in sent:
+            assert theirs.json() == ours.model_dump(mode="json") | {"duplicate": True}, theirs.text
+        assert door.accepted() == len(sent)
+        kept = b"".join(door.client.dump(key) or b"" for key in door.client.keys("*"))
+        assert b"MARKED" not in kept
+
+
+def _put(door: DoorAt, below: str):  # type: ignore[no-untyped-def]
+    return door.call("PUT", f"/v1/acme/drillster/{below}", b"{}", auth=("drillster", SECRETS["ACME_DRILLSTER"]))
+
+
+def test_importing_worker_loads_nothing_and_the_first_call_hints(
+    environ: dict[str, str], client: "redis.Redis"
+) -> None:
+    script = """
+import sys, worker
+ours = {name.partition(".")[0] for name in sys.modules}
+assert not ours & {"redis", "celery", "pydantic", "schemas", "structlog"}, ours
+print(worker.enqueue("acme", "certiverse", "{}").model_dump_json())
+print(worker.enqueue("acme", "certiverse", b"{}").model_dump_json())
+"""
+    first, again = (Receipt.model_validate_json(line) for line in run(script, environ, "-X", "dev").splitlines())
+    assert (first.state, first.duplicate, again) == ("received", False, first.model_copy(update={"duplicate": True}))
+    (hint,) = client.lrange("examrelay", 0, -1)
+    assert json.loads(hint)["headers"]["task"] == "tasks.process"
+
+
+def test_threads_before_and_after_a_fork_lose_and_double_nothing(
+    environ: dict[str, str], client: "redis.Redis"
+) -> None:
+    script = """
+import os, sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from worker import enqueue
+from worker.errors import LedgerUnavailable
+
+def one(body):
+    while True:
+        try:
+            return enqueue("acme", "certiverse", body).id
+        except LedgerUnavailable:  # a busy machine: again, as a sender would
+            pass
+
+def many(who):
+    with ThreadPoolExecutor(20) as threads:
+        assert len(set(threads.map(lambda n: one(f"{who} {n // 2}"), range(200)))) == 100
+
+many("parent")
+busy = threading.Thread(target=many, args=["meanwhile"])
+busy.start()
+children = []
+for name in ("one", "two"):
+    child = os.fork()
+    if not child:
+        many(name)
+        sys.exit(0)  # with all that a process does at its end
+    children.append(child)
+busy.join()
+many("after")
+assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+"""
+    run(script, environ)
+    assert index.counts(client, "acme")["accepted"] == 5 * 100
+
+
+def test_somebody_elses_celery_app_stays_the_current_one(environ: dict[str, str]) -> None:
+    script = """
+import celery, time, worker
+from kombu.transport import TRANSPORT_ALIASES
+theirs = celery.Celery("theirs", broker="memory://")
+before = dict(TRANSPORT_ALIASES)
+
+@celery.shared_task
+def task(): ...
+
+worker.enqueue("acme", "certiverse", "{}")
+from worker.intake import intake
+intake().close()  # its hint is out
+assert celery.current_app._get_current_object() is theirs, celery.current_app
+assert task.app is theirs
+assert dict(TRANSPORT_ALIASES) == before
+"""
+    run(script, environ)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nobody", "certiverse", "MARKED"), "there is no such tenant; there are: acme, beta"),
+        ((None, "certiverse", "MARKED"), "there is no such tenant"),
+        ((["MARKED"], "certiverse", ""), "there is no such tenant"),
+        (("acme", "MARKED", ""), "this tenant has no such source; it has: certiverse, drillster, prov"),
+        (("beta", "drillster", "MARKED"), "this tenant has no such source; it has: certiverse"),
+        (("acme", {"MARKED": 1}, ""), "this tenant has no such source"),
+        (("acme", "certiverse", {"MARKED": 1}), "the body is neither bytes nor text"),
+        (("acme", "certiverse", None), "the body is neither bytes nor text"),
+        (("acme", "certiverse", "MARKED \ud800"), "UTF-8"),
+        (("acme", "drillster", "{}", 5), "the path is not text"),
+        (("acme", "drillster", "{}", "MARKED\udfff"), "no URL can hold"),
+    ],
+)
+def test_what_cannot_be_accepted_is_a_value_error_that_quotes_nothing(
+    intake: Intake, client: "redis.Redis", arguments: tuple[str, str, str], says: str
+) -> None:
+    with pytest.raises(ValueError, match=says) as caught:
+        intake.accept(*arguments)
+    assert "MARKED" not in repr(caught.value)
+    assert caught.value.__cause__ is None
+    assert not client.keys("er:*")
+
+
+def test_bytes_in_any_form_are_one_body(intake: Intake) -> None:
+    forms = [b"{}", "{}", bytearray(b"{}"), memoryview(b"{}")]
+    assert len({intake.accept("acme", "certiverse", form).id for form in forms}) == 1  # type: ignore[arg-type]
+
+
+def refused_within_a_second(intake: Intake, body: str = "{}") -> str:
+    """Also when many ask at once. Gives why."""
+    with ThreadPoolExecutor(8) as threads:
+        began = time.monotonic()
+        for one in [threads.submit(intake.accept, "acme", "certiverse", body) for _ in range(8)]:
+            assert isinstance(one.exception(), LedgerUnavailable), one.exception()
+        assert time.monotonic() - began < 1.0
+    return str(one.exception())
+
+
+def test_while_redis_is_away_hangs_or_is_full_it_says_so_within_a_second_and_then_goes_on(
+    own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_valkey.pause()
+    intake = an_intake(own_valkey, tmp_path, monkeypatch)
+    refused_within_a_second(intake)
+    own_valkey.resume()
+    wait_until(lambda: accepts(intake, "1"), 10, "accepted")
+    own_valkey.pause()
+    refused_within_a_second(intake)
+    own_valkey.resume()
+    wait_until(lambda: accepts(intake, "2"), 10, "accepted")
+    own_valkey.stop()
+    assert "ConnectionError" in refused_within_a_second(intake)
+    own_valkey.start()
+    wait_until(lambda: accepts(intake, "3"), 10, "accepted")
+    with redis.Redis.from_url(own_valkey.url) as client:
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.9))
+        wait_until(lambda: not accepts(intake, "4"), 10, "full")
+        assert refused_within_a_second(intake) == "Redis is nearly full"
+        client.config_set("maxmemory", 0)
+        wait_until(lambda: accepts(intake, "5"), 10, "accepted")
+        ids = {intake.accept("acme", "certiverse", body).id for body in "1235"}
+        assert all(index.event(client, "acme", id) for id in ids)
+    intake.close()
+
+
+def accepts(intake: Intake, body: str) -> bool:
+    try:
+        return bool(intake.accept("acme", "certiverse", body))
+    except LedgerUnavailable:
+        return False
+
+
+def test_a_redis_that_forgets_is_refused_at_the_first_call_unless_that_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgetful = Valkey(appendfsync="everysec").start()
+    try:
+        intake = an_intake(forgetful, tmp_path, monkeypatch)
+        for _ in range(2):
+            with pytest.raises(ConfigurationError, match="appendfsync is everysec, must be always"):
+                intake.accept("acme", "certiverse", "{}")
+        intake.close()
+        at_ease = an_intake(forgetful, tmp_path, monkeypatch, EXAMRELAY_DURABILITY="memory")
+        assert at_ease.accept("acme", "certiverse", "{}").state == "received"
+        at_ease.close()
+    finally:
+        forgetful.close()
+
+
+def test_the_first_call_checks_and_later_ones_do_not(intake: Intake, client: "redis.Redis") -> None:
+    for number in range(20):
+        intake.accept("acme", "certiverse", str(number))
+    assert client.info("commandstats")["cmdstat_config|get"]["calls"] >= 1
+    before = client.info("commandstats")["cmdstat_config|get"]["calls"]
+    for number in range(20):
+        intake.accept("acme", "certiverse", str(number))
+    assert client.info("commandstats")["cmdstat_config|get"]["calls"] == before
+
+
+def test_with_replicas_asked_for_it_is_on_one_when_it_returns(
+    own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = an_intake(own_valkey, tmp_path, monkeypatch, EXAMRELAY_REPLICAS="1")
+    ledger = Ledger(redis.Redis.from_url(own_valkey.url), timedelta(seconds=60), replicas=1)
+    assert refused_within_a_second(intake) == "0 of 1 replicas have it"
+    with pytest.raises(LedgerUnavailable, match="0 of 1 replicas"):
+        ledger.record("acme", "evt_1", Source.CERTIVERSE, b"{}", "", "")
+    replica = Valkey().start()
+    try:
+        with redis.Redis.from_url(replica.url) as client:
+            ledger.client.config_set("repl-diskless-sync-delay", 0)
+            client.replicaof("127.0.0.1", own_valkey.port)
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up", 20, "replication")
+            wait_until(lambda: accepts(intake, "{}"), 10, "accepted")
+            receipt = intake.accept("acme", "certiverse", "another")
+            assert index.event(client, "acme", receipt.id)
+            ours, _ = ledger.record("acme", "evt_2", Source.CERTIVERSE, b"{}", "", "")
+            assert index.event(client, "acme", ours.id)
+            replica.pause()
+            assert "0 of 1" in refused_within_a_second(intake)
+            replica.resume()
+    finally:
+        replica.close()
+        intake.close()
+        ledger.client.close()
+
+
+def test_enqueue_without_a_configuration_says_what_is_missing() -> None:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("REDIS_URL", "EXAMRELAY"))}
+    script = "import worker; worker.enqueue('acme', 'certiverse', '{}')"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=bare | {"PYTHONPATH": str(ROOT)}, cwd="/", capture_output=True, text=True
+    )
+    assert "ConfigurationError: REDIS_URL is not set" in done.stderr
+    assert worker.__all__ == ["enqueue"]

@@ -1,0 +1,228 @@
+"""What must hold of an event, and of an index's member: the ledger's rules, each as a question to Redis.
+
+Reads only, a page at a time. By the time that one answer is read another may be out of date, so that whoever asks
+(`audit.py`) looks at a difference again.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import redis
+from redis.exceptions import ResponseError
+
+from schemas.event import EventState, Reason
+from schemas.outcome import Source
+from worker.ledger import trace
+from worker.ledger.client import text
+from worker.ledger.keys import key
+from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
+
+#: The index of each state that has one; the other states are final.
+INDEX_OF: Final = {
+    EventState.RECEIVED: "due:process",
+    EventState.READY: "due:sync",
+    EventState.HELD: "held",
+    EventState.DEAD: "dead",
+}
+FINAL: Final = frozenset(EventState) - INDEX_OF.keys()
+_STOPPED: Final = (EventState.HELD, EventState.DEAD)
+#: States of an event whose version its delivery knows.
+_KNOWN: Final = (EventState.READY, EventState.SYNCED, EventState.SUPERSEDED)
+_FIELDS: Final = (
+    "state", "source", "received_at", "receipts", "reason", "result", "registration", "delivery", "version", "intent",
+    "who", "history:1",
+)  # fmt: skip
+_RESULTS: Final = ("written", "unchanged")
+_SHOWN: Final = 64
+Fields = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One disagreement: what kind, of which event or key, at which registration, what it should be and what it is."""
+
+    kind: str
+    id: str
+    registration: str | None
+    expected: str
+    found: str
+    #: What to look at again.
+    subject: str = ""
+
+
+@dataclass(slots=True)
+class Found:
+    """What a look at a page has shown: where it differs, and what is to be counted of its events."""
+
+    differences: list[Difference] = field(default_factory=list)
+    counted: Counter[str] = field(default_factory=Counter)
+    #: How many names of these events each bucket must hold.
+    names: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One thing that must hold: the command, whether its answer is right, and what a right one would be."""
+
+    kind: str
+    id: str
+    expected: str
+    command: tuple[str | int | float, ...]
+    holds: Callable[[Any], bool]
+    registration: str | None = None
+    subject: str | None = None
+
+    def difference(self, answer: Any) -> Difference | None:
+        """None when the answer is right. A key of another type than ours is wrong, too."""
+        if not isinstance(answer, ResponseError) and self.holds(answer):
+            return None
+        return Difference(self.kind, self.id, self.registration, self.expected, shown(answer), self.subject or self.id)
+
+
+def ask(client: "redis.Redis", questions: Sequence[Question]) -> list[Difference]:
+    """Where the answers are not right. One round trip."""
+    answers = read(client, [question.command for question in questions])
+    told = (question.difference(answer) for question, answer in zip(questions, answers, strict=True))
+    return [difference for difference in told if difference is not None]
+
+
+def read(client: "redis.Redis", commands: Iterable[tuple[str | int | float, ...]]) -> list[Any]:
+    """The answers to commands, in one round trip; for a key of another type than ours the error."""
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    return pipeline.execute(raise_on_error=False)
+
+
+def shown(answer: Any) -> str:
+    """An answer for people. What is stored of a person is not shown."""
+    if isinstance(answer, list):
+        return ", ".join(shown(one) for one in answer)
+    if isinstance(answer, bytes):
+        return answer.decode() if len(answer) <= _SHOWN and answer.isascii() else "other content"
+    return "nothing" if answer is None else str(answer)
+
+
+def there(answer: Any) -> bool:
+    """There is such a thing."""
+    return answer is not None
+
+
+def counted_as(fields: Fields) -> list[str]:
+    """Under which names the counts hold an event."""
+    state, more = fields["state"], None
+    if state in _STOPPED:
+        more = fields.get("reason")
+    elif state == EventState.SYNCED:
+        more = fields.get("result")
+    return [state, f"{state}:{more}"] if more else [state]
+
+
+class Checks:
+    """The rules for events and the indexes of a tenant. With a sealer, what is stored is opened."""
+
+    def __init__(self, client: "redis.Redis", tenant: str, sealer: Sealer | None) -> None:
+        self._client = client
+        self._tenant = tenant
+        self._sealer = sealer
+
+    def events(self, ids: Sequence[str]) -> Found:
+        """What must hold of events."""
+        found, questions = Found(), list[Question]()
+        answers = read(self._client, [("HMGET", self._key("event", id), *_FIELDS) for id in ids])
+        for id, values in zip(ids, answers, strict=True):
+            fields = _told(values)
+            wrong = _wrong(fields)
+            if wrong:
+                found.differences.append(Difference("event", id, None, *wrong, subject=id))
+            if "state" in fields:
+                found.counted.update(counted_as(fields))
+                found.names.update(trace.bucket(name) for name in trace.names(fields.get("who", "")))
+                questions += self._of(id, fields)
+        found.differences += ask(self._client, questions)
+        return found
+
+    def members(self, index: str, ids: Sequence[str]) -> Found:
+        """What must hold of an index's members: an event in the state that the index is for, that is on the books."""
+        state = next(state for state, name in INDEX_OF.items() if name == index)
+        questions = [
+            Question("index", id, f"{state}, as it is in {index}", ("HGET", self._key("event", id), "state"),
+                     lambda answer: answer == state.encode())
+            for id in ids
+        ]  # fmt: skip
+        return Found(ask(self._client, questions))
+
+    def _of(self, id: str, fields: Fields) -> Iterator[Question]:
+        state, registration = fields["state"], fields.get("registration")
+        record, delivery = (
+            self._key("registration", registration or ""),
+            self._key("delivery", fields.get("delivery", "")),
+        )
+        at, version = fields.get("received_at", ""), f"v:{fields.get('version')}"
+        yield Question(
+            "event", id, f"received at {at}", ("ZSCORE", self._key("events"), id), lambda one: one == _number(at)
+        )
+        if "history:1" not in fields:
+            yield Question("history", id, "a history", ("EXISTS", self._key("history", id)), bool)
+        if state in INDEX_OF:
+            yield from self._waiting(id, EventState(state))
+        if state in _KNOWN:
+            yield Question(
+                "delivery", id, f"{version} known to its delivery", ("HGET", delivery, version), there, registration
+            )
+        if "intent" in fields:
+            yield Question("owner", id, id, ("HGET", record, "owner"), lambda one: one == id.encode(), registration)
+        if state == EventState.SYNCED:
+            needed = ("rev", "event") if fields.get("result") == "written" else ("rev",)
+            yield Question("registration", id, "remembered", ("HMGET", record, *needed), all, registration)
+        for name in trace.names(fields.get("who", "")):
+            command = ("LPOS", self._key("names", trace.bucket(name)), at)
+            yield Question("names", id, "found by its candidate", command, there)
+
+    def _waiting(self, id: str, state: EventState) -> Iterator[Question]:
+        """An event that is not final is in its state's index, and has what the next step needs."""
+        yield Question("index", id, f"in {INDEX_OF[state]}", ("ZSCORE", self._key(INDEX_OF[state]), id), there)
+        yield Question("payload", id, "a payload", ("GET", self._key("payload", id)), lambda one: self._opens(one, id))
+        if state is EventState.READY:
+            yield Question(
+                "outcome", id, "an outcome", ("GET", self._key("outcome", id)), lambda one: self._opens(one, id)
+            )
+
+    def _opens(self, stored: bytes | None, id: str) -> bool:
+        if stored is None or self._sealer is None:
+            return stored is not None
+        try:
+            self._sealer.open(stored, id)
+        except (SealBroken, SealUnknown):
+            return False
+        return True
+
+    def _key(self, *parts: str) -> str:
+        return key(self._tenant, *parts)
+
+
+def _told(values: Any) -> Fields:
+    if isinstance(values, ResponseError):
+        return {}
+    return {name: text(value) for name, value in zip(_FIELDS, values, strict=True) if value is not None}
+
+
+def _wrong(fields: Fields) -> tuple[str, str] | None:
+    """What an event must say and does not: expected, found."""
+    state = fields.get("state", "nothing")
+    rules = (
+        (state in set(EventState), "a state", state),
+        (fields.get("source") in set(Source), "a source", fields.get("source", "nothing")),
+        (_number(fields.get("received_at")) is not None, "received_at", fields.get("received_at", "nothing")),
+        (_number(fields.get("receipts")) is not None, "receipts", fields.get("receipts", "nothing")),
+        (state not in _STOPPED or fields.get("reason") in set(Reason), "a reason", fields.get("reason", "nothing")),
+        (state != EventState.SYNCED or fields.get("result") in _RESULTS, "a result", fields.get("result", "nothing")),
+        (state not in _KNOWN or "version" in fields, "a version", "nothing"),
+    )
+    return next(((expected, found) for holds, expected, found in rules if not holds), None)
+
+
+def _number(told: str | None) -> float | None:
+    return float(told) if told is not None and told.isdecimal() else None

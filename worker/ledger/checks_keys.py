@@ -1,0 +1,133 @@
+"""What must hold of the ledger's keys, found by SCAN: each belongs to an event on the books, and points to others.
+
+So is found what no event leads to: an event that is in no index, a payload that outlived its event.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import redis
+from redis.exceptions import ResponseError
+
+from schemas.event import EventState
+from worker.ledger import trace
+from worker.ledger.checks import FINAL, Difference, Found, Question, ask, read, there
+from worker.ledger.client import text
+from worker.ledger.keys import key
+
+#: Keys that live and go with an event.
+_OF_EVENTS: Final = ("event", "history", "payload", "outcome")
+#: Of which a bucket's name is made (`trace.bucket`).
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
+_FIELDS: Final = ("state", "registration", "intent", "delivery", "version")
+
+
+class KeyChecks:
+    """The rules for a tenant's keys. `pruned`: whether an event that is gone may have been pruned."""
+
+    def __init__(self, client: "redis.Redis", tenant: str, pruned: bool) -> None:
+        self._client = client
+        self._tenant = tenant
+        self._pruned = pruned
+
+    def keys(self, names: Sequence[str]) -> Found:
+        """What must hold of keys, by their names."""
+        parts = [(name, *name.removeprefix(f"er:{self._tenant}:").partition(":")[::2]) for name in names]
+        questions = [question for name, kind, id in parts for question in self._of_event(name, kind, id)]
+        questions += self._expiring([(name, id) for name, kind, id in parts if kind == "payload"])
+        found = Found(ask(self._client, questions))
+        for kind, look in (("delivery", self._delivery), ("registration", self._registration)):
+            found.differences += self._records([(name, id) for name, one, id in parts if one == kind], kind, look)
+        return found
+
+    def _of_event(self, name: str, kind: str, id: str) -> Iterator[Question]:
+        if kind in _OF_EVENTS:
+            command = ("ZSCORE", key(self._tenant, "events"), id)
+            yield Question(kind, id, "an event on the books", command, there, subject=name)
+        if kind == "outcome":
+            command = ("HGET", key(self._tenant, "event", id), "state")
+            yield Question(kind, id, "none, unless ready", command, lambda one: one == b"ready", subject=name)
+
+    def _expiring(self, payloads: Sequence[tuple[str, str]]) -> Iterator[Question]:
+        """A payload goes some time after its event is final."""
+        states = read(self._client, [("HGET", key(self._tenant, "event", id), "state") for _, id in payloads])
+        for (name, id), state in zip(payloads, states, strict=True):
+            if isinstance(state, bytes) and text(state) in FINAL:
+                yield Question("payload", id, "expires", ("PTTL", name), lambda one: one != -1, subject=name)
+
+    def _records(
+        self, named: Sequence[tuple[str, str]], kind: str, look: Callable[[str, dict[str, str]], Iterator[Any]]
+    ) -> list[Difference]:
+        """Records that point to events. `look` tells which, what the event must be, and whether it may be pruned."""
+        pointers, differences = list[tuple[str, str, str, Callable[[dict[str, str]], bool], bool]](), list[Difference]()
+        hashes = read(self._client, [("HGETALL", name) for name, _ in named])
+        for (name, id), fields in zip(named, hashes, strict=True):
+            if isinstance(fields, ResponseError):
+                differences.append(Difference(kind, id, None, "a record", str(fields), name))
+                continue
+            told = {text(field): text(value) for field, value in fields.items()}
+            pointers += [(name, id, *pointer) for pointer in look(id, told)]
+        commands = [("HMGET", key(self._tenant, "event", event), *_FIELDS) for _, _, event, _, _ in pointers]
+        for (name, id, event, fits, lasting), values in zip(pointers, read(self._client, commands), strict=True):
+            found = {} if isinstance(values, ResponseError) else _told(values)
+            gone = not found and self._pruned and not lasting
+            if not gone and not (found and fits(found)):
+                about = id if kind == "registration" else None
+                is_ = found.get("state", "nothing")
+                differences.append(
+                    Difference(kind, id, about, f"leads to {event or 'an event'}, of its own", is_, name)
+                )
+        return differences
+
+    def _delivery(self, id: str, record: dict[str, str]) -> Iterator[Any]:
+        """Each version leads to an event that brought it; the one applied to one that is synced."""
+        for name, event in record.items():
+            if name.startswith("v:"):
+                yield event, lambda one, name=name, event=event: _brought(id, record, name[2:], event, one), False
+        if "applied" in record:
+            event = record.get(f"v:{record['applied']}", "")
+            yield event, lambda one: one["state"] == EventState.SYNCED, not event
+
+    def _registration(self, id: str, record: dict[str, str]) -> Iterator[Any]:
+        """Its owner is about to write there; the event whose values it keeps has done so."""
+        if "owner" in record:
+            yield (
+                record["owner"],
+                lambda one: one["state"] == "ready" and one.get("registration") == id and "intent" in one,
+                True,
+            )
+        if "event" in record:
+            yield record["event"], lambda one: one["state"] == "synced" and one.get("registration") == id, False
+
+    def uneven(self, walked: "Counter[str]") -> list[str]:
+        """The buckets that do not hold as many names as events say."""
+        names = [f"{a}{b}{c}" for a in _LETTERS for b in _LETTERS for c in range(4)]
+        held = read(self._client, [("LLEN", key(self._tenant, "names", name)) for name in names])
+        return [name for name, number in zip(names, held, strict=True) if number != walked[name]]
+
+    def bucket(self, names: Sequence[str]) -> Found:
+        """In buckets, each time is that of as many names as events received then have there."""
+        found = Found()
+        for name in names:
+            place = key(self._tenant, "names", name)
+            held: Counter[str] = Counter()
+            for page in trace.pages(self._client, place):
+                held.update(map(text, page))
+            for at, number in held.items():
+                ids = read(self._client, [("ZRANGE", key(self._tenant, "events"), at, at, "BYSCORE")])[0]
+                whos = read(self._client, [("HGET", key(self._tenant, "event", text(id)), "who") for id in ids])
+                has = sum(trace.bucket(one) == name for who in whos for one in trace.names(text(who or b"")))
+                if has != number:
+                    found.differences.append(Difference("names", f"{name} {at}", None, str(has), str(number), name))
+        return found
+
+
+def _told(values: Sequence[bytes | None]) -> dict[str, str]:
+    return {name: text(value) for name, value in zip(_FIELDS, values, strict=True) if value is not None}
+
+
+def _brought(id: str, record: dict[str, str], version: str, event: str, found: dict[str, str]) -> bool:
+    """Whether an event brought this version. One prepared anew by a newer release may have brought another since."""
+    now = found.get("version")
+    return found.get("delivery") == id and (now == version or record.get(f"v:{now}") == event)

@@ -81,7 +81,11 @@ class Door:
     def post(self, sent: Delivery) -> str:
         """Deliver. Returns the event's id."""
         url = f"{self._url}/v1/{TENANT}/{sent.source}/{sent.path}".rstrip("/")
-        return str(_told(self._session.post(url, sent.body, auth=self._auth(sent.source), timeout=10), 202)["id"])
+        return str(
+            _told(
+                self._session.request(sent.method, url, data=sent.body, auth=self._auth(sent.source), timeout=10), 202
+            )["id"]
+        )
 
     def event(self, id: str) -> Json:
         """Where an event stands."""

@@ -19,6 +19,7 @@ class Delivery:
     state: str
     reason: str | None = None
     source: str = "certiverse"
+    method: str = "POST"
     path: str = ""
 
 
@@ -91,7 +92,7 @@ def _sent(payload: Json, *, indent: int | None = None) -> bytes:
 
 def scenarios(run: str) -> list[Scenario]:
     """All of them. `run` becomes part of every id."""
-    return [*_results(run), *_more_than_one(run), *_stopped(run)]
+    return [*_results(run), *_more_than_one(run), *_other_platforms(run), *_stopped(run)]
 
 
 def _results(run: str) -> list[Scenario]:
@@ -137,6 +138,53 @@ def _more_than_one(run: str) -> list[Scenario]:
             ),
             "same bytes: the same event; other bytes, same result: a duplicate; one write", (eli.registration(),),
             {"status": "passed", "score": 83}, writes=1, letters=1,
+        ),
+    ]  # fmt: skip
+
+
+def _drillster(who: Candidate, percentage: float, **more: Any) -> Json:
+    """Drillster's TestCompletedEvent, without who sat it."""
+    at = _text(datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1))
+    return {
+        "id": f"attempt-{who.id}", "started": at, "completed": at, "score": {"percentage": percentage},
+        "test": {"id": "DRILL-2"}, **more,
+    }  # fmt: skip
+
+
+def _other_platforms(run: str) -> list[Scenario]:
+    """Drillster, regular and anonymous; Prov."""
+    jo, kit, lou, mo = (Candidate(run, *name.split()) for name in ("Jo Ash", "Kit Rowan", "Lou Vane", "Mo Teal"))
+    for_exam_2 = {"exam_id": "exam-2"}
+    passed = {"transformations": [{"id": "pass-at-70", "passed": True, "result": "passed"}], "percentage": 91}
+    user = {"id": f"user-{jo.id}", "name": "Jo Ash", "thirdPartyIds": [{"id": f"stu-{jo.id}", "thirdParty": "ACME"}]}
+    regular = _drillster(jo, 91, eventId=f"event-{jo.id}", eventType="TEST_COMPLETED", user=user) | {"score": passed}
+    anonymous = _drillster(kit, 64, ticket={"id": f"ticket-{kit.id}", "reference": f"reg-{kit.id}"})
+    put = Delivery(_sent(anonymous), "synced", None, "drillster", "PUT", f"TEST_COMPLETED/event-{kit.id}")
+    question = {"eventId": f"event-{mo.id}", "eventType": "QUESTION_ANSWERED", "id": "question-1"}
+    prov = {
+        "CandidateName": "Lou Vane", "CandidateID": f"stu-{lou.id}", "ExamCode": "PROV-2", "OverallScore": "78.5",
+        "Result": "1", "ExamDate": _text(datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)),
+        "Domains": [{"DomainName": "Safety", "DomainScore": 82}],
+    }  # fmt: skip
+    return [
+        Scenario(
+            "Drillster, a user", (Delivery(_sent(regular), "synced", None, "drillster"),),
+            "its third party id is the student's; a transformation says passed", (jo.registration(**for_exam_2),),
+            {"status": "passed", "score": 91}, writes=1, letters=1,
+        ),
+        Scenario(
+            "Drillster, anonymous, put twice", (put, put),
+            "its ticket names the registration; below the threshold; the same event", (kit.registration(**for_exam_2),),
+            {"status": "failed", "score": 64}, writes=1, letters=1,
+        ),
+        Scenario(
+            "Drillster, no result", (Delivery(_sent(question), "ignored", None, "drillster"),),
+            "a question was answered: not a result",
+        ),
+        Scenario(
+            "Prov", (Delivery(_sent(prov), "synced", None, "prov"),),
+            "its candidate id is the student's", (lou.registration(**for_exam_2),),
+            {"status": "passed", "score": 78.5}, writes=1, letters=1,
         ),
     ]  # fmt: skip
 

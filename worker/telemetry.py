@@ -62,8 +62,9 @@ def set_up_logs(settings: Settings) -> None:
         )
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    for chatty in ("celery.worker.strategy", "celery.app.trace", "celery.beat", "uvicorn.access"):
+    for chatty in ("celery.worker.strategy", "celery.app.trace", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)  # a line a hint says nothing; Flower shows them
+    logging.getLogger("celery.beat").addFilter(lambda record: "Sending due task" not in str(record.msg))
     logging.getLogger("urllib3").setLevel(logging.WARNING)  # below that it tells URLs, and those name students
 
 

@@ -143,9 +143,11 @@ credentials = [ {{ kind = "basic", user = "certiverse", password = "env:ACME_CER
 
 [tenants.acme.sources.drillster]
 credentials = [ {{ kind = "basic", user = "drillster", password = "env:ACME_DRILLSTER" }} ]
+registration_ids = ["ticket.reference"]
+third_party = "ACME"
 
 [tenants.acme.sources.prov]
-credentials = [ {{ kind = "bearer", token = "env:ACME_PROV" }} ]
+credentials = [ {{ kind = "basic", user = "prov", password = "env:ACME_PROV" }} ]
 
 [[tenants.acme.exams]]
 exam_id = "exam-1"
@@ -154,7 +156,8 @@ score = "scaled"
 
 [[tenants.acme.exams]]
 exam_id = "exam-2"
-codes = ["CERT-2"]
+codes = ["DRILL-2", "PROV-2"]
+threshold = 70
 """
 
 

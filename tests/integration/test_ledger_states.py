@@ -104,6 +104,7 @@ class Moves(RuleBasedStateMachine):
         if prune:
             for id in self.client.zrange(f"er:{T}:events", 0, 1):
                 self.client.zadd(f"er:{T}:events", {id: 1})
+                self.client.hset(f"er:{T}:event:{id.decode()}", "received_at", 1)
         self.ledger.sweep(T, timedelta(seconds=5), 10)
 
     def draw_decision(self, data: st.DataObject, stage: Stage, id: str) -> Decision:

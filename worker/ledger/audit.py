@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import redis
 
@@ -19,7 +19,7 @@ from schemas.event import EventState
 from worker.ledger.checks import FINAL, INDEX_OF, Checks, Difference, Found
 from worker.ledger.checks_keys import KeyChecks
 from worker.ledger.client import text
-from worker.ledger.index import redis_now
+from worker.ledger.index import ids, redis_now
 from worker.ledger.keys import key
 from worker.ledger.sealed import Sealer
 
@@ -117,7 +117,8 @@ def _events(client: "redis.Redis", tenant: str) -> Iterator[str]:
     """The ids of all events recorded by now, oldest first. By time, not by rank: pruning moves ranks."""
     place, until = key(tenant, "events"), redis_now(client).timestamp() * 1000
     since, seen = 0.0, 0
-    while page := client.zrange(place, since, until, byscore=True, offset=seen, num=PAGE, withscores=True):  # type: ignore[call-overload]
+    page: Any
+    while page := client.zrange(place, since, until, byscore=True, offset=seen, num=PAGE, withscores=True):
         for id, at in page:
             since, seen = at, seen + 1 if at == since else 1
             yield text(id)
@@ -179,10 +180,9 @@ def _by_reason(client: "redis.Redis", tenant: str) -> list[Difference]:
 def _once_by_reason(client: "redis.Redis", tenant: str) -> list[Difference]:
     before, counted = _counts(client, tenant), Counter[str]()
     for state in (EventState.HELD, EventState.DEAD):
-        ids = (text(id) for id, _ in client.zscan_iter(key(tenant, state), count=PAGE))
-        for page in _paged(ids, PAGE):
+        for page in _paged(ids(client, tenant, state), PAGE):
             pipeline = client.pipeline(transaction=False)
-            for id in set(page):
+            for id in page:
                 pipeline.hget(key(tenant, "event", id), "reason")
             counted.update(f"{state}:{text(reason)}" for reason in pipeline.execute())
     if before != _counts(client, tenant):

@@ -92,7 +92,7 @@ def read(client: "redis.Redis", commands: Iterable[tuple[str | int | float, ...]
     """The answers to commands, in one round trip; for a key of another type than ours the error."""
     pipeline = client.pipeline(transaction=False)
     for command in commands:
-        pipeline.execute_command(*command)
+        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
     return pipeline.execute(raise_on_error=False)
 
 

@@ -79,21 +79,17 @@ def events(client: "redis.Redis", tenant: str, ids: Iterable[str]) -> list[Event
 
 
 def registrations(client: "redis.Redis", tenant: str, ids: Iterable[str]) -> list[dict[str, Any]]:
-    """What the ledger knows of each registration, without the values: who wrote last, when, of which delivery."""
+    """What the ledger knows of each registration, without the values: the last that wrote, and who is about to."""
     told = []
     for id in dict.fromkeys(ids):
-        fields: Any = client.hmget(
-            key(tenant, "registration", id), "event", "delivery", "at", "owner", "sys_version", "accepted"
-        )
-        event, delivery, at, owner, sys_version, accepted = (None if one is None else text(one) for one in fields)
-        told.append({
-            "id": id, "event": event, "delivery": delivery, "written_at": at and index.instant(at), "owner": owner,
-            "sys_version": sys_version and int(sys_version), "accepted": accepted is not None,
-        })  # fmt: skip
+        fields: Any = client.hmget(key(tenant, "registration", id), "event", "owner", "sys_version", "accepted")
+        event, owner, sys_version, accepted = (None if one is None else text(one) for one in fields)
+        version = int(sys_version) if sys_version else None
+        told.append({"id": id, "event": event, "owner": owner, "sys_version": version, "accepted": bool(accepted)})
     return told
 
 
-def pages(client: "redis.Redis", place: str) -> Iterator[list[bytes]]:
+def pages(client: "redis.Redis", place: str) -> Iterator[list[Any]]:
     """What a bucket holds, page by page."""
     start = 0
     while page := client.lrange(place, start, start + _PAGE - 1):

@@ -7,6 +7,7 @@ comparison is made by the script that moves the event, so that two workers canno
 
 import random
 from collections.abc import Sequence
+from typing import Final
 
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import ExamOutcome, Source
@@ -23,6 +24,10 @@ from worker.ledger.sealed import PAUSE, Sealer, SealUnknown
 from worker.telemetry import report_bug
 
 
+#: Process tasks of a tenant at once: the other children are left to sync, and to other tenants.
+SLOTS: Final = 2
+
+
 @app.task(name=celery.PROCESS, soft_time_limit=40, time_limit=45, throws=(Exception,))
 def process(tenant: str) -> None:
     """Prepare what is due for a tenant. The hint's task: its argument is the tenant, nothing else."""
@@ -37,7 +42,7 @@ def process_tenant(at: Services, tenant: str) -> Tally:
     def handle(claim: Claim, _token: str) -> Sequence[Decision]:
         return [_decide(tenant, work, claim, sealer, identity) for work in claim.works]
 
-    return work(at, tenant, Stage.PROCESS, slots=0, handle=handle)
+    return work(at, tenant, Stage.PROCESS, slots=SLOTS, handle=handle)
 
 
 def _decide(tenant: str, event: Work, claim: Claim, sealer: Sealer, identity: Identity) -> Decision:

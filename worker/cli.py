@@ -11,7 +11,7 @@ import typer
 
 from schemas.event import EventState
 from schemas.outcome import Source, Verdict
-from worker import cli_events, cli_plan, cli_send, cli_settings, cli_status, running
+from worker import cli_audit, cli_events, cli_plan, cli_send, cli_settings, cli_status, running
 from worker.bootstrap import Services, build
 from worker.cli_events import (
     AsJson,
@@ -44,6 +44,10 @@ dead = typer.Typer(help="Events that will not go through as they are.", no_args_
 app.add_typer(events, name="events")
 app.add_typer(held, name="held")
 app.add_typer(dead, name="dead")
+
+app.command()(cli_audit.audit)
+app.command("trace")(cli_audit.follow)
+app.command()(cli_audit.forget)
 
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 

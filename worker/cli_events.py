@@ -198,7 +198,7 @@ def replay(at: Services, filters: Filters, answers: dict[str, Any], yes: bool) -
     for lack in lacking.values():
         complain(lack)
     ready = [event for event in chosen if event.id not in lacking]
-    moved = _act(ready, "replay", yes, lambda event: at.ledger.replay(event.tenant, event.id, _who(), answers))
+    moved = act_on(ready, "replay", yes, lambda event: at.ledger.replay(event.tenant, event.id, who(), answers))
     for tenant in {event.tenant for event in ready if event.tenant in at.tenants.tenants}:
         hint(Stage.PROCESS, tenant)
     return moved and not lacking
@@ -216,10 +216,11 @@ def lacks(event: Event, answers: dict[str, Any]) -> str | None:
 def discard(at: Services, filters: Filters, why: str, yes: bool) -> bool:
     """Held and dead events set aside for good. Returns whether all of them were moved."""
     chosen = _stopped(at, filters, "discard")
-    return _act(chosen, "discard", yes, lambda event: at.ledger.discard(event.tenant, event.id, _who(), why))
+    return act_on(chosen, "discard", yes, lambda event: at.ledger.discard(event.tenant, event.id, who(), why))
 
 
-def _who() -> str:
+def who() -> str:
+    """The operator, as acts are recorded."""
     return os.environ.get("USER") or f"uid {os.getuid()}"
 
 
@@ -235,7 +236,7 @@ def _stopped(at: Services, filters: Filters, move: str) -> list[Event]:
     return [event for event in filters.find(at) if event.state in _STOPPED]
 
 
-def _act(chosen: list[Event], move: str, yes: bool, act: Callable[[Event], tuple[bool, str]]) -> bool:
+def act_on(chosen: list[Event], move: str, yes: bool, act: Callable[[Event], tuple[bool, str]]) -> bool:
     """Say how many, ask unless told `--yes`, act on each, say what did not move."""
     say(f"{len(chosen)} {'event' if len(chosen) == 1 else 'events'} to {move}")
     if not chosen:

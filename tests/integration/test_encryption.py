@@ -17,12 +17,13 @@ from kombu import Connection, Consumer, Queue
 from sandbox.control import Sandbox
 from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
+from tests.acceptance.stack import stack_at
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
-from tests.running import Valkey
+from tests.running import Valkey, wait_until
 from worker import broker
 from worker.ledger.client import text
-from worker.ledger.sealed import Sealer, key_id
+from worker.ledger.sealed import SEALED, Sealer, key_id
 
 ONE, OTHER = bytes(range(32)), bytes(range(32, 64))
 SOURCES = """
@@ -302,6 +303,21 @@ def test_without_keys_marks_are_in_payloads_outcomes_and_strays_only(
         strays(run)
         assert having(dump(client), MARK) - found == {"er:malformed"}
     assert of_events(found) == {"payload", "outcome"}
+
+
+def test_real_processes_seal_from_the_door_to_rhythm(rhythm: Sandbox, tmp_path: Path) -> None:
+    rhythm.seed(ORG, [theirs(1), theirs(2, status="failed")])
+    with stack_at(tmp_path, rhythm, EXAMRELAY_PAYLOAD_KEYS=keyed(ONE)) as stack:
+        stack.start("web", "worker", "sweeper", "beat")
+        stack.deliver([marked(1), marked(2), f"{MARK} is no JSON".encode()])
+        stack.synced(1)
+        wait_until(lambda: (stack.counts().get("held"), stack.counts().get("dead")) == (1, 1), 20, "one held, one dead")
+        stored = dump(stack.client)
+        assert having(stored, MARK, str(SCORE), VERDICT) == set()
+        assert {parts[1][:1] for name, parts in stored.items() if ":payload:" in name} == {SEALED}
+        for name in ("web", "worker", "sweeper", "beat"):
+            assert MARK.encode() not in stack.log(name).read_bytes().lower()
+    assert rhythm.record(ORG, "reg-1")["registration"]["score"] == SCORE
 
 
 def payloads(client: "redis.Redis") -> list[str]:

@@ -12,6 +12,8 @@ from schemas.event import Event, EventState, Reason, Stage
 from schemas.outcome import Source
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
+from tests.running import wait_until
+from worker.ledger import index
 from worker.ledger.audit import books
 
 ORIGINAL = certiverse(passed=False, score=60)
@@ -270,7 +272,7 @@ def test_where_the_tenant_says_so_the_result_received_last_counts(last_counts: P
     ids = [last_counts.deliver(ORIGINAL)]
     if not together:
         on(last_counts)
-    received(last_counts, ids[0], -1000)
+    a_moment_later(last_counts, ids[0])
     ids.append(last_counts.deliver(certiverse(score=61)))
     on(last_counts)
     told = [stands(last_counts.event(id)) for id in ids]
@@ -278,15 +280,16 @@ def test_where_the_tenant_says_so_the_result_received_last_counts(last_counts: P
     assert scores(last_counts) == ([61] if together else [60, 61])
 
 
-def received(pipeline: Pipeline, id: str, milliseconds: int) -> None:
-    """As if it had been received that much later. (Deliveries of a test may share a millisecond.)"""
-    pipeline.services.redis.hincrby(f"er:{TENANT}:event:{id}", "received_at", milliseconds)
+def a_moment_later(pipeline: Pipeline, id: str) -> None:
+    """Wait until Redis' clock is past the millisecond in which an event was received."""
+    at = pipeline.event(id).received_at
+    wait_until(lambda: index.redis_now(pipeline.services.redis) > at, 5, "the next millisecond")
 
 
 def test_a_result_received_earlier_but_processed_later_does_not_count(last_counts: Pipeline) -> None:
     late = last_counts.deliver(ORIGINAL)
     last_counts.ledger.claim(TENANT, Stage.PROCESS, "dies", 100, 0)
-    received(last_counts, late, -1000)
+    a_moment_later(last_counts, late)
     (newer,) = last_counts.run(certiverse(score=61))
     on(last_counts)
     assert [stands(last_counts.event(late)), stands(newer)] == [SUPERSEDED, WRITTEN]
@@ -302,7 +305,7 @@ def test_an_original_received_last_does_not_count_against_a_rescore(last_counts:
 
 def test_a_rescore_that_another_one_replaced_comes_again_and_a_person_must_say(last_counts: Pipeline) -> None:
     (first,) = last_counts.run(RESCORE)
-    received(last_counts, first.id, -1000)
+    a_moment_later(last_counts, first.id)
     last_counts.run(SECOND_RESCORE)
     (repeated,) = last_counts.run(again(RESCORE))
     assert stands(repeated) == REPEATED
@@ -314,7 +317,8 @@ def test_a_rescore_that_another_one_replaced_comes_again_and_a_person_must_say(l
 
 
 def test_the_rescore_that_stands_comes_again_in_other_bytes_and_is_a_duplicate(last_counts: Pipeline) -> None:
-    last_counts.run(RESCORE)
+    (first,) = last_counts.run(RESCORE)
+    a_moment_later(last_counts, first.id)
     last_counts.run(SECOND_RESCORE)
     (copy,) = last_counts.run(again(SECOND_RESCORE))
     assert stands(copy) == DUPLICATE

@@ -72,6 +72,7 @@ def test_final_events_are_pruned_when_they_are_old_and_stay_accounted_for(swept:
     client = swept.services.redis
     for id in index.ids(client, TENANT):
         client.zadd(f"er:{TENANT}:events", {id: 1})
+        client.hset(f"er:{TENANT}:event:{id}", "received_at", 1)
     assert sweep_tenants(swept.services)["pruned"] == 1
     assert swept.event(waiting).state is EventState.DEAD, "what waits for a person is never pruned"
     found = books(client, TENANT)

@@ -570,6 +570,13 @@ def test_two_poisons_are_found_one_after_the_other(pipeline: Pipeline) -> None:
     assert {pipeline.event(id).attempts for id in ids} == {0}
 
 
+def test_what_went_through_before_the_search_was_throttled_is_not_forgotten(pipeline: Pipeline) -> None:
+    pipeline.rhythm.options(batch_refuses_whole=True)
+    pipeline.rhythm.fault("status", kind="batch", status=429, skip=2)
+    results = sent(pipeline, 12, {11})
+    assert [results[f"reg-{number}"] for number in range(12)] == [ItemState.APPLIED] * 6 + [ItemState.FAILED] * 6
+
+
 def test_a_throttled_search_for_the_poison_goes_on_later(pipeline: Pipeline) -> None:
     pipeline.rhythm.options(batch_refuses_whole=True)
     pipeline.rhythm.fault("status", kind="batch", status=429, skip=2)

@@ -94,16 +94,16 @@ def books(
     """
     walk, before = _Walk(), _counts(client, tenant)
     checks = Checks(client, tenant, sealer)
-    for page in _paged(_events(client, tenant), PAGE):
+    for page in paged((id for id, _, _ in walk_events(client, tenant)), PAGE):
         walk.look(checks.events, page)
         walk.events += len(page)
         progress(walk.events)
     for name in INDEX_OF.values():
         members = (text(id) for id, _ in client.zscan_iter(key(tenant, name), count=PAGE))
-        for page in _paged(members, PAGE):
+        for page in paged(members, PAGE):
             walk.look(partial(checks.members, name), page)
     rules = KeyChecks(client, tenant, pruned=_counts(client, tenant).of("pruned") > 0)
-    for page in _paged(map(text, client.scan_iter(f"er:{tenant}:*", count=4 * PAGE)), PAGE):
+    for page in paged(map(text, client.scan_iter(f"er:{tenant}:*", count=4 * PAGE)), PAGE):
         walk.look(rules.keys, page)
     walk.look(rules.bucket, rules.uneven(walk.names))
     after = _counts(client, tenant)
@@ -113,15 +113,22 @@ def books(
     return Books(after.of("accepted"), accounted, after.of("pruned"), tuple(walk.differences))
 
 
-def _events(client: "redis.Redis", tenant: str) -> Iterator[str]:
-    """The ids of all events recorded by now, oldest first. By time, not by rank: pruning moves ranks."""
+def walk_events(
+    client: "redis.Redis", tenant: str, since: float = 0.0, seen: int = 0
+) -> Iterator[tuple[str, float, int]]:
+    """All events recorded by now, oldest first: the id, when, and how many of that moment were seen.
+
+    The last two are where to go on. By time, not by rank: pruning moves ranks.
+    """
     place, until = key(tenant, "events"), redis_now(client).timestamp() * 1000
-    since, seen = 0.0, 0
-    page: Any
-    while page := client.zrange(place, since, until, byscore=True, offset=seen, num=PAGE, withscores=True):
-        for id, at in page:
+
+    def page() -> Any:
+        return client.zrange(place, since, until, byscore=True, offset=seen, num=PAGE, withscores=True)
+
+    while found := page():
+        for id, at in found:
             since, seen = at, seen + 1 if at == since else 1
-            yield text(id)
+            yield text(id), since, seen
 
 
 def _counts(client: "redis.Redis", tenant: str) -> _Counts:
@@ -180,7 +187,7 @@ def _by_reason(client: "redis.Redis", tenant: str) -> list[Difference]:
 def _once_by_reason(client: "redis.Redis", tenant: str) -> list[Difference]:
     before, counted = _counts(client, tenant), Counter[str]()
     for state in (EventState.HELD, EventState.DEAD):
-        for page in _paged(ids(client, tenant, state), PAGE):
+        for page in paged(ids(client, tenant, state), PAGE):
             pipeline = client.pipeline(transaction=False)
             for id in page:
                 pipeline.hget(key(tenant, "event", id), "reason")
@@ -195,7 +202,8 @@ def _once_by_reason(client: "redis.Redis", tenant: str) -> list[Difference]:
     ]
 
 
-def _paged(what: Iterable[_T], size: int) -> Iterator[list[_T]]:
+def paged(what: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Lists of at most `size`."""
     waiting = iter(what)
     while page := list(islice(waiting, size)):
         yield page

@@ -18,8 +18,6 @@ from worker.ledger.keys import key
 
 #: Keys that live and go with an event.
 _OF_EVENTS: Final = ("event", "history", "payload", "outcome")
-#: Of which a bucket's name is made (`trace.bucket`).
-_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _FIELDS: Final = ("state", "registration", "intent", "delivery", "version")
 
 
@@ -30,10 +28,12 @@ class KeyChecks:
         self._client = client
         self._tenant = tenant
         self._pruned = pruned
+        self._buckets: set[str] = set()
 
     def keys(self, names: Sequence[str]) -> Found:
         """What must hold of keys, by their names."""
         parts = [(name, *name.removeprefix(f"er:{self._tenant}:").partition(":")[::2]) for name in names]
+        self._buckets.update(id for _, kind, id in parts if kind == "names")
         questions = [question for name, kind, id in parts for question in self._of_event(name, kind, id)]
         questions += self._expiring([(name, id) for name, kind, id in parts if kind == "payload"])
         found = Found(ask(self._client, questions))
@@ -101,8 +101,8 @@ class KeyChecks:
             yield record["event"], lambda one: one["state"] == "synced" and one.get("registration") == id, False
 
     def uneven(self, walked: "Counter[str]") -> list[str]:
-        """The buckets that do not hold as many names as events say."""
-        names = [f"{a}{b}{c}" for a in _LETTERS for b in _LETTERS for c in range(4)]
+        """The buckets that do not hold as many names as events have; of those among `keys`, and of events walked."""
+        names = sorted(self._buckets | set(walked))
         held = read(self._client, [("LLEN", key(self._tenant, "names", name)) for name in names])
         return [name for name, number in zip(names, held, strict=True) if number != walked[name]]
 

@@ -176,6 +176,11 @@ class Ledger:
         moved, state, _ = self.scripts("steer", tenant, id, "discard", who, why, "", keep)
         return bool(moved), state.decode()
 
+    def forget(self, tenant: str, id: str, who: str) -> tuple[bool, str]:
+        """Erase what is personal of an event, whatever its state. Returns whether it was, and the state or why not."""
+        done, state, why = self.scripts("steer", tenant, id, "forget", who, "", "", 0)
+        return bool(done), (state if done else why).decode()
+
     def sweep(self, tenant: str, patience: timedelta, prune: int) -> tuple[list[Stage], int]:
         """Find stages with due work and no hint under way; prune. Returns the stages to hint and how many went."""
         process, sync, pruned = self.scripts(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import redis
@@ -27,6 +28,13 @@ class Remembered:
     rev: str = "0"
     #: The event that is about to write there, or may have: what Rhythm says may be its doing, not yet on the books.
     owner: str | None = None
+    #: What reads `accepted`.
+    read_accepted: Callable[[], dict[str, Any] | None] = field(default=lambda: None, compare=False)
+
+    @property
+    def accepted(self) -> dict[str, Any] | None:
+        """A person's override that an operator has accepted: `values` (None: gone), `by`, `at`. Raises as `values`."""
+        return self.read_accepted()
 
     @property
     def values(self) -> dict[str, Any] | None:
@@ -61,4 +69,26 @@ def _remembered(sealer: Sealer, registration: str, found: dict[bytes, bytes], de
         int(told["sys_version"]) if "sys_version" in told else None,
         told.get("rev", "0"),
         told.get("owner"),
+        lambda: json.loads(sealer.open_text(told["accepted"], registration)) if "accepted" in told else None,
     )
+
+
+def accept(
+    client: "redis.Redis", sealer: Sealer, tenant: str, registration: str, kept: Remembered, told: dict[str, Any]
+) -> bool:
+    """Note an override beside what we wrote, which stays. False when the registration was not left as in `kept`."""
+    record = key(tenant, "registration", registration)
+    with client.pipeline() as pipeline:
+        pipeline.watch(record)
+        rev, owner, event = pipeline.hmget(record, "rev", "owner", "event")  # type: ignore[misc]
+        if (text(rev), text(event)) != (kept.rev, kept.event) or owner is not None:
+            return False
+        pipeline.multi()
+        pipeline.hset(record, "accepted", sealer.seal_text(json.dumps(told), registration))
+        line = f"{int(datetime.fromisoformat(told['at']).timestamp() * 1000)}\taccept\t{told['by']}\t\n"
+        pipeline.append(key(tenant, "history", text(event)), line)
+        try:
+            pipeline.execute()
+        except redis.WatchError:
+            return False
+    return True

@@ -82,10 +82,11 @@ def registrations(client: "redis.Redis", tenant: str, ids: Iterable[str]) -> lis
     """What the ledger knows of each registration, without the values: the last that wrote, and who is about to."""
     told = []
     for id in dict.fromkeys(ids):
-        fields: Any = client.hmget(key(tenant, "registration", id), "event", "owner", "sys_version", "accepted")
-        event, owner, sys_version, accepted = (None if one is None else text(one) for one in fields)
+        fields: Any = client.hmget(key(tenant, "registration", id), "rev", "event", "owner", "sys_version", "accepted")
+        rev, event, owner, sys_version, accepted = (None if one is None else text(one) for one in fields)
         version = int(sys_version) if sys_version else None
-        told.append({"id": id, "event": event, "owner": owner, "sys_version": version, "accepted": bool(accepted)})
+        told.append({"id": id, "rev": rev, "event": event, "owner": owner, "sys_version": version})
+        told[-1]["accepted"] = accepted is not None
     return told
 
 

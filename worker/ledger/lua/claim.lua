@@ -13,6 +13,7 @@ local until_ = now + tonumber(lease)
 local due = key(tenant, 'due:' .. stage)
 local slot_index = key(tenant, 'slots:' .. stage)
 local MAX_ALONE = 3
+local SLOT = 50000 -- ms: longer than a task may run, so that a dead one's slot is free again long before its lease ends
 
 redis.call('DEL', key(tenant, 'hint', stage))
 if stage == 'sync' then
@@ -24,68 +25,69 @@ if slots > 0 and not redis.call('ZSCORE', slot_index, token) and redis.call('ZCA
   return { 'busy', now, 0, 0, {} }
 end
 
+local function by_name(fields)
+  local named = {}
+  for i = 1, #fields, 2 do named[fields[i]] = fields[i + 1] end
+  return named
+end
+
 -- An event whose lease expired may only be claimed in a smaller batch; alone too often, it is buried.
-local function allowed_batch(id, event)
-  local held = redis.call('HMGET', event, 'lease', 'batch', 'expiries', 'alone')
-  local batch = tonumber(held[2] or limit)
-  if held[1] then
+local function allowed_batch(id, event, named)
+  if not named.lease and not named.expiries then return limit end
+  local batch, alone = tonumber(named.batch or limit), tonumber(named.alone or 0)
+  if named.lease then
     redis.call('HDEL', event, 'lease')
     redis.call('HINCRBY', event, 'expiries', 1)
-    if batch == 1 then redis.call('HINCRBY', event, 'alone', 1) end
+    if batch == 1 then alone = redis.call('HINCRBY', event, 'alone', 1) end
     batch = math.max(1, math.floor(batch / 2))
     redis.call('HSET', event, 'batch', batch)
     note(tenant, id, now, 'lease.expired', stage)
   end
-  if tonumber(redis.call('HGET', event, 'alone') or 0) >= MAX_ALONE then
-    release(tenant, id, redis.call('HGET', event, 'registration'))
-    enter(tenant, id, redis.call('HGET', event, 'state'), 'dead', now, {
-      reason = 'worker_killer', move = 'bury', by = stage,
-      detail = 'alone in its batch, it ended ' .. MAX_ALONE .. ' workers',
-    })
-    return 0
-  end
-  return (held[1] or held[3]) and batch or limit
+  if alone < MAX_ALONE then return batch end
+  release(tenant, id, named.registration)
+  enter(tenant, id, named.state, 'dead', now, {
+    reason = 'worker_killer', move = 'bury', by = stage,
+    detail = 'alone in its batch, it ended ' .. MAX_ALONE .. ' workers',
+  })
+  return 0
 end
 
 local function known_of(id, delivery)
-  local siblings = {}
-  if not delivery then return { '', '', '0', siblings } end
-  local record = key(tenant, 'delivery', delivery)
-  local fields = redis.call('HGETALL', record)
-  for i = 1, #fields, 2 do
-    local version = string.match(fields[i], '^v:(.*)$')
-    if version and fields[i + 1] ~= id then
-      local other = redis.call('HMGET', key(tenant, 'event', fields[i + 1]), 'state', 'received_at')
-      table.insert(siblings, { version, fields[i + 1], other[1] or '', other[2] or '0' })
+  if not delivery then return { '', '', '0', {} } end
+  local named, siblings = by_name(redis.call('HGETALL', key(tenant, 'delivery', delivery))), {}
+  for field, event in pairs(named) do
+    local version = string.match(field, '^v:(.*)$')
+    if version and event ~= id then
+      local other = redis.call('HMGET', key(tenant, 'event', event), 'state', 'received_at')
+      table.insert(siblings, { version, event, other[1] or '', other[2] or '0' })
     end
   end
-  local applied, rev = unpack(redis.call('HMGET', record, 'applied', 'rev'))
-  local by = applied and redis.call('HGET', record, 'v:' .. applied)
+  local by = named.applied and named['v:' .. named.applied]
   local registration = by and redis.call('HGET', key(tenant, 'event', by), 'registration')
-  return { applied or '', registration or '', rev or '0', siblings }
+  return { named.applied or '', registration or '', named.rev or '0', siblings }
 end
 
 local blob = stage == 'process' and 'payload' or 'outcome'
 local taken, batch = {}, limit
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMIT', 0, limit)) do
   local event = key(tenant, 'event', id)
-  local allowed = allowed_batch(id, event)
+  local fields = redis.call('HGETALL', event)
+  local named = by_name(fields)
+  local allowed = allowed_batch(id, event, named)
   if allowed > 0 and #taken < math.min(batch, allowed) then
     batch = math.min(batch, allowed)
-    table.insert(taken, { id, event })
+    table.insert(taken, { id, event, fields, stage == 'sync' and named.delivery })
   end
 end
 local works = {}
 for _, each in ipairs(taken) do
-  local id, event = each[1], each[2]
+  local id, event, fields, delivery = unpack(each)
   redis.call('HSET', event, 'lease', token, 'batch', #taken)
   redis.call('ZADD', due, int(until_), id)
-  local fields = redis.call('HGETALL', event)
-  local delivery = stage == 'sync' and redis.call('HGET', event, 'delivery')
   table.insert(works, { id, fields, redis.call('GET', key(tenant, blob, id)) or '', known_of(id, delivery) })
 end
 
-if #works > 0 then redis.call('ZADD', slot_index, int(until_), token) end
+if #works > 0 then redis.call('ZADD', slot_index, int(now + SLOT), token) end
 local more = redis.call('ZCOUNT', due, '-inf', int(now)) > 0
 local free = slots == 0 or redis.call('ZCARD', slot_index) < slots
 local hint = (#works > 0 and more and free) and want_hint(tenant, stage, now) or 0

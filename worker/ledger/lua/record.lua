@@ -22,14 +22,13 @@ if state then
   return { 'received', 1, want_hint(tenant, 'process', now) }
 end
 
-redis.call('SADD', 'er:tenants', tenant)
 redis.call('HSET', event, 'state', 'received', 'source', source, 'received_at', int(now), 'receipts', 1, 'nonce', nonce)
 if path ~= '' then redis.call('HSET', event, 'path', path) end
 if problem ~= '' then redis.call('HSET', event, 'problem', problem) end
 redis.call('SET', key(tenant, 'payload', id), payload)
 redis.call('ZADD', key(tenant, 'events'), int(now), id)
 redis.call('ZADD', key(tenant, 'due:process'), int(now), id)
-redis.call('HINCRBY', key(tenant, 'counts'), 'accepted', 1)
+if redis.call('HINCRBY', key(tenant, 'counts'), 'accepted', 1) == 1 then redis.call('SADD', 'er:tenants', tenant) end
 count(tenant, 'received', nil, 1)
 note(tenant, id, now, 'record', 'door')
 return { 'received', 0, want_hint(tenant, 'process', now) }

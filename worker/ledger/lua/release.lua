@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
--- release: a task ends and gives its slot back. ARGV: tenant, stage, token. Returns 1 when a hint is wanted.
+-- release: a task ends and gives its slot back. ARGV: tenant, stage, token. Returns 1 when a hint is wanted: only one
+-- who had a slot looks, or tasks that find all slots busy would go on waking each other.
 local tenant, stage, token = unpack(ARGV)
 local now = now_ms()
-redis.call('ZREM', key(tenant, 'slots:' .. stage), token)
+if redis.call('ZREM', key(tenant, 'slots:' .. stage), token) == 0 then return 0 end
 if redis.call('ZCOUNT', key(tenant, 'due:' .. stage), '-inf', int(now)) == 0 then return 0 end
 local closed = stage == 'sync' and redis.call('HGET', key(tenant, 'gate'), 'closed_until')
 if closed and tonumber(closed) > now then return 0 end

@@ -95,10 +95,8 @@ local function enter(tenant, id, from, to, now, change)
   redis.call('HSET', event, 'state', to)
   if change.reason then redis.call('HSET', event, 'reason', change.reason) end
   if change.detail then redis.call('HSET', event, 'detail', change.detail) end
-  if FINAL[to] then
-    redis.call('DEL', key(tenant, 'outcome', id))
-    redis.call('PEXPIRE', key(tenant, 'payload', id), int(change.keep or 0))
-  end
+  if to ~= 'ready' then redis.call('DEL', key(tenant, 'outcome', id)) end
+  if FINAL[to] then redis.call('PEXPIRE', key(tenant, 'payload', id), int(change.keep or 0)) end
   note(tenant, id, now, change.move, change.by, change.reason)
   if FINAL[to] then -- written anew it is small again, which an intent had ended
     redis.call('HDEL', event, 'nonce')

@@ -1,0 +1,217 @@
+"""Reads Rhythm back: whether each registration that we wrote last still says what we wrote. Writes nothing there.
+
+Work goes on meanwhile, and a search may be behind. So a difference counts only when it is seen twice: the second time
+by a consistent read, and with nothing on its way to that registration from before that read until after it.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any, Final, TypeVar
+
+from schemas.rhythm import BATCH_LIMIT, Registration
+from tasks.reading import Reader, ReadingStopped
+from worker import changes
+from worker.bootstrap import Services
+from worker.ledger import marks
+from worker.ledger.audit import Difference, Progress, paged, walk_events
+from worker.ledger.client import text
+from worker.ledger.gate import Gate
+from worker.ledger.index import redis_now
+from worker.ledger.keys import key
+from worker.ledger.registrations import Remembered, accept, remembered
+from worker.ledger.sealed import SealBroken, SealUnknown
+
+#: An audit takes every fifth turn at most: results go first.
+SHARE: Final = 5
+#: Calls a second to a Rhythm without a pace.
+UNPACED: Final = 2.0
+#: A gate that opens again within this is waited for; for a longer time the audit ends, and goes on when run again.
+LONGEST_CLOSED: Final = timedelta(seconds=60)
+_TIMES_CLOSED: Final = 10
+#: A registration that something is on its way to is looked at again so often, with a pause between.
+_TIMES_BUSY: Final = 5
+_BUSY_SECONDS: Final = 0.5
+_T = TypeVar("_T")
+
+
+@dataclass
+class ReadBack:
+    """What was read back, and where it differs."""
+
+    registrations: int = 0
+    #: Where something was on its way whenever it was looked at.
+    busy: list[str] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _SlowGate(Gate):
+    """The tenant's gate, whose turns an audit takes at its own slow pace."""
+
+    seconds: float = 0
+    _next: float = 0
+
+    def take(self) -> None:
+        """Wait for the audit's own turn, then for one at the gate. Raises GateClosed."""
+        time.sleep(max(0.0, self._next - time.monotonic()))
+        self._next = time.monotonic() + self.seconds
+        Gate.take(self)
+
+
+class Auditor:
+    """Reads one tenant's Rhythm back. `calls_per_second`: instead of the audit's share of the tenant's pace."""
+
+    def __init__(self, at: Services, tenant: str, calls_per_second: float | None = None) -> None:
+        self._at = at
+        self._tenant = tenant
+        self._rules = at.tenants[tenant]
+        pace = self._rules.rhythm.calls_per_second
+        rate = calls_per_second or (pace / SHARE if pace else UNPACED)
+        self._gate = _SlowGate(at.ledger.scripts, tenant, pace, seconds=1 / rate)
+
+    def read_back(self, restart: bool = False, progress: Progress = lambda _: None) -> ReadBack:
+        """Read every registration back, from where an interrupted audit left off unless told otherwise.
+
+        `progress` is told how many events were gone through. Raises ReadingStopped.
+        """
+        done = ReadBack()
+        mark = marks.Mark() if restart else marks.load(self._at.redis, self._tenant)
+        self._confirm(mark.differing, done)
+        walked = mark.walked
+        for page in paged(walk_events(self._at.redis, self._tenant, mark.since, mark.seen), BATCH_LIMIT):
+            walked += len(page)
+            wrote = self._last_written(id for id, _, _ in page)
+            suspects = self._suspects(wrote)
+            done.registrations += len(wrote)
+            self._confirm(suspects, done)
+            _, since, seen = page[-1]
+            differing = [one.id for one in done.differences]
+            marks.save(self._at.redis, self._tenant, marks.Mark(since, seen, walked, differing))
+            progress(walked)
+        marks.forget(self._at.redis, self._tenant)
+        return done
+
+    def accept(self, registration: str, who: str) -> str:
+        """Take what a person made of a registration as it is now. Returns what became of it, in words.
+
+        What we wrote is kept: a later result of the same delivery still meets a registration that a person has edited.
+        Raises ReadingStopped.
+        """
+        kept = self._remembered([registration])[registration]
+        if kept.values is None:
+            return "unknown"
+        found = self._patiently(lambda reader: reader.truth(registration))
+        if not _differs(kept, found):
+            return "holds"
+        now = redis_now(self._at.redis)
+        told = {"values": found and _as_now(kept.values, found), "by": who, "at": now.isoformat()}
+        at = self._at
+        done = accept(at.redis, at.ledger.sealer, self._tenant, registration, kept, told)
+        return "accepted" if done else "busy"
+
+    def _last_written(self, ids: Iterable[str]) -> dict[str, Remembered]:
+        """The registrations whose last values these events brought."""
+        wanted, pipeline = list(ids), self._at.redis.pipeline(transaction=False)
+        for id in wanted:
+            pipeline.hget(key(self._tenant, "event", id), "registration")
+        of = dict(zip(wanted, pipeline.execute(), strict=True))
+        kept = self._remembered(text(one) for one in of.values() if one)
+        return {name: one for name, one in kept.items() if one.event in of}
+
+    def _remembered(self, registrations: Iterable[str]) -> dict[str, Remembered]:
+        return remembered(self._at.redis, self._at.ledger.sealer, self._tenant, registrations)
+
+    def _suspects(self, wrote: dict[str, Remembered]) -> list[str]:
+        """Those that at first sight do not say it."""
+        found = self._patiently(lambda reader: reader.by_id(wrote)) if wrote else {}
+        return [id for id, kept in wrote.items() if _differs(kept, found.get(id))]
+
+    def _confirm(self, suspects: Iterable[str], done: ReadBack) -> None:
+        """Look a second time, and again where something was on its way."""
+        waiting = list(suspects)
+        for _ in range(_TIMES_BUSY):
+            if not waiting:
+                return
+            looked = [(id, self._look_again(id)) for id in waiting]
+            done.differences += [one for _, one in looked if isinstance(one, Difference)]
+            waiting = [id for id, one in looked if one is False]
+            if waiting:
+                time.sleep(_BUSY_SECONDS)
+        done.busy += waiting
+
+    def _look_again(self, id: str) -> Difference | bool:
+        """The difference; True when there is none, False when it cannot be told yet."""
+        before = self._remembered([id])[id]
+        if before.owner is not None:
+            return False
+        found = self._patiently(lambda reader: reader.truth(id))
+        if self._remembered([id])[id] != before:
+            return False
+        differs = _differs(before, found)
+        return Difference("rhythm", id, id, *differs) if differs else True
+
+    def _patiently(self, call: Callable[[Reader], _T]) -> _T:
+        """A read, waiting for a gate that opens again soon. Raises ReadingStopped."""
+        for _ in range(_TIMES_CLOSED):
+            try:
+                return call(Reader(self._at.rhythm(self._rules, self._gate), self._gate))
+            except ReadingStopped as stopped:
+                closed = stopped.error.retry_after or stopped.delay
+                if closed > LONGEST_CLOSED:
+                    raise
+                time.sleep(closed.total_seconds())
+        return call(Reader(self._at.rhythm(self._rules, self._gate), self._gate))
+
+
+def _differs(kept: Remembered, found: Registration | None) -> tuple[str, str] | None:
+    """What the registration must say and what it says instead, and who likely made it so; None when it holds."""
+    try:
+        values, accepted = kept.values, kept.accepted
+    except (SealUnknown, SealBroken) as error:
+        return "values that can be opened", str(error)
+    if values is None:
+        return None  # never written, or forgotten
+    if accepted is not None:
+        return _differs_from_accepted(accepted["values"], found)
+    if found is None:
+        return _words(values), "no such registration"
+    changed = changes.difference(values, found)
+    if not changed:
+        return None
+    return _words(changed), f"{_words(_as_now(changed, found))}; {_by(found)}"
+
+
+def _differs_from_accepted(accepted: dict[str, Any] | None, found: Registration | None) -> tuple[str, str] | None:
+    if accepted is None or found is None:
+        there = "no such registration" if found is None else f"a registration; {_by(found)}"
+        return None if accepted is None and found is None else (_words(accepted or {}) or "none, as accepted", there)
+    now = _as_now(accepted, found)
+    given = {name: value for name, value in accepted.items() if value is not None}
+    if now == accepted or (len(given) == len(accepted) and changes.stand(given, found)):
+        return None
+    return f"{_words(accepted)}, as accepted", f"{_words(now)}; {_by(found)}"
+
+
+def _as_now(values: dict[str, Any], found: Registration) -> dict[str, Any]:
+    """What the registration says now where we wrote `values`; None where it says nothing."""
+    now: dict[str, Any] = {}
+    for name, value in values.items():
+        if name == "custom_field_values":
+            held = {entry.get("custom_field_id"): entry for entry in found.custom_field_values or ()}
+            now[name] = {id: {part: held.get(id, {}).get(part) for part in member} for id, member in value.items()}
+        else:
+            says = getattr(found, name)
+            now[name] = f"{says.normalize():f}" if isinstance(says, Decimal) else says
+    return now
+
+
+def _words(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(values.items()))
+
+
+def _by(found: Registration) -> str:
+    """Who changed the registration last: likely, for the last change may have been of another field."""
+    return f"last changed by {found.sys_last_modified_by_id or 'nobody named'} at {found.sys_last_modified_at or '?'}"

@@ -1,0 +1,225 @@
+"""Commands that answer for the ledger: whether it holds, what became of whom, and that it forgets."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from schemas.event import Event
+from worker import running
+from worker.bootstrap import Services, build
+from worker.cli_events import AsJson, TenantFilter, act_on, who
+from worker.cli_output import complain, say, show_json, show_table
+from worker.errors import ConfigurationError
+from worker.ledger import index, trace
+from worker.ledger.audit import Books, books
+from worker.ledger.checks import Difference
+from worker.ledger.keys import key
+from worker.settings import load_settings
+
+#: As worker/cli.py has them.
+_DOES_NOT, _UNCHECKED = 1, 3
+_SHOWN = ("kind", "id", "registration", "expected", "found")
+_EVENT = ("id", "tenant", "source", "state", "reason or result", "registration", "receipts", "received")
+
+
+def _services(tenant: str | None) -> tuple[Services, list[str]]:
+    """The ledger, and the tenants that a command is about. Raises ConfigurationError."""
+    running.join()
+    at = build(load_settings(), patient=False)
+    known = sorted({*index.tenants(at.redis), *at.tenants.tenants})
+    if tenant is not None and tenant not in known:
+        raise ConfigurationError(f"there is no tenant {tenant}. There are: {', '.join(known)}.")
+    return at, [tenant] if tenant else known
+
+
+def audit(
+    tenant: TenantFilter = None,
+    ledger_only: Annotated[bool, typer.Option("--ledger-only", help="Do not read Rhythm back.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Not where an interrupted audit left off.")] = False,
+    accept: Annotated[
+        str | None, typer.Option(metavar="REGISTRATION", help="What a person made of this one is right: remember it.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Whether every event is accounted for, and Rhythm still says what was written.
+
+    Reading Rhythm back takes a fifth of the allowed pace at most; interrupted, it goes on when run again.
+    Exit code 0: it holds. 1: it does not. 3: it could not be checked.
+    """
+    at, tenants = _services(tenant)
+    if accept is not None:
+        _accept(at, tenants, accept)
+        return
+    with _progress() as bars:
+        found = {name: books(at.redis, name, at.ledger.sealer, _bar(bars, at, name, "ledger")) for name in tenants}
+        differences = [(name, one) for name, kept in found.items() for one in kept.differences]
+        unread: dict[str, str] = {}
+        for name in () if ledger_only else tenants:
+            differences += [(name, one) for one in _read_back(at, name, restart, bars, unread)]
+    _tell(found, differences, as_json)
+    for name, why in unread.items():
+        complain(f"{name}: Rhythm could not be read back: {why}")
+    if differences or unread:
+        raise typer.Exit(_DOES_NOT if differences else _UNCHECKED)
+
+
+def _read_back(at: Services, tenant: str, restart: bool, bars: Progress, unread: dict[str, str]) -> list[Difference]:
+    from tasks.audit import Auditor  # tasks bring the Celery app, which reads the environment when imported
+    from tasks.reading import ReadingStopped
+
+    if tenant not in at.tenants.tenants:
+        unread[tenant] = "it is not in the tenants file"
+        return []
+    try:
+        done = Auditor(at, tenant).read_back(restart, _bar(bars, at, tenant, "Rhythm"))
+    except ReadingStopped as stopped:
+        unread[tenant] = f"{stopped.error}. Run it again: it goes on where it was"
+        return []
+    if done.busy:
+        complain(f"{tenant}: {len(done.busy)} registrations were being written each time: {', '.join(done.busy[:10])}")
+    return done.differences
+
+
+def _progress() -> Progress:
+    """Bars on a terminal, nothing elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
+def _bar(bars: Progress, at: Services, tenant: str, what: str) -> Callable[[int], None]:
+    bar = bars.add_task(f"{tenant}: {what}", total=int(at.redis.zcard(key(tenant, "events"))))
+    return lambda done: bars.update(bar, completed=done)
+
+
+def _tell(found: dict[str, Books], differences: list[tuple[str, Difference]], as_json: bool) -> None:
+    if as_json:
+        told = [{"tenant": name, **_plain(one)} for name, one in differences]
+        sums = {
+            field: sum(getattr(kept, field) for kept in found.values()) for field in ("accepted", "accounted", "pruned")
+        }
+        show_json({**sums, "differences": told})
+        return
+    show_table(
+        ["tenant", "accepted", "accounted for", "pruned", "differences"],
+        [
+            (name, kept.accepted, kept.accounted, kept.pruned, sum(one == name for one, _ in differences))
+            for name, kept in found.items()
+        ],
+    )
+    if differences:
+        say("")
+        show_table(["tenant", *_SHOWN], [(name, *_plain(one).values()) for name, one in differences])
+        if any(one.kind == "rhythm" for _, one in differences):
+            say("\na change that is right: `examrelay audit --accept REGISTRATION`")
+
+
+def _plain(difference: Difference) -> dict[str, Any]:
+    return {name: value for name, value in asdict(difference).items() if name in _SHOWN}
+
+
+def _accept(at: Services, tenants: list[str], registration: str) -> None:
+    from tasks.audit import Auditor  # as above
+    from tasks.reading import ReadingStopped
+
+    known = [name for name in tenants if at.redis.hexists(key(name, "registration", registration), "event")]
+    if len(known) != 1:
+        raise ConfigurationError(
+            f"nothing was ever written to registration {registration}." if not known
+            else f"{registration} is known to several tenants: say which by --tenant."
+        )  # fmt: skip
+    try:
+        became = Auditor(at, known[0]).accept(registration, who())
+    except ReadingStopped as stopped:
+        complain(f"Rhythm could not be read: {stopped.error}")
+        raise typer.Exit(_UNCHECKED) from None
+    words = {
+        "accepted": "accepted as it is now; a later result of the same sitting will wait for a person",
+        "holds": "says what was written: there is nothing to accept",
+        "unknown": "nothing is kept of what was written there",
+        "busy": "something is being written there: run it again",
+    }
+    say(f"{registration}: {words[became]}")
+    if became not in ("accepted", "holds"):
+        raise typer.Exit(_DOES_NOT)
+
+
+def follow(
+    candidate: Annotated[
+        str | None, typer.Option(help="A student id, an e-mail address, or the exam platform's candidate id.")
+    ] = None,
+    registration: Annotated[str | None, typer.Option(help="Rhythm's id of it.")] = None,
+    event: Annotated[str | None, typer.Option(help="An event's id: it and the others of its delivery.")] = None,
+    tenant: TenantFilter = None,
+    as_json: AsJson = False,
+) -> None:
+    """What became of whom: a candidate's, a registration's or a delivery's events, and where they led."""
+    given = [one for one in (candidate, registration, event) if one]
+    if len(given) != 1:
+        raise ConfigurationError("trace needs one of --candidate, --registration and --event.")
+    at, tenants = _services(tenant)
+    events: list[Event] = []
+    registrations: list[dict[str, Any]] = []
+    for name in tenants:
+        found = trace.events(at.redis, name, _ids(at, name, candidate, registration, event))
+        about = [one.registration for one in found if one.registration] + ([registration] if registration else [])
+        events += found
+        registrations += [{"tenant": name, **one} for one in trace.registrations(at.redis, name, about)]
+    known = [one for one in registrations if one["rev"] is not None]
+    if as_json:
+        show_json({"events": [one.model_dump(mode="json") for one in events], "registrations": known})
+    else:
+        _show_trace(events, known)
+    if not events:
+        raise typer.Exit(_DOES_NOT)
+
+
+def _ids(
+    at: Services, tenant: str, candidate: str | None, registration: str | None, event: str | None
+) -> Iterable[str]:
+    if candidate:
+        return trace.of_candidate(at.redis, tenant, trace.name_of(at.identity, tenant, candidate))
+    if registration:
+        return trace.of_registration(at.redis, tenant, registration)
+    found = index.event(at.redis, tenant, event or "")
+    return trace.of_delivery(at.redis, tenant, found) if found else []
+
+
+def _show_trace(events: list[Event], registrations: list[dict[str, Any]]) -> None:
+    if not events:
+        complain("nothing of it is on the books")
+        return
+    rows = [
+        (one.id, one.tenant, one.source, one.state, one.reason or one.result, one.registration, one.receipts, one.received_at)
+        for one in events
+    ]  # fmt: skip
+    show_table(_EVENT, rows)
+    if registrations:
+        say("")
+        columns = ("tenant", "id", "event", "owner", "sys_version", "accepted")
+        titles = ("tenant", "registration", "last written by", "being written by", "sys_version", "override accepted")
+        show_table(titles, [[one[name] for name in columns] for one in registrations])
+    say("")
+    moves = sorted((entry.at, one.id, entry.move, entry.by, entry.reason) for one in events for entry in one.history)
+    show_table(["at", "event", "move", "by", "reason"], moves)
+
+
+def forget(
+    candidate: Annotated[str, typer.Option(help="A student id, an e-mail address, or the platform's candidate id.")],
+    tenant: TenantFilter = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Erase one person from the ledger: payloads, results, and the way to them. Rhythm is not touched.
+
+    Events that were still on their way are discarded. A person who goes by several ids is forgotten by each in turn;
+    a body that could not be read has no candidate, and goes when it is discarded.
+    """
+    at, tenants = _services(tenant)
+    chosen = [one for name in tenants for one in trace.events(at.redis, name, _ids(at, name, candidate, None, None))]
+    if not act_on(chosen, "forget", yes, lambda event: at.ledger.forget(event.tenant, event.id, who())):
+        raise typer.Exit(_DOES_NOT)

@@ -272,8 +272,7 @@ def intend(run: Run, jobs: list[Job]) -> None:
     if run.rules.writes == "hold":
         _each(jobs, lambda job: _unless_accepted(job, Reason.WRITES_OFF, "would be written; writes are on hold"))
     first: dict[str, Job] = {}
-    # Whoever may have written already keeps the registration, and goes first.
-    for job in sorted(undecided(jobs), key=lambda job: job.work.intent is None):
+    for job in undecided(jobs):
         if first.setdefault(job.target.id, job) is not job:
             job.put_back()
     chosen = list(first.values())

@@ -28,6 +28,7 @@ from worker.cli_events import (
 from worker.cli_output import complain, say, show_json
 from worker.errors import ConfigurationError
 from worker.ledger.client import UNAVAILABLE, check_redis
+from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.settings import load_settings
 
 HOLDS, DOES_NOT, USAGE, UNCHECKED = 0, 1, 2, 3
@@ -45,10 +46,6 @@ app.add_typer(events, name="events")
 app.add_typer(held, name="held")
 app.add_typer(dead, name="dead")
 
-app.command()(cli_audit.audit)
-app.command("trace")(cli_audit.follow)
-app.command()(cli_audit.forget)
-
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -61,6 +58,9 @@ def main() -> None:
         sys.exit(USAGE)
     except cli_send.DoorAway as error:
         complain(str(error))
+        sys.exit(UNCHECKED)
+    except (SealUnknown, SealBroken) as error:
+        complain(f"what is stored cannot be opened: {error.args[0]}")
         sys.exit(UNCHECKED)
     except UNAVAILABLE as error:
         complain(f"Redis does not answer ({error}). Check REDIS_URL and that it runs, or start `examrelay up`.")
@@ -206,6 +206,7 @@ def check() -> None:
     say(f"configuration: {at.settings.config}, tenants {', '.join(at.tenants.tenants)}")
     try:
         say(f"Redis: {check_redis(at.redis, at.settings)}")
+        assert at.identity  # read now, so that a mistake shows here
     except ConfigurationError as error:
         complain(str(error))
         _end(False)
@@ -216,3 +217,8 @@ def settings(as_json: AsJson = False) -> None:
     """Every variable of the environment, what it is, and what it means. Secrets are masked."""
     running.join()
     cli_settings.show(as_json)
+
+
+app.command()(cli_audit.audit)
+app.command("trace")(cli_audit.follow)
+app.command()(cli_audit.forget)

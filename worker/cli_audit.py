@@ -1,7 +1,6 @@
 """Commands that answer for the ledger: whether it holds, what became of whom, and that it forgets."""
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -194,11 +193,7 @@ def _show_trace(events: list[Event], registrations: list[dict[str, Any]]) -> Non
     if not events:
         complain("nothing of it is on the books")
         return
-    rows = [
-        (one.id, one.tenant, one.source, one.state, one.reason or one.result, one.registration, one.receipts, one.received_at)
-        for one in events
-    ]  # fmt: skip
-    show_table(_EVENT, rows)
+    show_table(_EVENT, map(_row, events))
     if registrations:
         say("")
         columns = ("tenant", "id", "event", "owner", "sys_version", "accepted")
@@ -207,6 +202,11 @@ def _show_trace(events: list[Event], registrations: list[dict[str, Any]]) -> Non
     say("")
     moves = sorted((entry.at, one.id, entry.move, entry.by, entry.reason) for one in events for entry in one.history)
     show_table(["at", "event", "move", "by", "reason"], moves)
+
+
+def _row(event: Event) -> tuple[object, ...]:
+    reason, at = event.reason or event.result, event.received_at
+    return event.id, event.tenant, event.source, event.state, reason, event.registration, event.receipts, at
 
 
 def forget(

@@ -1,17 +1,12 @@
 """`tasks.receive`: results from a Celery client that has none of our code, through a real worker."""
 
-import base64
-import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
 from typing import Any
 
@@ -20,8 +15,9 @@ import pytest
 
 from schemas.event import EventState
 from tests.acceptance.stack import Stack, stack_at
+from tests.acceptance.watching import Collector, Watch, collecting
 from tests.events import certiverse
-from tests.running import ROOT, free_port, wait_until
+from tests.running import ROOT, wait_until
 from tests.senders import NOWHERE, SECRETS, TABLES
 from worker.ledger import index, strays
 from worker.ledger.sealed import Sealer
@@ -41,14 +37,14 @@ def send(*args, **kwargs):
 
 
 @pytest.fixture(scope="module")
-def collector() -> Iterator["Collector"]:
+def collector() -> Iterator[Collector]:
     """Where Sentry's data goes."""
     with collecting() as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, collector: "Collector") -> Iterator[Stack]:
+def running(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stack]:
     """A door, and a worker that has nothing but the ledger."""
     folder = tmp_path_factory.mktemp("receive")
     with stack_at(folder, NOWHERE, {"more": TABLES}, SENTRY_DSN=collector.dsn, **SECRETS) as made:
@@ -65,37 +61,6 @@ def stack(running: Stack) -> Stack:
     running.client.delete("ballast", *running.client.keys("er:*"))
     os.truncate(running.log("worker"), 0)
     return running
-
-
-class Collector:
-    """A Sentry that keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.dsn = f"http://key@127.0.0.1:{self.port}/1"
-        self.received: list[bytes] = []
-
-
-@contextmanager
-def collecting() -> Iterator[Collector]:
-    made = Collector()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            made.received.append(gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = HTTPServer(("127.0.0.1", made.port), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield made
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def send(stack: Stack, script: str) -> None:
@@ -215,48 +180,6 @@ def test_the_same_stray_again_is_kept_once(stack: Stack) -> None:
     send(stack, 'send("nobody", "certiverse", "{}"); send("nobody", "certiverse", "{}")')
     drained(stack)
     assert len(whys(stack)) == 1
-
-
-class Watch:
-    """All that Flower could see while a block runs: what goes over pub/sub, and the answers to `inspect`."""
-
-    def __init__(self, stack: Stack) -> None:
-        self.app = celery.Celery(broker=stack.valkey.url, set_as_current=False)
-        self.events: list[dict[str, Any]] = []
-        self.answers: list[Any] = []
-        self._pubsub = stack.client.pubsub()
-        self._pubsub.psubscribe("*")
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=one) for one in (self._listen, self._ask)]
-
-    def __enter__(self) -> "Watch":
-        for one in self._threads:
-            one.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for one in self._threads:
-            one.join()
-        self._pubsub.close()
-
-    def _listen(self) -> None:
-        while not self._over.is_set():
-            message = self._pubsub.get_message(ignore_subscribe_messages=True, timeout=0.1)
-            if message:
-                body = json.loads(base64.b64decode(json.loads(message["data"])["body"]))
-                self.events += body if isinstance(body, list) else [body]
-
-    def _ask(self) -> None:
-        with self.app.connection_for_read() as connection:
-            inspect = self.app.control.inspect(timeout=0.3, connection=connection)
-            while not self._over.is_set():
-                self.answers += [inspect.active(), inspect.reserved(), inspect.scheduled(), inspect.stats()]
-
-    def kinds(self) -> set[str]:
-        """The kinds of events of `tasks.receive` that were seen."""
-        ours = {event["uuid"] for event in self.events if event.get("name") == "tasks.receive"}
-        return {event["type"] for event in self.events if event.get("uuid") in ours}
 
 
 def test_neither_events_nor_inspect_nor_logs_nor_sentry_show_what_it_brings_also_when_it_fails(

@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,21 +10,20 @@ from typing import Any
 
 import pytest
 import redis
-import zstandard
 from kombu import Connection, Consumer, Queue
 
 from sandbox.control import Sandbox
-from schemas.event import Event, EventState, Reason
+from schemas.event import Event, Reason
 from schemas.outcome import Source
 from tests.acceptance.stack import stack_at
-from tests.events import certiverse, registration
+from tests.events import registration
+from tests.marked import MARK, ONE, SCORE, VERDICT, dump, having, keyed, marked, shows, spellings, theirs, unpacked
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import Valkey, wait_until
 from worker import broker
 from worker.ledger.client import text
-from worker.ledger.sealed import SEALED, Sealer, key_id
+from worker.ledger.sealed import SEALED, Sealer
 
-ONE, OTHER = bytes(range(32)), bytes(range(32, 64))
 SOURCES = """
 [tenants.acme.sources.drillster]
 credentials = [ { kind = "basic", user = "drillster", password = "env:ACME_READ" } ]
@@ -33,32 +31,6 @@ third_party = "EXAMPLE"
 [tenants.acme.sources.prov]
 credentials = [ { kind = "bearer", token = "env:ACME_READ" } ]
 """
-#: In every payload. Lower case, as e-mail addresses are made.
-MARK = f"marked{secrets.token_hex(6)}"
-#: A result is personal as well: its score, and the verdict as it is stored.
-SCORE, VERDICT = 71.93, '"passed"'
-Stored = dict[str, list[bytes]]
-
-
-def keyed(*keys: bytes) -> str:
-    return ",".join(base64.b64encode(key).decode() for key in keys)
-
-
-def marked(number: object, **more: Any) -> bytes:
-    """A Certiverse result with a mark in everything that is a person's, or that a person typed."""
-    told = {"student": f"{MARK}-student-{number}", "email": f"{MARK}-{number}@example.org", "score": SCORE}
-    told |= {"delivery": f"dlv-{number}", "registration": f"reg-{number}"}
-    body = json.loads(certiverse(**told | more))
-    body["candidate"] |= {"candidateId": f"{MARK}-id", "firstName": f"{MARK}-first", "lastName": f"{MARK}-last"}
-    body["examReservation"] = {"notes": f"{MARK}-notes", "accommodations": [f"{MARK}-accommodation"]}
-    body["examDelivery"]["deliveryExceptions"]["comment"] = f"{MARK}-comment"
-    return json.dumps(body).encode()
-
-
-def theirs(number: object, **more: Any) -> dict[str, Any]:
-    """The registration that `marked` is about."""
-    told = {"student_id": f"{MARK}-student-{number}", "email_address": f"{MARK}-{number}@example.org"}
-    return registration(f"reg-{number}", name=f"{MARK}-first {MARK}-last", **told | more)
 
 
 class Run:
@@ -200,59 +172,6 @@ MET = {
 }  # fmt: skip
 
 
-def dump(client: "redis.Redis") -> Stored:
-    """Every key with all that it holds, as commands give it and as DUMP does, the key's name included."""
-    found: Stored = {}
-    reads: dict[bytes, Callable[[bytes], Any]] = {
-        b"string": client.get,
-        b"hash": client.hgetall,
-        b"list": lambda name: client.lrange(name, 0, -1),
-        b"set": client.smembers,
-        b"zset": lambda name: client.zrange(name, 0, -1, withscores=True),
-        b"stream": client.xrange,
-    }
-    for name in client.scan_iter(count=1000):
-        parts = list(_flat(reads[client.type(name)](name)))
-        found[text(name)] = [name, *parts, client.dump(name) or b"", *(one for part in parts for one in unpacked(part))]
-    return found
-
-
-def unpacked(part: bytes) -> Iterator[bytes]:
-    """What any zstd frame in it holds: compressed is not encrypted, though it hides a mark just as well."""
-    at = part.find(zstandard.FRAME_HEADER)
-    while at >= 0:
-        with suppress(zstandard.ZstdError):
-            yield zstandard.ZstdDecompressor().decompressobj().decompress(part[at:])
-        at = part.find(zstandard.FRAME_HEADER, at + 1)
-
-
-def _flat(value: Any) -> Iterator[bytes]:
-    if isinstance(value, dict):
-        value = list(value.items())
-    if isinstance(value, list | tuple | set):
-        for one in value:
-            yield from _flat(one)
-    else:
-        yield value if isinstance(value, bytes) else str(value).encode()
-
-
-def spellings(what: str) -> list[bytes]:
-    """As it is, in hex, and the three ways in which base64 may show it."""
-    raw = what.encode()
-    turned = [base64.b64encode(b"x" * shift + raw)[4:-4] for shift in range(3)] if len(raw) > 8 else []
-    return [raw, raw.hex().encode(), *turned]
-
-
-def having(stored: Stored, *marks: str) -> set[str]:
-    wanted = [spelling for mark in marks for spelling in spellings(mark)]
-    return {name for name, parts in stored.items() if any(shows(part, wanted) for part in parts)}
-
-
-def shows(part: bytes, wanted: list[bytes]) -> bool:
-    """Whether any of these is in it, however its letters are written."""
-    return any(one in part or one in part.lower() for one in wanted)
-
-
 def of_events(names: set[str]) -> set[str]:
     """The kinds of keys among a tenant's: payload, outcome, event ..."""
     return {name.removeprefix(f"er:{TENANT}:").partition(":")[0] for name in names}
@@ -322,166 +241,6 @@ def test_real_processes_seal_from_the_door_to_rhythm(rhythm: Sandbox, tmp_path: 
 
 def payloads(client: "redis.Redis") -> list[str]:
     return [text(name).rpartition(":")[2] for name in client.keys(f"er:{TENANT}:payload:*")]
-
-
-@pytest.fixture
-def under(
-    client: "redis.Redis", rhythm: Sandbox, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Pipeline]]:
-    """Makes pipelines on one ledger, each with keys of its own, as processes have them while keys are changed."""
-    monkeypatch.setenv("EXAMRELAY_INDEX_KEY", keyed(ONE))
-    opened: list[Any] = []
-
-    def make(*keys: bytes) -> Pipeline:
-        monkeypatch.setenv("EXAMRELAY_PAYLOAD_KEYS", keyed(*keys))
-        opened.append(pipeline_at(tmp_path_factory.mktemp("keys"), rhythm))
-        made: Pipeline = opened[-1].__enter__()
-        return made
-
-    yield make
-    for one in opened:
-        one.__exit__(None, None, None)
-
-
-Under = Callable[..., Pipeline]
-MISSING = f"sealed under key {key_id(ONE).hex()}, which EXAMRELAY_PAYLOAD_KEYS does not hold: add it again"
-
-
-def waits_for_its_key(event: Event, state: EventState) -> None:
-    assert (event.state, event.reason, event.detail) == (state, Reason.INTERNAL_ERROR, MISSING)
-    assert event.attempts == 0, "nobody's failure"
-    assert event.due_at is not None
-
-
-def test_a_payload_whose_key_is_missing_waits_alone_until_it_is_back(under: Under) -> None:
-    before, after, both = under(ONE), under(OTHER), under(OTHER, ONE)
-    before.rhythm.seed(ORG, [theirs(1), theirs(2)])
-    waiting, passing = before.deliver(marked(1)), after.deliver(marked(2))
-    after.process()
-    after.sync()
-    waits_for_its_key(after.event(waiting), EventState.RECEIVED)
-    assert after.event(passing).state is EventState.SYNCED
-    both.due_now()
-    both.process()
-    both.sync()
-    assert both.event(waiting).state is EventState.SYNCED
-
-
-def test_an_outcome_whose_key_is_missing_waits_alone_until_it_is_back(under: Under) -> None:
-    before, after, both = under(ONE), under(OTHER), under(OTHER, ONE)
-    before.rhythm.seed(ORG, [theirs(1), theirs(2)])
-    waiting = before.deliver(marked(1))
-    before.process()
-    passing = after.deliver(marked(2))
-    after.process()
-    after.sync()
-    waits_for_its_key(after.event(waiting), EventState.READY)
-    assert after.event(passing).state is EventState.SYNCED
-    both.due_now()
-    both.sync()
-    assert both.event(waiting).state is EventState.SYNCED
-
-
-def test_an_intent_whose_key_is_missing_is_kept_and_settled_by_reading_when_it_is_back(under: Under) -> None:
-    before, after, both = under(ONE), under(OTHER), under(OTHER, ONE)
-    before.rhythm.seed(ORG, [theirs(1)])
-    before.rhythm.fault("apply_then_lose", kind="patch")
-    (event,) = before.run(marked(1))
-    assert event.state is EventState.READY
-    client = before.services.redis
-    outcome = f"er:{TENANT}:outcome:{event.id}"
-    opened = before.ledger.sealer.open(client.get(outcome) or b"", event.id)
-    client.set(outcome, after.ledger.sealer.seal(opened, event.id))
-    client.delete(f"er:{TENANT}:gate")
-    after.due_now()
-    after.sync()
-    found = after.event(event.id)
-    assert (found.state, found.reason, found.detail) == (EventState.READY, Reason.INTERNAL_ERROR, MISSING)
-    assert client.hexists(f"er:{TENANT}:event:{event.id}", "intent")
-    both.due_now()
-    both.sync()
-    found = both.event(event.id)
-    assert (found.state, found.result) == (EventState.SYNCED, "written")
-    assert len(both.rhythm.history(ORG, "reg-1")) == 1
-
-
-def test_a_rescore_waits_where_what_was_written_before_cannot_be_opened(under: Under) -> None:
-    before, after, both = under(ONE), under(OTHER), under(OTHER, ONE)
-    before.rhythm.seed(ORG, [theirs(1), theirs(2)])
-    before.run(marked(1))
-    rescore, passing = after.run(marked(1, score=SCORE + 1, rescore=True), marked(2))
-    waits_for_its_key(rescore, EventState.READY)
-    assert passing.state is EventState.SYNCED
-    both.due_now()
-    both.sync()
-    assert both.event(rescore.id).state is EventState.SYNCED
-
-
-def test_an_answer_whose_key_is_missing_is_not_taken_for_none(under: Under) -> None:
-    before, after, both = under(ONE), under(OTHER), under(OTHER, ONE)
-    before.rhythm.seed(ORG, [theirs(1)])
-    (event,) = after.run(marked(1, passed=None))
-    assert event.reason is Reason.RESULT_UNSCORED
-    before.ledger.replay(TENANT, event.id, "op", {"verdict": "passed"})
-    after.process()
-    waits_for_its_key(after.event(event.id), EventState.RECEIVED)
-    both.due_now()
-    both.process()
-    both.sync()
-    assert both.event(event.id).state is EventState.SYNCED
-    assert both.registration()["status"] == "passed"
-
-
-def test_keys_are_changed_by_adding_the_new_one_last_then_first_then_dropping_the_old(under: Under) -> None:
-    steps = [under(ONE), under(ONE, OTHER), under(OTHER, ONE), under(OTHER)]
-    steps[0].rhythm.seed(ORG, [theirs(number) for number in range(len(steps))])
-    ids = []
-    for number, step in enumerate(steps[:-1]):
-        ids.append(step.deliver(marked(number)))
-        steps[number].process()
-        steps[number + 1].sync()
-    assert [steps[-1].event(id).state for id in ids] == [EventState.SYNCED] * 3
-    (last,) = steps[-1].run(marked(3))
-    assert last.state is EventState.SYNCED
-
-
-def test_what_is_stored_without_keys_is_read_when_there_are_some_and_they_seal_from_then_on(under: Under) -> None:
-    plain, keys = under(), under(ONE)
-    plain.rhythm.seed(ORG, [theirs(1)])
-    (event,) = plain.run(marked(1))
-    (rescore,) = keys.run(marked(1, score=SCORE + 1, rescore=True))
-    assert (event.state, rescore.state) == (EventState.SYNCED, EventState.SYNCED)
-    assert MARK.encode() in (keys.ledger.payload(TENANT, event.id) or b"")
-
-
-def test_a_damaged_payload_is_a_bug_of_that_event_alone(under: Under) -> None:
-    pipeline = under(ONE)
-    pipeline.rhythm.seed(ORG, [theirs(1), theirs(2)])
-    damaged, swapped, whole = (pipeline.deliver(marked(number)) for number in (1, 3, 2))
-    client = pipeline.services.redis
-    client.setrange(f"er:{TENANT}:payload:{damaged}", 40, b"\x00\x00\x00\x00")
-    client.copy(f"er:{TENANT}:payload:{whole}", f"er:{TENANT}:payload:{swapped}", replace=True)
-    pipeline.process()
-    pipeline.sync()
-    for id in (damaged, swapped):
-        event = pipeline.event(id)
-        assert (event.state, event.reason, event.detail) == (
-            EventState.RECEIVED, Reason.INTERNAL_ERROR, "SealBroken",
-        )  # fmt: skip
-        assert event.attempts == 1
-    assert pipeline.event(whole).state is EventState.SYNCED
-
-
-def test_a_newer_form_is_left_alone(under: Under) -> None:
-    pipeline = under(ONE)
-    id = pipeline.deliver(marked(1))
-    pipeline.services.redis.set(f"er:{TENANT}:payload:{id}", b"\x09newer")
-    pipeline.process()
-    event = pipeline.event(id)
-    assert (event.state, event.detail) == (
-        EventState.RECEIVED, "stored form 09 is not known to this version of examrelay",
-    )  # fmt: skip
-    assert event.attempts == 0
 
 
 def test_the_finder_finds(client: "redis.Redis") -> None:

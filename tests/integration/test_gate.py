@@ -194,7 +194,12 @@ def test_only_one_probes_at_a_time_and_one_that_died_is_replaced(pipeline: Pipel
     pipeline.services.redis.hset(GATE, "probe_until", 0)
     other.take()
     assert other.probing
-    other.open()
+    other.close(AWAY, None)
+    time_is_up(pipeline)
+    probe.take()
+    with pytest.raises(GateClosed):
+        other.take()
+    probe.open()
     gates(pipeline).take()
 
 
@@ -273,6 +278,13 @@ def test_who_waits_for_a_turn_while_the_gate_is_closed_does_not_call(paced: Call
         gates(pipeline).close(THROTTLED, timedelta(seconds=30))
         with pytest.raises(GateClosed):
             waiting.result()
+
+
+def test_turns_that_were_given_out_before_the_gate_closed_are_void(paced: Callable[[float], Pipeline]) -> None:
+    pipeline = paced(0.2)
+    gates(pipeline).take()
+    gates(pipeline).close(THROTTLED, timedelta(seconds=1))
+    assert float(state(pipeline)["next"]) <= int(state(pipeline)["closed_until"])
 
 
 def now(pipeline: Pipeline) -> float:

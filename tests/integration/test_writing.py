@@ -12,7 +12,7 @@ import requests
 
 from sandbox.control import API_KEY, Sandbox
 from schemas.event import Event, EventState, Reason, Stage
-from schemas.outcome import ExamOutcome
+from schemas.outcome import ExamOutcome, Source
 from schemas.rhythm import PatchOperation
 from tasks import sync
 from tasks.job import Job, undecided
@@ -25,6 +25,7 @@ from tests.running import wait_until
 from worker.ledger import index
 from worker.ledger.audit import books
 from worker.rhythm import ItemState
+from worker.sources import event_id
 
 WRITTEN, UNCHANGED = (EventState.SYNCED, "written"), (EventState.SYNCED, "unchanged")
 LOST = (EventState.READY, Reason.RHYTHM_UNAVAILABLE)
@@ -402,6 +403,19 @@ def test_a_result_that_comes_while_another_s_write_is_not_on_the_books_yet_waits
     sync.settle(run, jobs, results)
     assert finish(run, jobs) == ["synced"]
     assert [stands(event) for event in on(pipeline, original, rescore.id)] == [WRITTEN, WRITTEN]
+
+
+def test_of_two_results_for_one_registration_the_one_that_may_be_written_already_goes_first(pipeline: Pipeline) -> None:
+    seed(pipeline)
+    bodies = [certiverse(f"dlv-{number}", "reg-1", student="stu-1", score=number) for number in range(20, 24)]
+    *bodies, last_in_line = sorted(bodies, key=lambda body: event_id(TENANT, Source.CERTIVERSE, "", body))
+    pipeline.rhythm.fault("reset", kind="patch")
+    (first,) = pipeline.run(last_in_line)
+    others = [pipeline.deliver(body) for body in bodies]
+    drain(pipeline)
+    assert stands(pipeline.event(first.id)) == WRITTEN
+    settled = (EventState.HELD, Reason.REGISTRATION_SETTLED)
+    assert {stands(pipeline.event(id)) for id in others} == {settled}
 
 
 # Workers that die or wake late

@@ -169,14 +169,16 @@ class Checks:
         if state in INDEX_OF:
             yield from self._waiting(id, EventState(state))
         if state in _KNOWN:
-            yield Question(
-                "delivery", id, f"{version} known to its delivery", ("HGET", delivery, version), there, registration
-            )
+            same = {"delivery": fields.get("delivery", ""), "version": fields["version"]}
+            expected = f"{version} leads to it"
+            yield Question("delivery", id, expected, ("HGET", delivery, version), self._is(id, same), registration)
         if "intent" in fields:
             yield Question("owner", id, id, ("HGET", record, "owner"), lambda one: one == id.encode(), registration)
         if state == EventState.SYNCED:
-            needed = ("rev", "event") if fields.get("result") == "written" else ("rev",)
-            yield Question("registration", id, "remembered", ("HMGET", record, *needed), all, registration)
+            yield Question("registration", id, "remembered", ("HGET", record, "rev"), there, registration)
+        if fields.get("result") == "written":
+            writer = self._is(id, {"state": state, "registration": registration or ""})
+            yield Question("registration", id, "last written by it", ("HGET", record, "event"), writer, registration)
         for name in trace.names(fields.get("who", "")):
             command = ("LPOS", self._key("names", trace.bucket(name)), at)
             yield Question("names", id, "found by its candidate", command, there)
@@ -189,6 +191,17 @@ class Checks:
             yield Question(
                 "outcome", id, "an outcome", ("GET", self._key("outcome", id)), lambda one: self._opens(one, id)
             )
+
+    def _is(self, id: str, fields: Fields) -> Callable[[bytes | None], bool]:
+        """The answer is this event, or another that says the same of itself."""
+
+        def holds(answer: bytes | None) -> bool:
+            if answer is None or answer == id.encode():
+                return answer is not None
+            (told,) = read(self._client, [("HMGET", self._key("event", text(answer)), *fields)])
+            return told == [value.encode() for value in fields.values()]
+
+        return holds
 
     def _opens(self, stored: bytes | None, id: str) -> bool:
         if stored is None or self._sealer is None:

@@ -70,7 +70,7 @@ def _kept_key(client: "redis.Redis", fingerprint: str, kept: str, sealer: Sealer
     try:
         encoded = sealer.open_text(kept, INDEX_KEY)
     except (SealUnknown, SealBroken) as error:
-        raise ConfigurationError(f"the index key kept in Redis cannot be opened: {error}") from None
+        raise ConfigurationError(f"the index key kept in Redis cannot be opened: {error.args[0]}") from None
     if not sealer.is_current(kept):
         client.set(INDEX_KEY, f"{fingerprint} {sealer.seal_text(encoded, INDEX_KEY)}")
     return base64.b64decode(encoded)

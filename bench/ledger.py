@@ -1,0 +1,120 @@
+"""A ledger as large as one likes, fast: synced events as the scripts leave them, written past the scripts.
+
+For what is measured at a million events: `python -m bench.ledger [EVENTS]`. The audit's own test holds it to the
+ledger's rules.
+"""
+
+import base64
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import redis
+
+from schemas.event import EventState
+from tests.running import Valkey
+from worker.ledger import index, trace
+from worker.ledger.audit import books
+from worker.ledger.client import text
+from worker.ledger.events import Ledger
+from worker.ledger.identity import Identity
+from worker.ledger.index import redis_now
+
+_PAGE = 2_000
+
+
+def load(client: "redis.Redis", identity: Identity, tenant: str, events: int, seed: int = 1) -> None:
+    """So many synced events, each of a candidate, a delivery and a registration of its own, a payload pruned."""
+    chance = random.Random(seed)
+    until = int(redis_now(client).timestamp() * 1000)
+    client.sadd("er:tenants", tenant)
+    for start in range(0, events, _PAGE):
+        pipeline = client.pipeline(transaction=False)
+        page = min(_PAGE, events - start)
+        for number in range(start, start + page):
+            _event(pipeline, identity, tenant, chance, until - events + number)
+        counts = f"er:{tenant}:counts"
+        for name in ("accepted", "synced", "synced:written"):
+            pipeline.hincrby(counts, name, page)
+        pipeline.execute()
+
+
+def _event(pipeline: Any, identity: Identity, tenant: str, chance: random.Random, at: int) -> None:
+    id = "evt_" + base64.b32encode(chance.randbytes(20)).decode().lower()[:26]
+    delivery, registration = f"certiverse:{chance.randbytes(16).hex()}", f"reg-{chance.randbytes(8).hex()}"
+    version = identity.version(f"o-1{chance.randbytes(10).hex()}")
+    student = f"stu-{chance.randbytes(6).hex()}"
+    who = trace.who(identity, tenant, [student, f"{student}@example.org", chance.randbytes(8).hex()])
+    values = json.dumps({"status": "passed", "score": "82.50", "exam_date": "2026-05-04T12:30:00Z"})
+    pipeline.hset(f"er:{tenant}:event:{id}", mapping={
+        "state": "synced", "source": "certiverse", "received_at": at, "receipts": 1, "result": "written", "who": who,
+        "registration": registration, "delivery": delivery, "version": version,
+        "history:1": "0\trecord\tdoor\t\n1438\tprepare\tprocess\t\n1459\tintend\tsync\t\n1473\tset",
+        "history:2": "tle\tsync\t\n",
+    })  # fmt: skip
+    pipeline.zadd(f"er:{tenant}:events", {id: at})
+    pipeline.hset(f"er:{tenant}:delivery:{delivery}", mapping={f"v:{version}": id, "rev": 2, "applied": version})
+    pipeline.hset(f"er:{tenant}:registration:{registration}", mapping={
+        "sys_version": 2, "event": id, "values:1": values[:64], "values:2": values[64:], "rev": 1,
+    })  # fmt: skip
+    for place in ("delivery:" + delivery, "registration:" + registration):
+        pipeline.pexpire(f"er:{tenant}:{place}", 400 * 86_400_000)
+    for name in trace.names(who):
+        pipeline.rpush(f"er:{tenant}:names:{trace.bucket(name)}", at)
+
+
+def _some(client: "redis.Redis") -> list[str]:
+    chance = random.Random(2)
+    last = client.zcard("er:acme:events") - 1
+    places = (chance.randint(0, last) for _ in range(20))
+    return [text(client.zrange("er:acme:events", place, place)[0]) for place in places]
+
+
+def _status(client: "redis.Redis") -> None:
+    """What `status` asks of the ledger for a tenant."""
+    index.counts(client, "acme"), index.gate(client, "acme"), index.redis_now(client)
+    for state in (EventState.RECEIVED, EventState.READY):
+        index.oldest_due(client, "acme", state)
+
+
+def _tell(what: str, calls: list[Callable[[], object]]) -> None:
+    took = []
+    for call in calls:
+        began = time.perf_counter()
+        call()
+        took.append((time.perf_counter() - began) * 1000)
+    print(f"{what}: median {statistics.median(took):.1f} ms, longest {max(took):.1f} ms")
+
+
+def main(events: int) -> None:
+    """Print what look-ups and the audit cost in a ledger of so many events."""
+    server = Valkey(appendonly="no").start()
+    with redis.Redis.from_url(server.url) as client:
+        identity = Identity(b"bench")
+        before = client.info("memory")["used_memory"]
+        load(client, identity, "acme", events)
+        print(f"{(client.info('memory')['used_memory'] - before) / events:.0f} bytes an event, {events} events")
+        chosen = [index.event(client, "acme", id) for id in _some(client)]
+        known = [text(client.hget(f"er:acme:event:{one.id}", "who")) for one in chosen if one]
+        names = [name for who in known for name in trace.names(who)]
+        _tell("trace --candidate", [partial(trace.of_candidate, client, "acme", name) for name in names])
+        written = [one.registration for one in chosen if one and one.registration]
+        _tell("trace --registration", [partial(trace.of_registration, client, "acme", one) for one in written])
+        _tell("trace --event", [partial(trace.of_delivery, client, "acme", one) for one in chosen if one])
+        _tell("status", [lambda: _status(client)] * 20)
+        began = time.perf_counter()
+        found = books(client, "acme", Ledger(client, timedelta(seconds=60)).sealer)
+        print(f"audit: {time.perf_counter() - began:.1f} s, {len(found.differences)} differences")
+        slow = [f"{entry['command'][:60]!r} {entry['duration'] / 1000:.1f} ms" for entry in client.slowlog_get(5)]
+        print("slow commands (over 10 ms):", slow or "none")
+    server.close()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)

@@ -107,6 +107,7 @@ def main(events: int) -> None:
         written = [one.registration for one in chosen if one and one.registration]
         _tell("trace --registration", [partial(trace.of_registration, client, "acme", one) for one in written])
         _tell("trace --event", [partial(trace.of_delivery, client, "acme", one) for one in chosen if one])
+        client.slowlog_reset()
         _tell("status", [lambda: _status(client)] * 20)
         began = time.perf_counter()
         found = books(client, "acme", Ledger(client, timedelta(seconds=60)).sealer)

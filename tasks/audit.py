@@ -16,7 +16,8 @@ from tasks.reading import Reader, ReadingStopped
 from worker import changes
 from worker.bootstrap import Services
 from worker.ledger import marks
-from worker.ledger.audit import Difference, Progress, paged, walk_events
+from worker.ledger.audit import Progress, paged, walk_events
+from worker.ledger.checks import Difference, read
 from worker.ledger.client import text
 from worker.ledger.gate import Gate
 from worker.ledger.index import redis_now
@@ -114,11 +115,10 @@ class Auditor:
 
     def _last_written(self, ids: Iterable[str]) -> dict[str, Remembered]:
         """The registrations whose last values these events brought."""
-        wanted, pipeline = list(ids), self._at.redis.pipeline(transaction=False)
-        for id in wanted:
-            pipeline.hget(key(self._tenant, "event", id), "registration")
-        of = dict(zip(wanted, pipeline.execute(), strict=True))
-        kept = self._remembered(text(one) for one in of.values() if one)
+        wanted = list(ids)
+        answers = read(self._at.redis, [("HGET", key(self._tenant, "event", id), "registration") for id in wanted])
+        of = dict(zip(wanted, answers, strict=True))
+        kept = self._remembered(text(one) for one in answers if isinstance(one, bytes))
         return {name: one for name, one in kept.items() if one.event in of}
 
     def _remembered(self, registrations: Iterable[str]) -> dict[str, Remembered]:

@@ -23,7 +23,6 @@ from worker.ledger.identity import Identity
 from worker.ledger.sealed import PAUSE, Sealer, SealUnknown
 from worker.telemetry import report_bug
 
-
 #: Process tasks of a tenant at once: the other children are left to sync, and to other tenants.
 SLOTS: Final = 2
 

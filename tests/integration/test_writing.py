@@ -412,6 +412,7 @@ def test_of_two_results_for_one_registration_the_one_that_may_be_written_already
     pipeline.rhythm.fault("reset", kind="patch")
     (first,) = pipeline.run(last_in_line)
     others = [pipeline.deliver(body) for body in bodies]
+    pipeline.process()
     drain(pipeline)
     assert stands(pipeline.event(first.id)) == WRITTEN
     settled = (EventState.HELD, Reason.REGISTRATION_SETTLED)

@@ -92,7 +92,7 @@ def test_a_sender_who_changes_his_secret_may_sign_with_both() -> None:
         pytest.param(signature(webhook_timestamp="yesterday"), id="no time"),
         pytest.param(signature(webhook_timestamp="nan"), id="not a number"),
         pytest.param(signature(ago=timedelta(minutes=6)), id="an old one, replayed"),
-        pytest.param(signature(ago=timedelta(minutes=-6)), id="from the future"),
+        pytest.param(signature(ago=timedelta(days=-1)), id="from the future"),
         pytest.param(signature(body=BODY + b" "), id="of another body"),
     ],
 )

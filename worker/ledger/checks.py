@@ -169,7 +169,7 @@ class Checks:
         if state in INDEX_OF:
             yield from self._waiting(id, EventState(state))
         if state in _KNOWN:
-            same = {"delivery": fields.get("delivery", ""), "version": fields["version"]}
+            same = {"delivery": fields.get("delivery", ""), "version": fields.get("version", "")}
             expected = f"{version} leads to it"
             yield Question("delivery", id, expected, ("HGET", delivery, version), self._is(id, same), registration)
         if "intent" in fields:
@@ -199,7 +199,7 @@ class Checks:
             if answer is None or answer == id.encode():
                 return answer is not None
             (told,) = read(self._client, [("HMGET", self._key("event", text(answer)), *fields)])
-            return told == [value.encode() for value in fields.values()]
+            return bool(told == [value.encode() for value in fields.values()])
 
         return holds
 

@@ -39,7 +39,13 @@ class KeyChecks:
         found = Found(ask(self._client, questions))
         for kind, look in (("delivery", self._delivery), ("registration", self._registration)):
             found.differences += self._records([(name, id) for name, one, id in parts if one == kind], kind, look)
+        found.differences = self._still_there(found.differences)
         return found
+
+    def _still_there(self, differences: list[Difference]) -> list[Difference]:
+        """Without those of keys that have gone since they were found."""
+        exist = read(self._client, [("EXISTS", one.subject) for one in differences])
+        return [one for one, exists in zip(differences, exist, strict=True) if exists]
 
     def _of_event(self, name: str, kind: str, id: str) -> Iterator[Question]:
         if kind in _OF_EVENTS:

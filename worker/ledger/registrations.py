@@ -10,7 +10,7 @@ import redis
 
 from worker.ledger.client import in_pieces, text
 from worker.ledger.keys import key
-from worker.ledger.sealed import Sealer
+from worker.ledger.sealed import SealBroken, Sealer
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,17 @@ def remembered(
     pipeline = client.pipeline(transaction=False)
     for registration in wanted:
         pipeline.hgetall(key(tenant, "registration", registration))
-    records: list[dict[bytes, bytes]] = pipeline.execute()
+    records: list[Any] = pipeline.execute(raise_on_error=False)
     for record in records:
-        pipeline.hget(key(tenant, "event", text(record.get(b"event", b""))), "delivery")
-    every = zip(wanted, records, pipeline.execute(), strict=True)
+        writer = record.get(b"event", b"") if isinstance(record, dict) else b""
+        pipeline.hget(key(tenant, "event", text(writer)), "delivery")
+    every = zip(wanted, records, pipeline.execute(raise_on_error=False), strict=True)
     return {name: _remembered(sealer, name, record, delivery) for name, record, delivery in every}
 
 
-def _remembered(sealer: Sealer, registration: str, found: dict[bytes, bytes], delivery: bytes | None) -> Remembered:
+def _remembered(sealer: Sealer, registration: str, found: Any, delivery: Any) -> Remembered:
+    if isinstance(found, redis.ResponseError) or isinstance(delivery, redis.ResponseError):
+        return Remembered(read=_broken)
     told = {name.decode(): value.decode() for name, value in found.items() if not name.startswith(b"values:")}
     values = in_pieces(found, "values").decode()
     return Remembered(
@@ -71,6 +74,11 @@ def _remembered(sealer: Sealer, registration: str, found: dict[bytes, bytes], de
         told.get("owner"),
         lambda: json.loads(sealer.open_text(told["accepted"], registration)) if "accepted" in told else None,
     )
+
+
+def _broken() -> None:
+    """Of one registration's record nothing can be read; the others must not suffer."""
+    raise SealBroken("no record of ours is under that key")
 
 
 def accept(

@@ -6,21 +6,20 @@ reads one bucket, finds those events by time, and takes those that have the name
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any, Final
 
 import redis
 
 from schemas.event import Event
 from worker.ledger import index
-from worker.ledger.client import text
+from worker.ledger.client import script_text, text
 from worker.ledger.identity import Identity
 from worker.ledger.keys import key
 
 #: Characters of a name (60 bits): a million candidates share one with a probability of one in a million.
 LENGTH: Final = 12
-#: Elements that one command reads at most.
-_PAGE: Final = 1000
+#: Places of a bucket that are read at once: in the script half a millisecond.
+_PAGE: Final = 500
 
 
 def name_of(identity: Identity, tenant: str, value: str) -> str:
@@ -45,11 +44,14 @@ def bucket(name: str) -> str:
 
 
 def of_candidate(client: "redis.Redis", tenant: str, name: str) -> list[str]:
-    """The ids of a candidate's events, oldest first."""
-    times = pages(client, key(tenant, "names", bucket(name)))
-    ids = list(dict.fromkeys(id for page in times for id in _received(client, tenant, page)))
-    kept = _each(client, ids, lambda pipeline, id: pipeline.hget(key(tenant, "event", id), "who"))
-    return [id for id, one in zip(ids, kept, strict=True) if one is not None and name in names(text(one))]
+    """The ids of a candidate's events, oldest first. Asked page by page, so that no script takes long."""
+    look = client.register_script(script_text("trace"))
+    found, start, read = list[str](), 0, _PAGE
+    while read == _PAGE:
+        read, ids = look(args=(tenant, name, start, start + _PAGE - 1))
+        found += map(text, ids)
+        start += _PAGE
+    return list(dict.fromkeys(found))
 
 
 def of_registration(client: "redis.Redis", tenant: str, registration: str) -> list[str]:
@@ -67,7 +69,10 @@ def of_delivery(client: "redis.Redis", tenant: str, event: Event) -> list[str]:
     versions = [text(id) for field, id in record.items() if field.startswith(b"v:")]
     known = client.hget(key(tenant, "event", event.id), "who")
     same = of_candidate(client, tenant, names(text(known))[0]) if known else []
-    kept = _each(client, same, lambda pipeline, id: pipeline.hget(key(tenant, "event", id), "delivery"))
+    pipeline = client.pipeline(transaction=False)
+    for id in same:
+        pipeline.hget(key(tenant, "event", id), "delivery")
+    kept = pipeline.execute()
     copies = [id for id, delivery in zip(same, kept, strict=True) if delivery and text(delivery) == event.delivery]
     return list(dict.fromkeys([event.id, *versions, *copies]))
 
@@ -96,20 +101,3 @@ def pages(client: "redis.Redis", place: str) -> Iterator[list[Any]]:
     while page := client.lrange(place, start, start + _PAGE - 1):
         yield page
         start += _PAGE
-
-
-def _received(client: "redis.Redis", tenant: str, times: Iterable[bytes]) -> Iterable[str]:
-    place = key(tenant, "events")
-    for page in _each(client, dict.fromkeys(times), lambda pipeline, at: pipeline.zrange(place, at, at, byscore=True)):
-        yield from map(text, page)
-
-
-def _each(client: "redis.Redis", what: Iterable[Any], ask: Any) -> list[Any]:
-    """The answers to a question about each, in order; a thousand a round trip."""
-    waiting, answers = iter(what), list[Any]()
-    while page := list(islice(waiting, _PAGE)):
-        pipeline = client.pipeline(transaction=False)
-        for one in page:
-            ask(pipeline, one)
-        answers += pipeline.execute()
-    return answers

@@ -25,12 +25,6 @@ if slots > 0 and not redis.call('ZSCORE', slot_index, token) and redis.call('ZCA
   return { 'busy', now, 0, 0, {} }
 end
 
-local function by_name(fields)
-  local named = {}
-  for i = 1, #fields, 2 do named[fields[i]] = fields[i + 1] end
-  return named
-end
-
 -- An event whose lease expired may only be claimed in a smaller batch; alone too often, it is buried.
 local function allowed_batch(id, event, named)
   if not named.lease and not named.expiries then return limit end

@@ -8,8 +8,7 @@ local tenant, token = unpack(ARGV)
 local now = now_ms()
 local answers = {}
 
-local function owned_by_other(record, id, registration)
-  local owner = redis.call('HGET', record, 'owner')
+local function owned_by_other(owner, id, registration)
   if not owner or owner == id then return false end
   local other = redis.call('HMGET', key(tenant, 'event', owner), 'state', 'registration', 'intent')
   return other[1] == 'ready' and other[2] == registration and other[3]
@@ -19,12 +18,13 @@ for i, plan in ipairs(cjson.decode(ARGV[3])) do
   local event = key(tenant, 'event', plan.id)
   local record = key(tenant, 'registration', plan.registration)
   local mine = redis.call('HMGET', event, 'state', 'lease', 'delivery', 'registration')
+  local owner, rev = unpack(redis.call('HMGET', record, 'owner', 'rev'))
   local delivery_rev = redis.call('HGET', key(tenant, 'delivery', mine[3] or ''), 'rev')
   if mine[1] ~= 'ready' or mine[2] ~= token then
     answers[i] = 'lost'
-  elseif owned_by_other(record, plan.id, plan.registration) then
+  elseif owned_by_other(owner, plan.id, plan.registration) then
     answers[i] = 'taken'
-  elseif (redis.call('HGET', record, 'rev') or '0') ~= plan.rev or (delivery_rev or '0') ~= plan.delivery_rev then
+  elseif (rev or '0') ~= plan.rev or (delivery_rev or '0') ~= plan.delivery_rev then
     answers[i] = 'moved'
   else
     if mine[4] and mine[4] ~= plan.registration then release(tenant, plan.id, mine[4]) end

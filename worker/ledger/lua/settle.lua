@@ -7,7 +7,7 @@ local tenant, stage, token, keep, identity = unpack(ARGV)
 local decisions = cjson.decode(ARGV[6])
 local now = now_ms()
 local FIRST_OUTCOME = 7
-local hint = 0
+local prepared = false
 
 local function identified(record)
   redis.call('PEXPIRE', record, identity)
@@ -39,69 +39,76 @@ end
 
 local apply = {}
 
+-- Held, dead or final: what leads out of the stage.
+local function finish(id, state, d, fields)
+  enter(tenant, id, state, d.to, now, {
+    reason = d.reason, detail = d.detail, move = d.move, by = stage, keep = keep, fields = fields,
+  })
+end
+
 function apply.prepare(id, state, d, outcome)
-  local event = key(tenant, 'event', id)
-  redis.call('HSET', event, 'delivery', d.delivery, 'version', d.version)
+  local fields = { delivery = d.delivery, version = d.version }
   local other, rescored_away = prior(id, d)
   if other and rescored_away and not d.accepts.result_repeated then
-    enter(tenant, id, state, 'held', now, { reason = 'result_repeated', move = 'hold', by = stage,
-      detail = 'a rescore that another has replaced came again, as in ' .. other })
+    d.to, d.move, d.reason = 'held', 'hold', 'result_repeated'
+    d.detail = 'a rescore that another has replaced came again, as in ' .. other
   elseif other and not rescored_away then
-    enter(tenant, id, state, 'duplicate', now, { move = 'drop', by = stage, keep = keep, detail = 'same as ' .. other })
+    d.to, d.move, d.detail = 'duplicate', 'drop', 'same as ' .. other
   elseif contradicts(d) then
-    enter(tenant, id, state, 'held', now, { reason = 'result_conflict', move = 'hold', by = stage,
-      detail = 'its eventId came before with another result' })
+    d.to, d.move, d.reason = 'held', 'hold', 'result_conflict'
+    d.detail = 'its eventId came before with another result'
   else
     local delivery = key(tenant, 'delivery', d.delivery)
     if redis.call('HSET', delivery, 'v:' .. d.version, id) == 1 then redis.call('HINCRBY', delivery, 'rev', 1) end
     identified(delivery)
     redis.call('SET', key(tenant, 'outcome', id), outcome)
-    enter(tenant, id, state, 'ready', now, { move = 'prepare', by = stage })
-    hint = math.max(hint, want_hint(tenant, 'sync', now))
+    d.to, prepared = 'ready', true
   end
+  finish(id, state, d, fields)
 end
 
-local function finish(id, state, d)
-  local event = key(tenant, 'event', id)
-  release(tenant, id, redis.call('HGET', event, 'registration'))
-  enter(tenant, id, state, d.to, now, { reason = d.reason, detail = d.detail, move = d.move, by = stage, keep = keep })
+-- Whoever had a registration gives it back; `trace` still finds who tried there.
+local function leave(id, state, d)
+  release(tenant, id, redis.call('HGET', key(tenant, 'event', id), 'registration'))
   if d.registration then
     local record = key(tenant, 'registration', d.registration)
-    redis.call('HSET', event, 'registration', d.registration)
     redis.call('HSET', record, 'e:' .. id, '')
     identified(record)
   end
+  finish(id, state, d, { registration = d.registration })
 end
 
-function apply.drop(id, state, d) finish(id, state, d) end
-function apply.hold(id, state, d) finish(id, state, d) end
-function apply.bury(id, state, d) finish(id, state, d) end
+apply.drop, apply.hold, apply.bury = leave, leave, leave
 
 -- Rhythm says what the result says. The values are ours when this event or its delivery wrote them.
 function apply.settle(id, state, d)
-  local event = key(tenant, 'event', id)
   local record = key(tenant, 'registration', d.registration)
-  local delivery_id, version = unpack(redis.call('HMGET', event, 'delivery', 'version'))
-  local highest = tonumber(redis.call('HGET', record, 'sys_version') or -1)
-  if d.sys_version and d.sys_version > highest then redis.call('HSET', record, 'sys_version', int(d.sys_version)) end
-  local writer = redis.call('HGET', record, 'event')
+  local delivery_id, version, had = unpack(redis.call('HMGET', key(tenant, 'event', id), 'delivery', 'version', 'registration'))
+  local highest, writer, owner = unpack(redis.call('HMGET', record, 'sys_version', 'event', 'owner'))
+  local fields, gone = {}, {}
+  if had and had ~= d.registration then release(tenant, id, had) end
+  if owner == id then table.insert(gone, 'owner') end
+  if d.sys_version and d.sys_version > tonumber(highest or -1) then fields.sys_version = int(d.sys_version) end
   local of = writer and redis.call('HGET', key(tenant, 'event', writer), 'delivery')
-  local ours = d.result == 'written' or of == delivery_id
-  if ours then
-    if writer then redis.call('HSET', record, 'e:' .. writer, '') end
-    redis.call('HSET', record, 'event', id)
-    redis.call('HDEL', record, 'accepted')
-    in_pieces(record, 'values', d.values)
+  if d.result == 'written' or of == delivery_id then
+    if writer and writer ~= id then fields['e:' .. writer] = '' end
+    fields.event = id
+    in_pieces(fields, gone, 'values', d.values)
+    table.insert(gone, 'accepted')
+    table.insert(gone, 'e:' .. id)
+  else
+    fields['e:' .. id] = ''
   end
+  set_fields(record, fields)
+  if #gone > 0 then redis.call('HDEL', record, unpack(gone)) end
   redis.call('HINCRBY', record, 'rev', 1)
+  identified(record)
   local delivery = key(tenant, 'delivery', delivery_id)
   redis.call('HSET', delivery, 'applied', version)
   redis.call('HINCRBY', delivery, 'rev', 1)
   identified(delivery)
-  redis.call('HINCRBY', key(tenant, 'counts'), 'synced:' .. d.result, 1)
-  finish(id, state, d)
-  if ours then redis.call('HDEL', record, 'e:' .. id) end
-  redis.call('HSET', event, 'result', d.result)
+  add(tenant, 'synced:' .. d.result, 1)
+  finish(id, state, d, { registration = d.registration, result = d.result })
 end
 
 -- Back to the index, due later. An attempt is counted when the try reached Rhythm; an intent stays when the write may
@@ -125,15 +132,17 @@ function apply.defer(id, state, d)
 end
 
 local states = {}
+begin_counts()
 for i, decision in ipairs(decisions) do
   local id = decision.id
   local state, lease = unpack(redis.call('HMGET', key(tenant, 'event', id), 'state', 'lease'))
   if lease == token and state == (stage == 'process' and 'received' or 'ready') then
     if decision.who then name(tenant, id, decision.who) end
     apply[decision.move](id, state, decision, ARGV[FIRST_OUTCOME + i - 1])
-    states[i] = redis.call('HGET', key(tenant, 'event', id), 'state')
+    states[i] = decision.to or state
   else
     states[i] = 'lost'
   end
 end
-return { hint, states }
+end_counts(tenant)
+return { prepared and want_hint(tenant, 'sync', now) or 0, states }

@@ -19,9 +19,13 @@ local INDEX = { received = 'due:process', ready = 'due:sync', held = 'held', dea
 local FINAL = { synced = true, duplicate = true, superseded = true, ignored = true, discarded = true }
 local HISTORY_MAX, HISTORY_HEAD, HISTORY_TAIL = 8192, 1024, 4096
 
+local function line_of(now, move, by, reason)
+  return int(now) .. '\t' .. move .. '\t' .. by .. '\t' .. (reason or '') .. '\n'
+end
+
 local function note(tenant, id, now, move, by, reason)
   local history = key(tenant, 'history', id)
-  local size = redis.call('APPEND', history, int(now) .. '\t' .. move .. '\t' .. by .. '\t' .. (reason or '') .. '\n')
+  local size = redis.call('APPEND', history, line_of(now, move, by, reason))
   if size > HISTORY_MAX then
     local text = redis.call('GET', history)
     local head = string.match(string.sub(text, 1, HISTORY_HEAD), '^(.*\n)')
@@ -30,12 +34,31 @@ local function note(tenant, id, now, move, by, reason)
   end
 end
 
-local function count(tenant, state, reason, by)
-  local counts = key(tenant, 'counts')
-  redis.call('HINCRBY', counts, state, by)
-  if reason and reason ~= '' and (state == 'held' or state == 'dead') then
-    redis.call('HINCRBY', counts, state .. ':' .. reason, by)
+-- What a script adds to the counts, written once at its end where it moves many (`begin_counts`, `end_counts`).
+local counted
+
+local function add(tenant, name, by)
+  if counted then counted[name] = (counted[name] or 0) + by else redis.call('HINCRBY', key(tenant, 'counts'), name, by) end
+end
+
+local function begin_counts() counted = {} end
+
+local function end_counts(tenant)
+  for name, by in pairs(counted) do
+    if by ~= 0 then redis.call('HINCRBY', key(tenant, 'counts'), name, by) end
   end
+  counted = nil
+end
+
+local function count(tenant, state, reason, by)
+  add(tenant, state, by)
+  if reason and reason ~= '' and (state == 'held' or state == 'dead') then add(tenant, state .. ':' .. reason, by) end
+end
+
+local function by_name(fields)
+  local named = {}
+  for i = 1, #fields, 2 do named[fields[i]] = fields[i + 1] end
+  return named
 end
 
 -- A hint is wanted unless one is on its way: the mark is the time it was asked for.
@@ -43,20 +66,21 @@ local function want_hint(tenant, stage, now)
   return redis.call('SET', key(tenant, 'hint', stage), int(now), 'NX') and 1 or 0
 end
 
--- A text in a hash, in pieces: a hash takes little room as long as no value of it is over 64 bytes.
-local function in_pieces(hash, field, told)
+-- A text as fields of a hash, in pieces: a hash takes little room as long as no value of it is over 64 bytes. `gone`
+-- gets the names of pieces that a longer text may have left.
+local function in_pieces(fields, gone, field, told)
   local pieces = math.ceil(#told / 64)
-  for i = 1, pieces do redis.call('HSET', hash, field .. ':' .. i, string.sub(told, 64 * i - 63, 64 * i)) end
-  while redis.call('HDEL', hash, field .. ':' .. pieces + 1) == 1 do pieces = pieces + 1 end
+  for i = 1, pieces do fields[field .. ':' .. i] = string.sub(told, 64 * i - 63, 64 * i) end
+  for i = pieces + 1, pieces + 8 do table.insert(gone, field .. ':' .. i) end
 end
 
--- The history of a final event goes into its hash, unless it is long; times are counted from when it was received.
-local function fold(tenant, id)
-  local event, history = key(tenant, 'event', id), key(tenant, 'history', id)
-  local told, from = redis.call('GET', history) or '', redis.call('HGET', event, 'received_at')
-  if #told > HISTORY_HEAD then return end
-  redis.call('DEL', history)
-  in_pieces(event, 'history', (string.gsub(told, '(%d+)(\t[^\n]*\n)', function(at, line) return int(at - from) .. line end)))
+local function set_fields(hash, fields)
+  local flat = {}
+  for name, value in pairs(fields) do
+    table.insert(flat, name)
+    table.insert(flat, value)
+  end
+  if #flat > 0 then redis.call('HSET', hash, unpack(flat)) end
 end
 
 -- Gives a registration back when `id` has it. `trace` still finds who tried.
@@ -73,36 +97,61 @@ end
 
 -- Puts an event under its candidate's names (12 characters each), instead of those that it had. A bucket holds when its
 -- events were received: 10 bytes each, from which `events` finds them again.
+local function bucket(tenant, name)
+  return key(tenant, 'names', string.sub(name, 1, 2) .. string.byte(name, 3) % 4)
+end
+
 local function name(tenant, id, who)
   local event = key(tenant, 'event', id)
   local old, at = unpack(redis.call('HMGET', event, 'who', 'received_at'))
   if (old or '') == who then return end
-  local function bucket(one) return key(tenant, 'names', string.sub(one, 1, 2) .. string.byte(one, 3) % 4) end
-  for one in string.gmatch(old or '', string.rep('.', 12)) do redis.call('LREM', bucket(one), 1, at) end
-  for one in string.gmatch(who, string.rep('.', 12)) do redis.call('RPUSH', bucket(one), at) end
+  for one in string.gmatch(old or '', string.rep('.', 12)) do redis.call('LREM', bucket(tenant, one), 1, at) end
+  for one in string.gmatch(who, string.rep('.', 12)) do redis.call('RPUSH', bucket(tenant, one), at) end
   redis.call('HSET', event, 'who', who)
 end
 
+-- What is only there while an event waits or is claimed.
+local PASSING = { 'reason', 'detail', 'lease', 'batch', 'expiries', 'alone', 'intent' }
+
+-- A final event is written anew: small again, which an intent had ended, and with its history, unless that is long;
+-- times are counted from when it was received.
+local function conclude(tenant, id, to, now, change)
+  local event, history = key(tenant, 'event', id), key(tenant, 'history', id)
+  local fields = by_name(redis.call('HGETALL', event))
+  for _, name in ipairs(PASSING) do fields[name] = nil end
+  fields.nonce, fields.state, fields.reason, fields.detail = nil, to, change.reason, change.detail
+  for name, value in pairs(change.fields or {}) do fields[name] = value end
+  local told = (redis.call('GET', history) or '') .. line_of(now, change.move, change.by, change.reason)
+  if #told <= HISTORY_HEAD then
+    local from = fields.received_at
+    told = string.gsub(told, '(%d+)(\t[^\n]*\n)', function(at, line) return int(at - from) .. line end)
+    in_pieces(fields, {}, 'history', told)
+    redis.call('DEL', event, history, key(tenant, 'outcome', id))
+  else
+    note(tenant, id, now, change.move, change.by, change.reason)
+    redis.call('DEL', event, key(tenant, 'outcome', id))
+  end
+  set_fields(event, fields)
+  redis.call('PEXPIRE', key(tenant, 'payload', id), int(change.keep or 0))
+end
+
 -- Moves an event: state, reason, counts, index and lease together. The caller has compared the state already.
+-- `change`: move, by, and what there is of reason, detail, keep (the payload, in ms), fields (more to set).
 local function enter(tenant, id, from, to, now, change)
   local event = key(tenant, 'event', id)
-  local old_reason = redis.call('HGET', event, 'reason')
-  count(tenant, from, old_reason or nil, -1)
+  if from == 'held' or from == 'dead' then
+    count(tenant, from, redis.call('HGET', event, 'reason') or nil, -1)
+  else
+    count(tenant, from, nil, -1)
+  end
   count(tenant, to, change.reason, 1)
   if INDEX[from] then redis.call('ZREM', key(tenant, INDEX[from]), id) end
-  if INDEX[to] then redis.call('ZADD', key(tenant, INDEX[to]), int(change.due or now), id) end
-  redis.call('HDEL', event, 'reason', 'detail', 'lease', 'batch', 'expiries', 'alone', 'intent')
-  redis.call('HSET', event, 'state', to)
-  if change.reason then redis.call('HSET', event, 'reason', change.reason) end
-  if change.detail then redis.call('HSET', event, 'detail', change.detail) end
-  if to ~= 'ready' then redis.call('DEL', key(tenant, 'outcome', id)) end
-  if FINAL[to] then redis.call('PEXPIRE', key(tenant, 'payload', id), int(change.keep or 0)) end
+  if FINAL[to] then return conclude(tenant, id, to, now, change) end
+  redis.call('ZADD', key(tenant, INDEX[to]), int(now), id)
+  redis.call('HDEL', event, unpack(PASSING))
+  local fields = { state = to, reason = change.reason, detail = change.detail }
+  for name, value in pairs(change.fields or {}) do fields[name] = value end
+  set_fields(event, fields)
+  if from == 'ready' then redis.call('DEL', key(tenant, 'outcome', id)) end
   note(tenant, id, now, change.move, change.by, change.reason)
-  if FINAL[to] then -- written anew it is small again, which an intent had ended
-    redis.call('HDEL', event, 'nonce')
-    local fields = redis.call('HGETALL', event)
-    redis.call('DEL', event)
-    redis.call('HSET', event, unpack(fields))
-    fold(tenant, id)
-  end
 end

@@ -18,8 +18,9 @@ local function forget(registration)
   redis.call('DEL', key(tenant, 'payload', id), key(tenant, 'outcome', id))
   local record = key(tenant, 'registration', registration or '')
   if redis.call('HGET', record, 'event') ~= id then return end
-  redis.call('HDEL', record, 'accepted')
-  in_pieces(record, 'values', '')
+  local gone = { 'accepted' }
+  for i = 1, 99 do table.insert(gone, 'values:' .. i) end
+  redis.call('HDEL', record, unpack(gone))
 end
 
 if state and move == 'forget' then

@@ -47,6 +47,15 @@ class Verdict(StrEnum):
     FAILED = "failed"
 
 
+class VerdictAnswer(StrEnum):
+    """What a person may answer in a platform's place."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    #: Leave the status as it is, and write the rest.
+    NONE = "none"
+
+
 def _utc(value: datetime) -> datetime:
     return value.astimezone(UTC)
 

@@ -41,12 +41,7 @@ def _queue(name: str) -> Queue:
 
 def make_app(settings: Settings) -> celery.Celery:
     """The app, not yet connected."""
-    app = celery.Celery(
-        "examrelay",
-        broker=settings.redis_url.get_secret_value(),
-        include=_TASK_MODULES,
-        set_as_current=False,  # `enqueue` is called by tasks of other apps too, which must stay the current one
-    )
+    app = celery.Celery("examrelay", broker=settings.redis_url.get_secret_value(), include=_TASK_MODULES)
     app.conf.update(_CONFIG)
     app.conf.beat_schedule = {
         "retry-sweep": {

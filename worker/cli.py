@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from schemas.event import EventState
-from schemas.outcome import Source, Verdict
+from schemas.outcome import Source, VerdictAnswer
 from worker import cli_audit, cli_events, cli_plan, cli_send, cli_settings, cli_status, running
 from worker.bootstrap import Services, build
 from worker.cli_events import (
@@ -156,7 +156,7 @@ def replay(
     tenant: TenantFilter = None, source: SourceFilter = None, state: StateFilter = None, reason: ReasonFilter = None,
     since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None,
     registration: Annotated[str | None, typer.Option(help="Answer: it is this registration.")] = None,
-    verdict: Annotated[Verdict | None, typer.Option(help="Answer: it counts as this.")] = None,
+    verdict: Annotated[VerdictAnswer | None, typer.Option(help="Answer: it counts as this.")] = None,
     accept: Annotated[list[str] | None, typer.Option(help="Answer: write it in spite of this reason.")] = None,
     yes: Yes = False,
 ) -> None:  # fmt: skip

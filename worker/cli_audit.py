@@ -60,7 +60,7 @@ def audit(
         unread: dict[str, str] = {}
         for name in () if ledger_only else tenants:
             differences += [(name, one) for one in _read_back(at, name, restart, bars, unread)]
-    _tell(found, differences, as_json)
+    tell(found, differences, as_json)
     for name, why in unread.items():
         complain(f"{name}: Rhythm could not be read back: {why}")
     if differences or unread:
@@ -96,7 +96,8 @@ def _bar(bars: Progress, at: Services, tenant: str, what: str) -> Callable[[int]
     return lambda done: bars.update(bar, completed=done)
 
 
-def _tell(found: dict[str, Books], differences: list[tuple[str, Difference]], as_json: bool) -> None:
+def tell(found: dict[str, Books], differences: list[tuple[str, Difference]], as_json: bool) -> None:
+    """What an audit has found."""
     if as_json:
         told = [{"tenant": name, **_plain(one)} for name, one in differences]
         sums = {

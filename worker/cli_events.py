@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from schemas.event import Event, EventState, Reason, Stage
-from schemas.outcome import Source, Verdict
+from schemas.outcome import Source, VerdictAnswer
 from worker.bootstrap import Services
 from worker.cli_output import complain, say, show_json, show_table
 from worker.errors import ConfigurationError
@@ -178,7 +178,7 @@ def show_event(at: Services, id: str, tenant: str | None, as_json: bool) -> bool
     return True
 
 
-def answers_of(registration: str | None, verdict: Verdict | None, accept: list[str] | None) -> dict[str, Any]:
+def answers_of(registration: str | None, verdict: VerdictAnswer | None, accept: list[str] | None) -> dict[str, Any]:
     """An operator's answers, as the ledger keeps them. Raises ConfigurationError for what is no reason."""
     for reason in accept or ():
         if reason not in set(Reason):

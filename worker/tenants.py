@@ -150,7 +150,8 @@ class RhythmConnection(_Section):
     credentials: Annotated[ApiKey | OAuth, Field(discriminator="kind")]
     #: One deadline for a whole call, connecting included.
     timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 15
-    calls_per_second: Annotated[float, Field(gt=0)] | None = None
+    #: A task waits for its turn for ten seconds at most, so less than one in five would never get one.
+    calls_per_second: Annotated[float, Field(ge=0.2)] | None = None
     #: Sync tasks of this tenant at once. Carries no order.
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2
     #: `none` gives up the fence against a write that comes late (README).

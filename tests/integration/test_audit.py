@@ -7,13 +7,14 @@ import json
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import redis
+from typer.testing import CliRunner
 
 from sandbox.control import Sandbox
 from schemas.event import EventState
@@ -23,6 +24,8 @@ from tasks.reading import ReadingStopped
 from tests.events import certiverse, registration
 from tests.integration.corruptions import CORRUPTIONS, Corruption, Ground, delete_from_rhythm
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
+from worker.cli import app
+from worker.errors import ConfigurationError
 from worker.ledger import marks
 from worker.ledger.audit import Books, books
 from worker.ledger.checks import Difference
@@ -155,8 +158,10 @@ class Load:
         assert self.failures == []
 
     def _run(self, job: object) -> None:
+        folder = self._folder / f"thread-{threading.get_ident()}"
+        folder.mkdir()
         try:
-            with Sandbox(self._rhythm.url) as rhythm, pipeline_at(self._folder, rhythm, lease_seconds=1) as pipeline:
+            with Sandbox(self._rhythm.url) as rhythm, pipeline_at(folder, rhythm, lease_seconds=1) as pipeline:
                 job(pipeline)  # type: ignore[operator]
         except BaseException as error:  # noqa: BLE001  # told by the test
             self.failures.append(error)
@@ -356,3 +361,67 @@ def test_audit_is_a_pure_reader_of_rhythm(pipeline: Pipeline) -> None:
     differences(pipeline)
     assert pipeline.rhythm.counts()["writes"] == before
     assert audit.SHARE == 5
+
+
+@pytest.fixture
+def command(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    """The command, on the pipeline's ledger: exit code and standard output."""
+    monkeypatch.setenv("EXAMRELAY_CONFIG", str(pipeline.services.settings.config))
+    monkeypatch.setenv("EXAMRELAY_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("USER", "op")
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, arguments)
+        return done.exit_code, done.stdout
+
+    return run
+
+
+def test_the_command_says_by_its_exit_code_whether_it_holds(
+    pipeline: Pipeline, command: Callable[..., tuple[int, str]]
+) -> None:
+    seed(pipeline.rhythm, range(2))
+    pipeline.run(sitting(0), sitting(1))
+    code, shown = command("audit", "--json")
+    assert (code, json.loads(shown)) == (0, {"accepted": 2, "accounted": 2, "pruned": 0, "differences": []})
+    pipeline.rhythm.edit(ORG, "reg-1", status="failed")
+    code, shown = command("audit", "--json", "--tenant", TENANT)
+    (told,) = json.loads(shown)["differences"]
+    assert (code, told["kind"], told["registration"], told["tenant"]) == (1, "rhythm", "reg-1", TENANT)
+    assert command("audit", "--ledger-only")[0] == 0
+    assert command("audit", "--accept", "reg-1")[0] == 0
+    assert command("audit")[0] == 0
+
+
+def test_an_audit_that_cannot_read_rhythm_says_so(pipeline: Pipeline, command: Callable[..., tuple[int, str]]) -> None:
+    seed(pipeline.rhythm, range(1))
+    pipeline.run(sitting(0))
+    pipeline.rhythm.fault("status", status=429, headers={"Retry-After": "3600"}, times=None)
+    code, shown = command("audit", "--json")
+    assert (code, json.loads(shown)["differences"]) == (3, [])
+
+
+def test_only_what_was_written_can_be_accepted(pipeline: Pipeline, command: Callable[..., tuple[int, str]]) -> None:
+    with pytest.raises(ConfigurationError, match="nothing was ever written to registration reg-7"):
+        CliRunner().invoke(app, ["audit", "--accept", "reg-7"], catch_exceptions=False)
+
+
+def test_the_commands_find_a_candidate_and_forget_it(
+    pipeline: Pipeline, command: Callable[..., tuple[int, str]]
+) -> None:
+    seed(pipeline.rhythm, range(1))
+    (event,) = pipeline.run(sitting(0))
+    for question in (("--candidate", "p0@example.org"), ("--registration", "reg-0"), ("--event", event.id)):
+        code, shown = command("trace", *question, "--json")
+        told = json.loads(shown)
+        assert (code, [one["id"] for one in told["events"]]) == (0, [event.id])
+        assert [(one["id"], one["event"]) for one in told["registrations"]] == [("reg-0", event.id)]
+        assert command("trace", *question)[0] == 0
+    assert command("trace", "--candidate", "nobody")[0] == 1
+    with pytest.raises(ConfigurationError, match="add --yes"):
+        CliRunner().invoke(app, ["forget", "--candidate", "stu-0"], catch_exceptions=False)
+    assert pipeline.ledger.payload(TENANT, event.id) is not None
+    code, shown = command("forget", "--candidate", "stu-0", "--yes")
+    assert (code, shown) == (0, "1 event to forget\n1 done\n")
+    assert command("trace", "--candidate", "stu-0")[0] == 1
+    assert command("audit")[0] == 0

@@ -130,7 +130,7 @@ assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     assert index.counts(client, "acme")["accepted"] == 5 * 100
 
 
-def test_somebody_elses_celery_app_stays_the_current_one(environ: dict[str, str]) -> None:
+def test_somebody_elses_celery_app_and_its_transport_stay_as_they_were(environ: dict[str, str]) -> None:
     script = """
 import celery, time, worker
 from kombu.transport import TRANSPORT_ALIASES

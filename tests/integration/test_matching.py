@@ -322,3 +322,12 @@ def test_candidates_on_later_pages_count(pipeline: Pipeline, sparse: bool) -> No
     seeded(pipeline, *(registration(f"old-{number}", status="cancelled") for number in range(5)), registration("reg-1"))
     (event,) = pipeline.run(certiverse(registration=None))
     assert (stands(event), event.registration) == (WRITTEN, "reg-1")
+
+
+def test_an_answer_adds_to_those_given_before(pipeline: Pipeline) -> None:
+    pipeline.rhythm.seed(ORG, [registration()])
+    (event,) = pipeline.run(certiverse(passed=None, termination="ProhibitedItem"))
+    assert stands(event) == held(Reason.INTEGRITY_REVIEW)
+    assert stands(replay(pipeline, event.id, accept=["integrity_review"])) == held(Reason.RESULT_UNSCORED)
+    assert stands(replay(pipeline, event.id, verdict="failed")) == WRITTEN
+    assert pipeline.registration()["status"] == "failed"

@@ -361,3 +361,14 @@ def test_one_event_id_of_drillster_means_one_result_of_one_attempt(
             on(at)
             told.append(stands(at.event(id)))
     assert told == [WRITTEN, expected]
+
+
+def test_a_duplicate_notes_its_event_id_too(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> None:
+    told = []
+    with pipeline_at(tmp_path, rhythm, more=DRILLSTER) as at:
+        at.rhythm.seed(ORG, [registration()])
+        for body in (drillster("a-1", 80), drillster("a-1", 80, "e-2"), drillster("a-2", 90, "e-2")):
+            id = at.deliver(body, Source.DRILLSTER)
+            on(at)
+            told.append(stands(at.event(id)))
+    assert told == [WRITTEN, DUPLICATE, CONFLICT]

@@ -165,10 +165,18 @@ class Ledger:
         return bool(self.scripts("release", tenant, stage, token))
 
     def replay(self, tenant: str, id: str, who: str, answers: dict[str, Any]) -> tuple[bool, str]:
-        """Held or dead, back to received. Returns whether it moved, and the state it is in."""
-        told = self.sealer.seal_text(json.dumps(answers), id) if answers else ""
+        """Held or dead, back to received, with answers beside those given before. Returns whether it moved, and the
+        state it is in. Raises SealUnknown, SealBroken."""
+        told = self.sealer.seal_text(json.dumps(self._with_earlier(tenant, id, answers)), id) if answers else ""
         moved, state, _ = self.scripts("steer", tenant, id, "replay", who, "", told, 0)
         return bool(moved), state.decode()
+
+    def _with_earlier(self, tenant: str, id: str, answers: dict[str, Any]) -> dict[str, Any]:
+        """`answers`, and what earlier ones say that these do not; reasons once accepted stay accepted."""
+        kept: Any = self.client.hget(key(tenant, "event", id), "answers")
+        earlier = json.loads(self.sealer.open_text(kept.decode(), id)) if kept else {}
+        accepted = sorted({*earlier.get("accept", ()), *answers.get("accept", ())})
+        return earlier | answers | ({"accept": accepted} if accepted else {})
 
     def discard(self, tenant: str, id: str, who: str, why: str) -> tuple[bool, str]:
         """Held or dead, set aside for good. Returns whether it moved, and the state it is in."""

@@ -52,11 +52,11 @@ function apply.prepare(id, state, d, outcome)
   if other and rescored_away and not d.accepts.result_repeated then
     d.to, d.move, d.reason = 'held', 'hold', 'result_repeated'
     d.detail = 'a rescore that another has replaced came again, as in ' .. other
-  elseif other and not rescored_away then
-    d.to, d.move, d.detail = 'duplicate', 'drop', 'same as ' .. other
   elseif contradicts(d) then
     d.to, d.move, d.reason = 'held', 'hold', 'result_conflict'
     d.detail = 'its eventId came before with another result'
+  elseif other and not rescored_away then
+    d.to, d.move, d.detail = 'duplicate', 'drop', 'same as ' .. other
   else
     local delivery = key(tenant, 'delivery', d.delivery)
     if redis.call('HSET', delivery, 'v:' .. d.version, id) == 1 then redis.call('HINCRBY', delivery, 'rev', 1) end

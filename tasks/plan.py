@@ -1,6 +1,5 @@
 """What would be written for an event, and why: the steps of process and sync up to the write. Writes nothing."""
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +8,7 @@ from schemas.outcome import ExamOutcome
 from tasks import process, sync
 from tasks.job import Job, undecided
 from tasks.reading import Reader, ReadingStopped
+from tasks.run import Run
 from worker import changes, registrations
 from worker.bootstrap import Services
 from worker.errors import PermanentError
@@ -63,7 +63,7 @@ def _outcome(at: Services, work: Work) -> ExamOutcome | None:
 def _plan(at: Services, tenant: str, plan: Plan, work: Work, outcome: ExamOutcome) -> None:
     rules, gate = at.tenants[tenant], at.gate(tenant)
     reader = Reader(at.rhythm(rules, gate), gate)
-    run = sync.Run(tenant, rules, "plan", at.ledger, reader, ends=time.monotonic() + sync.LOOK_UP_SECONDS)
+    run = Run(tenant, rules, "plan", at.ledger, reader)
     job = Job(work, outcome, sync.UNMAPPED, redis_now(at.redis))
     try:
         sync.consider(run, [job])
@@ -75,7 +75,7 @@ def _plan(at: Services, tenant: str, plan: Plan, work: Work, outcome: ExamOutcom
     _tell(plan, job, run)
 
 
-def _tell(plan: Plan, job: Job, run: sync.Run) -> None:
+def _tell(plan: Plan, job: Job, run: Run) -> None:
     chosen = job.registration
     plan.registration = chosen.id if chosen else None
     plan.not_chosen = {

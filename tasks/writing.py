@@ -6,11 +6,20 @@ A registration without a result was not written, and Rhythm said nothing of it: 
 from collections.abc import Mapping, Sequence
 
 from schemas.rhythm import PatchOperation
+from tasks.job import Job
+from tasks.run import Run
+from worker import changes
 from worker.errors import ExamrelayError
 from worker.rhythm import ItemResult, ItemState, Rhythm, RhythmRejected
 
 Patches = Mapping[str, Sequence[PatchOperation]]
 Results = dict[str, ItemResult]
+
+
+def write(run: Run, jobs: list[Job]) -> dict[str, ItemResult]:
+    """Call Rhythm: one patch, or one batch. Only now is anything changed there."""
+    guard = run.rules.rhythm.guard
+    return send(run.rhythm.rhythm, {job.target.id: changes.patch(job.changed, job.target, guard) for job in jobs})
 
 
 def send(rhythm: Rhythm, patches: Patches) -> Results:

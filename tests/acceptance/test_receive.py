@@ -243,8 +243,8 @@ def test_what_cannot_be_recorded_now_goes_back_without_a_hot_loop_and_is_recorde
     bodies = count(1)
     wait_until(lambda: put_back(stack) or send(stack, f'send("acme", "certiverse", "{next(bodies)}")'))
     before, tries, began = len(events_of(stack)), put_back(stack), time.monotonic()
-    wait_until(lambda: put_back(stack) >= tries + 4, 30, "four more tries")
-    assert put_back(stack) - tries <= 2 * (time.monotonic() - began + 2)  # two slots, each try at least a second
+    wait_until(lambda: put_back(stack) >= tries + 6, 30, "six more tries")
+    assert time.monotonic() - began > 1.5  # two slots, each try at least a second, two were under way
     assert len(events_of(stack)) == before
     make_room(stack)
     drained(stack)

@@ -17,7 +17,8 @@ from schemas.rhythm import PatchOperation
 from tasks import sync
 from tasks.job import Job, undecided
 from tasks.reading import Reader
-from tasks.sync import UNMAPPED, Run
+from tasks.run import Run
+from tasks.sync import UNMAPPED
 from tasks.writing import send
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at

@@ -141,7 +141,7 @@ class Checks:
                 found.counted.update(counted_as(fields))
                 found.names.update(trace.bucket(name) for name in trace.names(fields.get("who", "")))
                 questions += self._of(id, fields)
-        found.differences += ask(self._client, questions)
+        found.differences = self._still_in("events", found.differences + ask(self._client, questions))
         return found
 
     def members(self, index: str, ids: Sequence[str]) -> Found:
@@ -152,7 +152,12 @@ class Checks:
                      lambda answer: answer == state.encode())
             for id in ids
         ]  # fmt: skip
-        return Found(ask(self._client, questions))
+        return Found(self._still_in(index, ask(self._client, questions)))
+
+    def _still_in(self, index: str, differences: list[Difference]) -> list[Difference]:
+        """Without those of events that have left it since: pruned, or moved on."""
+        places = read(self._client, [("ZSCORE", self._key(index), one.subject) for one in differences])
+        return [one for one, place in zip(differences, places, strict=True) if place is not None]
 
     def _of(self, id: str, fields: Fields) -> Iterator[Question]:
         state, registration = fields["state"], fields.get("registration")

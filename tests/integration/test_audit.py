@@ -169,7 +169,7 @@ class Load:
 
     def _platform(self, pipeline: Pipeline) -> None:
         chance = random.Random(1)
-        while not self._stop.wait(0.02):
+        while not self._stop.wait(0.01):
             self.delivered += 1
             number = 100 + chance.randrange(400)
             kind = chance.random()

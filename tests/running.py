@@ -56,7 +56,7 @@ class Valkey:
         """Start, or start again on the same data."""
         options = [part for name, value in self._config.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen(
-            [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name, *options],
+            [get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name, *options],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         with redis.Redis.from_url(self.url) as client:

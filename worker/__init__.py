@@ -16,8 +16,8 @@ def enqueue(tenant: str, source: str, body: bytes | str, path: str | None = None
 
     `body` is what the platform sent, byte for byte; text goes in as UTF-8. `path` is the part of the platform's URL
     below the source, percent-encoded as it came (Drillster: `TEST_COMPLETED/42`). Returns the event's id, its state,
-    and whether it was known already: the same bytes to the same place are the same event. Waits at most a second; may be
-    called from any thread and after a fork.
+    and whether it was known already: the same bytes to the same place are the same event. Waits at most a second;
+    may be called from any thread and after a fork.
 
     Raises ValueError: no such tenant or source, or the body is neither bytes nor text. LedgerUnavailable
     (`worker.errors`): it is not known to be on disk, so call again later; that can never make two events.

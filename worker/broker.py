@@ -114,8 +114,8 @@ class SteadyConsumer(Consumer):
 
     Celery 5.7 can exit then: where closing the remote-control channel fails first, the task channel stays open on a
     transport that has lost its client, and closing that raises an AttributeError that nobody catches. Closing every
-    channel beforehand, twice where the first try fails, leaves it nothing to trip over. It depends on timing: in 16 runs
-    on 2026-11-22 a worker without this survived as well (docs/design.md).
+    channel beforehand, twice where the first try fails, leaves it nothing to trip over. It depends on timing: in 16
+    runs on 2026-11-22 a worker without this survived as well (docs/design.md).
     """
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:

@@ -1,4 +1,4 @@
-"""The pipeline that examrelay is not: the payload in the message, `autoretry_for` for failures. For the loss it shows."""
+"""The pipeline that examrelay is not: the payload in the message, and `autoretry_for`. For the loss it shows."""
 
 import os
 

@@ -122,9 +122,7 @@ class Stack:
 
 
 @contextmanager
-def stack_at(
-    folder: Path, rhythm: Sandbox, tables: dict[str, str] | None = None, **environ: str
-) -> Iterator[Stack]:
+def stack_at(folder: Path, rhythm: Sandbox, tables: dict[str, str] | None = None, **environ: str) -> Iterator[Stack]:
     """A stack with nothing running but its Valkey; all is ended with it. `tables`: see `write_tenants`."""
     valkey = Valkey().start()
     stack = Stack(folder, valkey, rhythm, tables or {}, environ)

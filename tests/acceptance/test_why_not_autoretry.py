@@ -1,4 +1,4 @@
-"""The loss for which examrelay keeps retries in its ledger: Celery deletes a message whose retry cannot be published."""
+"""Why retries are kept in the ledger: Celery deletes a message whose retry cannot be published."""
 
 import os
 import signal
@@ -22,7 +22,9 @@ def test_autoretry_deletes_the_message_when_its_retry_cannot_be_published(tmp_pa
     try:
         app = celery.Celery("sender", broker=valkey.url)
         app.send_task("tests.acceptance.naive_app.sync", args=["a candidate's result"])
-        wait_until(lambda: b"exceptions.Reject" in (tmp_path / "naive.log").read_bytes(), 20, "the retry that is refused")
+        wait_until(
+            lambda: b"exceptions.Reject" in (tmp_path / "naive.log").read_bytes(), 20, "the retry that is refused"
+        )
         client.config_set("maxmemory", 0)
         wait_until(lambda: client.hlen("unacked") == 0 and client.llen("celery") == 0, 10, "nothing left")
         assert client.get("runs") == b"1", "it ran once, failed, and nothing is left to run again"

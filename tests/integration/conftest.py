@@ -1,4 +1,4 @@
-"""What most integration tests stand on: a real Valkey, the stand-in Rhythm over HTTP, and the stages called directly."""
+"""What integration tests stand on: a real Valkey, the stand-in Rhythm over HTTP, the stages called directly."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Any sequence of moves, crashes and expired leases leaves each event in exactly one state, counted and indexed there."""
+"""Any sequence of moves, crashes and expired leases leaves each event in one state, counted and indexed there."""
 
 from datetime import timedelta
 

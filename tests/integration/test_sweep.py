@@ -1,6 +1,5 @@
 """The scheduled pass: what it hints, what it leaves alone, what it prunes."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,12 +16,12 @@ QUEUE = "examrelay"
 
 
 @pytest.fixture
-def swept(pipeline: Pipeline) -> Iterator[Pipeline]:
+def swept(pipeline: Pipeline) -> Pipeline:
     """A pipeline with an event whose hint was lost."""
     pipeline.rhythm.seed(ORG, [registration()])
     pipeline.deliver(certiverse())
     pipeline.services.redis.delete(QUEUE)
-    yield pipeline
+    return pipeline
 
 
 def hint_is_old(pipeline: Pipeline, stage: Stage) -> None:

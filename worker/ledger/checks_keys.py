@@ -93,18 +93,18 @@ class KeyChecks:
                 yield event, lambda one, name=name, event=event: _brought(id, record, name[2:], event, one), False
         if "applied" in record:
             event = record.get(f"v:{record['applied']}", "")
-            yield event, lambda one: one["state"] == EventState.SYNCED, not event
+            yield event, lambda one: one.get("state") == EventState.SYNCED, not event
 
     def _registration(self, id: str, record: dict[str, str]) -> Iterator[Any]:
         """Its owner is about to write there; the event whose values it keeps has done so."""
         if "owner" in record:
             yield (
                 record["owner"],
-                lambda one: one["state"] == "ready" and one.get("registration") == id and "intent" in one,
+                lambda one: one.get("state") == "ready" and one.get("registration") == id and "intent" in one,
                 True,
             )
         if "event" in record:
-            yield record["event"], lambda one: one["state"] == "synced" and one.get("registration") == id, False
+            yield record["event"], lambda one: one.get("state") == "synced" and one.get("registration") == id, False
 
     def uneven(self, walked: "Counter[str]") -> list[str]:
         """The buckets that do not hold as many names as events have; of those among `keys`, and of events walked."""

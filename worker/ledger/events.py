@@ -205,7 +205,7 @@ class Ledger:
         pipeline.execute()
 
     def look(self, tenant: str, id: str) -> tuple[Work, EventState] | None:
-        """An event as process would claim it, with its payload, and its state; None when there is none. Takes nothing."""
+        """An event as process would claim it, and its state; None when there is none. Takes nothing."""
         event: Any = self.client.hgetall(key(tenant, "event", id))
         if not event:
             return None

@@ -21,9 +21,9 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 `registration:{id}` hash: what we last wrote there: delivery, version, event, values (sealed), completed_at, at; the
     highest sys_version seen; owner (the event whose intent is on it); rev (grows with each settlement).
 `hint:{stage}` string: when a hint was asked for. Cleared by the claim before it takes.
-`slots:{stage}` zset: the tokens of running tasks, by the end of their leases.
-`gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), learned (ms between calls
-    that 429s have taught), learned_at.
+`slots:{stage}` zset: the tokens of running tasks, by when they are over at the latest.
+`gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), learned (ms between
+    calls that 429s have taught), learned_at.
 
 Outside tenants: `er:tenants` set, `er:sweep` hash (at), `er:malformed` list (what was on a queue and no message;
 sealed).

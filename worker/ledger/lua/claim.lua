@@ -81,7 +81,7 @@ for _, each in ipairs(taken) do
   table.insert(works, { id, fields, redis.call('GET', key(tenant, blob, id)) or '', known_of(id, delivery) })
 end
 
-if #works > 0 then redis.call('ZADD', slot_index, int(now + SLOT), token) end
+if #works > 0 then redis.call('ZADD', slot_index, int(math.min(until_, now + SLOT)), token) end
 local more = redis.call('ZCOUNT', due, '-inf', int(now)) > 0
 local free = slots == 0 or redis.call('ZCARD', slot_index) < slots
 local hint = (#works > 0 and more and free) and want_hint(tenant, stage, now) or 0

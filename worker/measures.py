@@ -17,6 +17,8 @@ class Measures:
         self._refused = Counter(
             "examrelay_refused", "Requests refused.", ["tenant", "source", "status"], registry=self._registry
         )
+        #: Looking a label up costs more than counting.
+        self._counting: dict[tuple[str, str, bool], Counter] = {}
         #: From the whole body to the answer of the ledger, refusals included.
         self.record_seconds = Histogram(
             "examrelay_record_seconds", "Putting a delivery on the books.", buckets=_SECONDS, registry=self._registry
@@ -24,7 +26,10 @@ class Measures:
 
     def accepted(self, tenant: str, source: str, duplicate: bool) -> None:
         """A 202 is going out."""
-        self._accepted.labels(tenant, source, str(duplicate).lower()).inc()
+        names = tenant, source, duplicate
+        if names not in self._counting:
+            self._counting[names] = self._accepted.labels(tenant, source, str(duplicate).lower())
+        self._counting[names].inc()
 
     def refused(self, tenant: str, source: str, status: int) -> None:
         """A 4xx or 5xx is going out. `tenant` and `source` are empty where the tenants file has none such."""

@@ -239,8 +239,9 @@ class _App(Starlette):
             await super().__call__(scope, receive, send)
             return
         path = scope["raw_path"].decode("latin-1").partition("?")[0]
+        scope["path"] = path.removesuffix("/") or "/"
         try:
-            await super().__call__({**scope, "path": path.removesuffix("/") or "/"}, receive, send)
+            await super().__call__(scope, receive, send)
         except Exception as error:  # noqa: BLE001  # answered already, with 500
             telemetry.report_bug(error, process="web")
 

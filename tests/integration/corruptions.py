@@ -46,10 +46,10 @@ class Ground:
         return str(self.chance.choice(sorted(self.client.keys(self.key(kind, "*")))).decode())
 
     def written(self) -> str:
-        """An event that wrote last to its registration."""
+        """An event on the books that wrote last to its registration: what a pruned one wrote is no more looked at."""
         records = sorted(self.client.keys(self.key("registration", "*")))
         last = [event.decode() for name in records if (event := self.client.hget(name, "event"))]
-        return self.chance.choice(last)
+        return self.chance.choice([id for id in last if id in self.ids()])
 
     def record(self, id: str) -> str:
         return self.key("registration", self.field(id, "registration"))
@@ -181,11 +181,18 @@ def miscount(at: Ground) -> Kinds:
     return ("count", "conservation")
 
 
-def count_under_another_name(at: Ground) -> Kinds:
-    counts = at.client.hgetall(at.key("counts"))
-    prefix = at.chance.choice([("held:", "dead:"), ("duplicate", "discarded", "superseded", "synced")])
-    names = [name for name in sorted(map(bytes.decode, counts)) if name.startswith(prefix) and "synced:" not in name]
-    one, other = at.chance.sample(names, 2)
+def count_under_another_reason(at: Ground) -> Kinds:
+    return _count_elsewhere(at, at.chance.choice(["held:", "dead:"]))
+
+
+def count_under_another_state(at: Ground) -> Kinds:
+    return _count_elsewhere(at, "duplicate", "discarded", "superseded", "synced")
+
+
+def _count_elsewhere(at: Ground, *prefixes: str) -> Kinds:
+    counts = sorted(map(bytes.decode, at.client.hgetall(at.key("counts"))))
+    fitting = [name for name in counts if name.startswith(prefixes) and "synced:" not in name]
+    one, other = at.chance.sample(fitting, 2)
     at.client.hincrby(at.key("counts"), one, 1)
     at.client.hincrby(at.key("counts"), other, -1)
     return ("count",)
@@ -206,7 +213,13 @@ def lead_a_version_elsewhere(at: Ground) -> Kinds:
     id = at.event("synced", "ready", "superseded")
     name, version = at.delivery(id)
     others = [one for one in at.ids() if at.field(one, "delivery") != at.field(id, "delivery")]
-    at.client.hset(name, version, at.chance.choice([*others[:3], "evt_stranger"]))
+    at.client.hset(name, version, at.chance.choice(others))
+    return ("delivery",)
+
+
+def lead_a_version_to_nobody(at: Ground) -> Kinds:
+    name, version = at.delivery(at.event("synced", "ready", "superseded"))
+    at.client.hset(name, version, "evt_stranger")
     return ("delivery",)
 
 
@@ -250,7 +263,12 @@ def lose_what_was_written(at: Ground) -> Kinds:
 def lead_a_registration_elsewhere(at: Ground) -> Kinds:
     id = at.written()
     other = at.chance.choice([one for one in at.ids() if at.field(one, "registration") != at.field(id, "registration")])
-    at.client.hset(at.record(id), "event", at.chance.choice([other, "evt_stranger"]))
+    at.client.hset(at.record(id), "event", other)
+    return ("registration",)
+
+
+def lead_a_registration_to_nobody(at: Ground) -> Kinds:
+    at.client.hset(at.record(at.written()), "event", "evt_stranger")
     return ("registration",)
 
 
@@ -309,5 +327,5 @@ def delete_from_rhythm(at: Ground) -> Kinds:
 CORRUPTIONS: Sequence[Corruption] = [
     value
     for name, value in list(globals().items())
-    if callable(value) and getattr(value, "__annotations__", {}).get("return") == Kinds
+    if not name.startswith("_") and getattr(value, "__annotations__", {}).get("return") == Kinds
 ]

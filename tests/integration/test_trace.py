@@ -14,6 +14,7 @@ from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from worker.ledger import trace
 from worker.ledger.audit import books
+from worker.ledger.identity import Identity
 
 FULL = os.environ.get("EXAMRELAY_FULL") == "1"
 ADA = ("stu-1", "ada@example.org", "c-1")
@@ -45,6 +46,11 @@ def test_another_candidate_and_another_tenants_candidate_are_not_found(pipeline:
     assert ids(pipeline, "stu-2") == ids(pipeline, "STU-1") == []
     identity = pipeline.services.identity
     assert trace.name_of(identity, TENANT, "stu-1") != trace.name_of(identity, "other", "stu-1")
+
+
+def test_without_the_index_key_nobody_can_tell_whose_a_name_is() -> None:
+    one, other = (trace.name_of(Identity(key), TENANT, "stu-1") for key in (b"a" * 32, b"b" * 32))
+    assert one != other
 
 
 def test_an_event_is_found_whatever_became_of_it(pipeline: Pipeline) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import redis
 
 from schemas.event import EventState
-from worker.ledger.checks import FINAL, INDEX_OF, Checks, Difference, Found
+from worker.ledger.checks import FINAL, INDEX_OF, Checks, Difference, Found, read
 from worker.ledger.checks_keys import KeyChecks
 from worker.ledger.client import text
 from worker.ledger.index import ids, redis_now
@@ -188,10 +188,8 @@ def _once_by_reason(client: "redis.Redis", tenant: str) -> list[Difference]:
     before, counted = _counts(client, tenant), Counter[str]()
     for state in (EventState.HELD, EventState.DEAD):
         for page in paged(ids(client, tenant, state), PAGE):
-            pipeline = client.pipeline(transaction=False)
-            for id in page:
-                pipeline.hget(key(tenant, "event", id), "reason")
-            counted.update(f"{state}:{text(reason)}" for reason in pipeline.execute())
+            reasons = read(client, [("HGET", key(tenant, "event", id), "reason") for id in page])
+            counted.update(f"{state}:{text(reason)}" for reason in reasons if isinstance(reason, bytes))
     if before != _counts(client, tenant):
         return []
     names = {name for one in (before.counts, counted) for name in one if name.startswith(("held:", "dead:"))}

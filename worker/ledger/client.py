@@ -18,6 +18,8 @@ from worker.settings import Settings
 SCRIPTS: Final[tuple[str, ...]] = (
     "record", "claim", "settle", "intend", "release", "steer", "sweep", "gate", "token", "seen",
 )  # fmt: skip
+#: Records of one door under way at once.
+DOOR_CONNECTIONS: Final = 64
 #: Redis errors that a later try may not meet.
 UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
 
@@ -69,18 +71,16 @@ def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
 def connect_door(settings: Settings) -> "redis.asyncio.Redis":
     """The receiver's client: its deadline is the receiver's, so it tries twice at once and no more.
 
-    Its pool makes a request wait for a free connection; redis-py's default pool would refuse it.
+    Its pool refuses a request that finds no connection free, so `Door` lets in no more at once than there are.
     """
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
+    return redis.asyncio.Redis.from_url(
         settings.redis_url.get_secret_value(),
         socket_timeout=2,
         socket_connect_timeout=1,
-        max_connections=64,
-        timeout=None,
+        max_connections=DOOR_CONNECTIONS + 2,  # the two who look at memory and say that we are here
         retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
         client_name="examrelay-door",
     )
-    return redis.asyncio.Redis.from_pool(pool)
 
 
 def check_redis(client: "redis.Redis", settings: Settings) -> str:

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from schemas.event import Receipt
 from schemas.outcome import Source
 from worker.errors import LedgerUnavailable
-from worker.ledger.client import UNTOLD, WANTED, judge_redis, script_text, told_config
+from worker.ledger.client import DOOR_CONNECTIONS, UNTOLD, WANTED, judge_redis, script_text, told_config
 from worker.ledger.events import enough, receipt, record_arguments, wait_arguments
 from worker.ledger.keys import key
 from worker.ledger.processes import Presence
@@ -37,6 +37,8 @@ class Door:
         #: Set by `watch_memory` or `look_at_memory`.
         self.full = False
         self._look_at = 0.0
+        #: redis-py's own waiting pool does the same and costs a tenth of a request.
+        self._free = asyncio.Semaphore(DOOR_CONNECTIONS)
 
     async def record(
         self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str
@@ -49,7 +51,7 @@ class Door:
             raise LedgerUnavailable("Redis is nearly full")
         arguments = record_arguments(tenant, id, source, path, self._sealer.seal(body, id), problem)
         try:
-            async with asyncio.timeout(DEADLINE.total_seconds()):
+            async with asyncio.timeout(DEADLINE.total_seconds()), self._free:
                 if self._replicas:
                     return receipt(id, await self._record_and_wait(arguments))
                 return receipt(id, await self._record(args=arguments))
@@ -69,7 +71,11 @@ class Door:
         """Note a refusal for `status`, if Redis has a moment; the last 50 of a tenant and source are kept."""
         refusals = key(tenant, "refused", source)
         try:
-            async with asyncio.timeout(DEADLINE.total_seconds()), self.client.pipeline(transaction=False) as pipeline:
+            async with (
+                asyncio.timeout(DEADLINE.total_seconds()),
+                self._free,
+                self.client.pipeline(transaction=False) as pipeline,
+            ):
                 pipeline.lpush(refusals, told)
                 pipeline.ltrim(refusals, 0, _REFUSALS_KEPT - 1)
                 await pipeline.execute()

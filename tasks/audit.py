@@ -16,8 +16,8 @@ from tasks.reading import Reader, ReadingStopped
 from worker import changes
 from worker.bootstrap import Services
 from worker.ledger import marks
-from worker.ledger.audit import Progress, paged, walk_events
-from worker.ledger.checks import Difference, read
+from worker.ledger.audit import Progress, walk_events
+from worker.ledger.checks import Difference, paged, read
 from worker.ledger.client import text
 from worker.ledger.gate import Gate
 from worker.ledger.index import redis_now

@@ -37,7 +37,8 @@ def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: fr
     """
     if exam.integrity == "hold" and Reason.INTEGRITY_REVIEW not in accepts:
         _refuse_terminated(outcome)
-    values: Values = {"status": _answered(verdict) if verdict else _verdict(outcome, exam)}
+    decided = _answered(verdict) if verdict else _verdict(outcome, exam)
+    values: Values = {"status": exam.status_words.get(decided, decided) if decided else None}
     score = outcome.scores.get(exam.score or _OWN_SCORE[outcome.source])
     if score is not None:
         values["score"] = _at_places(score, exam.score_places)
@@ -55,8 +56,8 @@ def _refuse_terminated(outcome: ExamOutcome) -> None:
         raise PermanentError(Reason.INTEGRITY_REVIEW, f"ended by a proctor or terminated ({why})")
 
 
-def _answered(verdict: str) -> str | None:
-    return None if verdict == _NO_VERDICT else verdict
+def _answered(verdict: str) -> Verdict | None:
+    return None if verdict == _NO_VERDICT else Verdict(verdict)
 
 
 def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict:

@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.outcome import Source
+from schemas.outcome import Source, Verdict
 from worker.errors import ConfigurationError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -199,6 +199,8 @@ class Exam(_Section):
     threshold: Decimal | None = None
     #: The Drillster transformation that decides.
     transformation: Text | None = None
+    #: Rhythm's word for a verdict, where it is not the verdict itself.
+    status_words: dict[Verdict, Literal["registered", "passed", "failed", "no show"]] = {}
     custom_fields: tuple[CustomField, ...] = ()
     #: What to do with a sitting that a proctor ended or terminated.
     integrity: Literal["hold", "write"] = "hold"

@@ -22,7 +22,7 @@ from tasks import audit
 from tasks.audit import Auditor, ReadBack
 from tasks.reading import ReadingStopped
 from tests.events import certiverse, registration
-from tests.integration.corruptions import CORRUPTIONS, Corruption, Ground, delete_from_rhythm
+from tests.integration.corruptions import CORRUPTIONS, Corruption, Ground, delete_from_rhythm, grow_old
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
 from worker.cli import app
@@ -33,7 +33,7 @@ from worker.ledger.checks import Difference
 
 FULL = os.environ.get("EXAMRELAY_FULL") == "1"
 SEEDS = range(200) if FULL else range(len(CORRUPTIONS))
-CLEAN_RUNS = 100 if FULL else 10
+CLEAN_RUNS = 100 if FULL else 6
 FAST = 10_000.0
 
 
@@ -69,12 +69,7 @@ def populate(pipeline: Pipeline) -> None:
     seed(pipeline.rhythm, range(30))
     pruned = pipeline.run(sitting(29))[0]
     client = pipeline.services.redis
-    received = pipeline.services.redis.hget(f"er:{TENANT}:event:{pruned.id}", "received_at")
-    for place in client.keys(f"er:{TENANT}:names:*"):
-        client.lrem(place, 1, str(received or b"", "ascii"))
-        client.rpush(place, "1")
-    client.hset(f"er:{TENANT}:event:{pruned.id}", "received_at", 1)
-    client.zadd(f"er:{TENANT}:events", {pruned.id: 1})
+    grow_old(client, pruned.id)
     assert pipeline.ledger.sweep(TENANT, timedelta(seconds=5), 10)[1] == 1
     pipeline.run(*(sitting(number) for number in range(8)))
     copies = [json.dumps(json.loads(sitting(number)), indent=1).encode() for number in range(3)]

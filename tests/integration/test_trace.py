@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import redis
 from sandbox.control import Sandbox
 from schemas.event import EventState, Reason, Stage
 from tests.events import certiverse, registration
+from tests.integration.corruptions import grow_old
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from worker.ledger import trace
 from worker.ledger.audit import books
@@ -116,15 +118,9 @@ def test_a_replayed_event_goes_by_the_names_that_it_has_then(pipeline: Pipeline)
 def test_what_is_pruned_is_not_found_and_leaves_no_name(pipeline: Pipeline, client: "redis.Redis") -> None:
     pipeline.rhythm.seed(ORG, [registration()])
     (event,) = pipeline.run(certiverse())
-    old = "1000"
-    client.zadd(f"er:{TENANT}:events", {event.id: float(old)})
-    received = str(client.hget(f"er:{TENANT}:event:{event.id}", "received_at") or b"", "ascii")
-    for place in client.keys(f"er:{TENANT}:names:*"):
-        assert client.lrem(place, 1, received) == 1
-        client.rpush(place, old)
-    client.hset(f"er:{TENANT}:event:{event.id}", "received_at", old)
+    grow_old(client, event.id)
     assert ids(pipeline, "stu-1") == [event.id]
-    assert pipeline.ledger.sweep(TENANT, pipeline.ledger._lease, 10)[1] == 1
+    assert pipeline.ledger.sweep(TENANT, timedelta(seconds=5), 10)[1] == 1
     assert ids(pipeline, "stu-1") == []
     assert client.keys(f"er:{TENANT}:names:*") == []
     holds(pipeline)

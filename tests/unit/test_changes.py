@@ -203,3 +203,9 @@ ADDS = [("add", "/status", "passed"), ("add", "/score", Decimal("82.50"))]
 def test_a_patch_is_the_difference_behind_its_fence(registration: Registration, guard: Any, fence: list[Any]) -> None:
     told = [(one.op, one.path, one.value) for one in patch(CHANGED, registration, guard)]
     assert told == fence + ADDS
+
+
+def test_a_verdict_is_written_in_the_words_of_the_exam_map() -> None:
+    exam = Exam(exam_id="exam-1", codes=("CERT-1",), status_words={Verdict.FAILED: "no show"})
+    assert values_of(outcome(verdict=Verdict.FAILED), exam, None, frozenset())["status"] == "no show"
+    assert values_of(outcome(verdict=Verdict.PASSED), exam, None, frozenset())["status"] == "passed"

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import redis
 
 from schemas.event import EventState
-from worker.ledger.checks import FINAL, INDEX_OF, Checks, Difference, Found, read
+from worker.ledger.checks import FINAL, INDEX_OF, Checks, Difference, Found, paged, read
 from worker.ledger.checks_keys import KeyChecks
 from worker.ledger.client import text
 from worker.ledger.index import ids, redis_now
@@ -31,7 +31,6 @@ PAUSE_SECONDS: Final = 0.05
 #: So many differences are told; of a ledger that is broken throughout, more would help nobody.
 TOLD: Final = 1000
 Progress = Callable[[int], None]
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +197,3 @@ def _once_by_reason(client: "redis.Redis", tenant: str) -> list[Difference]:
         for name in sorted(names)
         if counted[name] != before.of(name)
     ]
-
-
-def paged(what: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    """Lists of at most `size`."""
-    waiting = iter(what)
-    while page := list(islice(waiting, size)):
-        yield page

@@ -7,7 +7,8 @@ Reads only, a page at a time. By the time that one answer is read another may be
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 import redis
 from redis.exceptions import ResponseError
@@ -37,6 +38,7 @@ _FIELDS: Final = (
 _RESULTS: Final = ("written", "unchanged")
 _SHOWN: Final = 64
 Fields = dict[str, str]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,13 @@ def read(client: "redis.Redis", commands: Iterable[tuple[str | int | float, ...]
     for command in commands:
         pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
     return pipeline.execute(raise_on_error=False)
+
+
+def paged(what: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Lists of at most `size`."""
+    waiting = iter(what)
+    while page := list(islice(waiting, size)):
+        yield page
 
 
 def shown(answer: Any) -> str:
@@ -234,7 +243,7 @@ def _wrong(fields: Fields) -> tuple[str, str] | None:
         (state in set(EventState), "a state", state),
         (fields.get("source") in set(Source), "a source", fields.get("source", "nothing")),
         (_number(fields.get("received_at")) is not None, "received_at", fields.get("received_at", "nothing")),
-        (_number(fields.get("receipts")) is not None, "receipts", fields.get("receipts", "nothing")),
+        (_number(fields.get("receipts", "1")) is not None, "receipts", fields.get("receipts", "")),
         (state not in _STOPPED or fields.get("reason") in set(Reason), "a reason", fields.get("reason", "nothing")),
         (state != EventState.SYNCED or fields.get("result") in _RESULTS, "a result", fields.get("result", "nothing")),
         (state not in _KNOWN or "version" in fields, "a version", "nothing"),

@@ -12,12 +12,14 @@ from redis.exceptions import ResponseError
 
 from schemas.event import EventState
 from worker.ledger import trace
-from worker.ledger.checks import FINAL, Difference, Found, Question, ask, read, there
+from worker.ledger.checks import FINAL, Difference, Found, Question, ask, paged, read, there
 from worker.ledger.client import text
 from worker.ledger.keys import key
 
 #: Keys that live and go with an event.
 _OF_EVENTS: Final = ("event", "history", "payload", "outcome")
+#: Places of a bucket that are looked at together.
+_TIMES: Final = 500
 _FIELDS: Final = ("state", "registration", "intent", "delivery", "version")
 
 
@@ -120,13 +122,24 @@ class KeyChecks:
             held: Counter[str] = Counter()
             for page in trace.pages(self._client, place):
                 held.update(map(text, page))
-            for at, number in held.items():
-                ids = read(self._client, [("ZRANGE", key(self._tenant, "events"), at, at, "BYSCORE")])[0]
-                whos = read(self._client, [("HGET", key(self._tenant, "event", text(id)), "who") for id in ids])
-                has = sum(trace.bucket(one) == name for who in whos for one in trace.names(text(who or b"")))
-                if has != number:
-                    found.differences.append(Difference("names", f"{name} {at}", None, str(has), str(number), name))
+            for page in paged(held, _TIMES):
+                for at, has in self._have(name, page).items():
+                    if has != held[at]:
+                        told = Difference("names", f"{name} {at}", None, str(has), str(held[at]), name)
+                        found.differences.append(told)
         return found
+
+    def _have(self, bucket: str, times: Sequence[str]) -> "Counter[str]":
+        """How many names in a bucket the events received at these times have."""
+        events = key(self._tenant, "events")
+        received = read(self._client, [("ZRANGE", events, at, at, "BYSCORE") for at in times])
+        each = [(at, text(id)) for at, ids in zip(times, received, strict=True) for id in ids]
+        whos = read(self._client, [("HGET", key(self._tenant, "event", id), "who") for _, id in each])
+        have = Counter(dict.fromkeys(times, 0))
+        for (at, _), who in zip(each, whos, strict=True):
+            if isinstance(who, bytes):
+                have[at] += sum(trace.bucket(one) == bucket for one in trace.names(text(who)))
+        return have
 
 
 def _told(values: Sequence[bytes | None]) -> dict[str, str]:

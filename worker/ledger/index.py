@@ -131,16 +131,21 @@ def event_of(
         received_at=instant(told["received_at"]),
         due_at=None if due is None else instant(due),
         attempts=int(told.get("attempts", 0)),
-        receipts=int(told["receipts"]),
-        history=[*_entries(in_pieces(fields, "history"), int(told["received_at"])), *_entries(history or b"", 0)],
+        receipts=int(told.get("receipts", 1)),
+        history=[*_folded(in_pieces(fields, "history"), int(told["received_at"])), *_entries(history or b"", 0)],
     )
 
 
+def _folded(told: bytes, received: int) -> list[HistoryEntry]:
+    """The history in a final event, which begins after its receipt and is counted from it."""
+    return [HistoryEntry(at=instant(received), move="record", by="door"), *_entries(told, received)] if told else []
+
+
 def _entries(told: bytes, since: int) -> Iterator[HistoryEntry]:
-    """A line each. `since`: what the times are counted from, in a final event its receipt."""
+    """A line each."""
     for line in told.decode().splitlines():
-        at, move, by, reason = line.split("\t")
-        yield HistoryEntry(at=instant(since + int(at)), move=move, by=by, reason=reason or None)
+        at, move, by, *reason = line.split("\t")
+        yield HistoryEntry(at=instant(since + int(at)), move=move, by=by, reason=reason[0] if reason else None)
 
 
 def ids(client: "redis.Redis", tenant: str, state: EventState | None = None) -> Iterator[str]:

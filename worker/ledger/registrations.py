@@ -93,7 +93,7 @@ def accept(
             return False
         pipeline.multi()
         pipeline.hset(record, "accepted", sealer.seal_text(json.dumps(told), registration))
-        line = f"{int(datetime.fromisoformat(told['at']).timestamp() * 1000)}\taccept\t{told['by']}\t\n"
+        line = f"{int(datetime.fromisoformat(told['at']).timestamp() * 1000)}\taccept\t{told['by']}\n"
         pipeline.append(key(tenant, "history", text(event)), line)
         try:
             pipeline.execute()

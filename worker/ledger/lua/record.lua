@@ -10,10 +10,10 @@ local known = redis.call('HMGET', event, 'state', 'nonce', 'reason', 'receipts')
 local state, reason = known[1], known[3]
 
 if state and known[2] == nonce then -- the same call again: its reply was lost
-  return { state, tonumber(known[4]) > 1 and 1 or 0, 0 }
+  return { state, known[4] and 1 or 0, 0 }
 end
 if state then
-  redis.call('HINCRBY', event, 'receipts', 1)
+  redis.call('HINCRBY', event, 'receipts', known[4] and 1 or 2) -- not kept while it is one
   redis.call('HSET', event, 'nonce', nonce)
   local hopeless = reason and (string.find(reason, '^invalid_') or reason == 'worker_killer' or reason == 'body_too_large')
   if state ~= 'dead' or hopeless then return { state, 1, 0 } end
@@ -22,7 +22,7 @@ if state then
   return { 'received', 1, want_hint(tenant, 'process', now) }
 end
 
-redis.call('HSET', event, 'state', 'received', 'source', source, 'received_at', int(now), 'receipts', 1, 'nonce', nonce)
+redis.call('HSET', event, 'state', 'received', 'source', source, 'received_at', int(now), 'nonce', nonce)
 if path ~= '' then redis.call('HSET', event, 'path', path) end
 if problem ~= '' then redis.call('HSET', event, 'problem', problem) end
 redis.call('SET', key(tenant, 'payload', id), payload)

@@ -20,7 +20,7 @@ local FINAL = { synced = true, duplicate = true, superseded = true, ignored = tr
 local HISTORY_MAX, HISTORY_HEAD, HISTORY_TAIL = 8192, 1024, 4096
 
 local function line_of(now, move, by, reason)
-  return int(now) .. '\t' .. move .. '\t' .. by .. '\t' .. (reason or '') .. '\n'
+  return int(now) .. '\t' .. move .. '\t' .. by .. (reason and '\t' .. reason or '') .. '\n'
 end
 
 local function note(tenant, id, now, move, by, reason)
@@ -98,7 +98,7 @@ end
 -- Puts an event under its candidate's names (12 characters each), instead of those that it had. A bucket holds when its
 -- events were received: 10 bytes each, from which `events` finds them again.
 local function bucket(tenant, name)
-  return key(tenant, 'names', string.sub(name, 1, 2) .. string.byte(name, 3) % 4)
+  return key(tenant, 'names', string.sub(name, 1, 2))
 end
 
 local function name(tenant, id, who)
@@ -114,7 +114,7 @@ end
 local PASSING = { 'reason', 'detail', 'lease', 'batch', 'expiries', 'alone', 'intent' }
 
 -- A final event is written anew: small again, which an intent had ended, and with its history, unless that is long;
--- times are counted from when it was received.
+-- times are counted from when it was received, and that it was goes without saying.
 local function conclude(tenant, id, to, now, change)
   local event, history = key(tenant, 'event', id), key(tenant, 'history', id)
   local fields = by_name(redis.call('HGETALL', event))
@@ -125,7 +125,7 @@ local function conclude(tenant, id, to, now, change)
   if #told <= HISTORY_HEAD then
     local from = fields.received_at
     told = string.gsub(told, '(%d+)(\t[^\n]*\n)', function(at, line) return int(at - from) .. line end)
-    in_pieces(fields, {}, 'history', told)
+    in_pieces(fields, {}, 'history', (string.gsub(told, '^0\trecord\tdoor\n', '')))
     redis.call('DEL', event, history, key(tenant, 'outcome', id))
   else
     note(tenant, id, now, change.move, change.by, change.reason)

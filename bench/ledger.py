@@ -53,10 +53,9 @@ def _event(pipeline: Any, identity: Identity, tenant: str, chance: random.Random
     who = trace.who(identity, tenant, [student, f"{student}@example.org", chance.randbytes(8).hex()])
     values = json.dumps({"status": "passed", "score": "82.50", "exam_date": "2026-05-04T12:30:00Z"})
     pipeline.hset(f"er:{tenant}:event:{id}", mapping={
-        "state": "synced", "source": "certiverse", "received_at": at, "receipts": 1, "result": "written", "who": who,
+        "state": "synced", "source": "certiverse", "received_at": at, "result": "written", "who": who,
         "registration": registration, "delivery": delivery, "version": version,
-        "history:1": "0\trecord\tdoor\t\n1438\tprepare\tprocess\t\n1459\tintend\tsync\t\n1473\tset",
-        "history:2": "tle\tsync\t\n",
+        "history:1": "1438\tprepare\tprocess\n1459\tintend\tsync\n1473\tsettle\tsync\n",
     })  # fmt: skip
     pipeline.zadd(f"er:{tenant}:events", {id: at})
     pipeline.hset(f"er:{tenant}:delivery:{delivery}", mapping={f"v:{version}": id, "rev": 2, "applied": version})

@@ -15,7 +15,7 @@ from tests.events import certiverse, registration
 from tests.pipeline import ORG
 from tests.running import wait_until
 
-PACE = 10
+PACE = 5
 PROCESSES["second"] = tuple(part.replace("worker@", "second@") for part in PROCESSES["worker"])
 BETA = """
 [tenants.beta.rhythm]
@@ -62,13 +62,13 @@ def test_nobody_calls_before_retry_after_not_even_after_a_restart_of_all(stack: 
 
 def test_a_backlog_drains_at_the_allowed_pace_after_an_outage(stack: Stack) -> None:
     stack.rhythm.fault("status", status=503, times=None)
-    bodies, ids = seed(stack, 2500)
+    bodies, ids = seed(stack, 2000)
     stack.deliver(bodies)
     wait_until(stack.rhythm.requests, 20, "the first call")
     stack.rhythm.options(rate_limit={"calls_per_second": PACE * 1.05, "burst": 2, "retry_after": "seconds"})
     before = len(stack.rhythm.requests())
     stack.rhythm.clear_faults()
-    stack.synced(2500, 90)
+    stack.synced(2000, 90)
     calls = began(stack)[before:]
     assert not [one for one in stack.rhythm.requests()[before:] if one["status"] == 429]
     pace = (len(calls) - 1) / (calls[-1] - calls[0])

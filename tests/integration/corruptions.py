@@ -309,8 +309,8 @@ def give_it_another_name(at: Ground) -> Kinds:
 
 
 def write_over_a_key(at: Ground) -> Kinds:
-    at.client.set(at.place(at.chance.choice(["event", "delivery", "registration"])), "x")
-    return ("event", "delivery", "registration", "owner")
+    at.client.set(at.place(at.chance.choice(["event", "delivery", "registration", "names"])), "x")
+    return ("event", "delivery", "registration", "owner", "names")
 
 
 def write_something_else_into_what_was_written(at: Ground) -> Kinds:

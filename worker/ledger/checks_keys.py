@@ -5,14 +5,16 @@ So is found what no event leads to: an event that is in no index, a payload that
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 import redis
 from redis.exceptions import ResponseError
 
 from schemas.event import EventState
 from worker.ledger import trace
-from worker.ledger.checks import FINAL, Difference, Found, Question, ask, paged, read, there
+from worker.ledger.checks import FINAL, Difference, Fields, Found, Question, ask, paged, read, there
 from worker.ledger.client import text
 from worker.ledger.keys import key
 
@@ -21,6 +23,18 @@ _OF_EVENTS: Final = ("event", "history", "payload", "outcome")
 #: Places of a bucket that are looked at together.
 _TIMES: Final = 500
 _FIELDS: Final = ("state", "registration", "intent", "delivery", "version")
+
+
+@dataclass(frozen=True, slots=True)
+class _Pointer:
+    """An event that a record leads to, and what it must be. `lasting`: it cannot have been pruned."""
+
+    event: str
+    fits: Callable[[Fields], bool]
+    lasting: bool = False
+
+
+Look = Callable[[str, Fields], Iterator[_Pointer]]
 
 
 class KeyChecks:
@@ -64,49 +78,43 @@ class KeyChecks:
             if isinstance(state, bytes) and text(state) in FINAL:
                 yield Question("payload", id, "expires", ("PTTL", name), lambda one: one != -1, subject=name)
 
-    def _records(
-        self, named: Sequence[tuple[str, str]], kind: str, look: Callable[[str, dict[str, str]], Iterator[Any]]
-    ) -> list[Difference]:
-        """Records that point to events. `look` tells which, what the event must be, and whether it may be pruned."""
-        pointers, differences = list[tuple[str, str, str, Callable[[dict[str, str]], bool], bool]](), list[Difference]()
+    def _records(self, named: Sequence[tuple[str, str]], kind: str, look: Look) -> list[Difference]:
+        """Where records do not lead to the events that they should."""
+        pointers, differences = list[tuple[str, str, _Pointer]](), list[Difference]()
         hashes = read(self._client, [("HGETALL", name) for name, _ in named])
         for (name, id), fields in zip(named, hashes, strict=True):
             if isinstance(fields, ResponseError):
                 differences.append(Difference(kind, id, None, "a record", str(fields), name))
                 continue
             told = {text(field): text(value) for field, value in fields.items()}
-            pointers += [(name, id, *pointer) for pointer in look(id, told)]
-        commands = [("HMGET", key(self._tenant, "event", event), *_FIELDS) for _, _, event, _, _ in pointers]
-        for (name, id, event, fits, lasting), values in zip(pointers, read(self._client, commands), strict=True):
+            pointers += [(name, id, pointer) for pointer in look(id, told)]
+        commands = [("HMGET", key(self._tenant, "event", pointer.event), *_FIELDS) for _, _, pointer in pointers]
+        for (name, id, pointer), values in zip(pointers, read(self._client, commands), strict=True):
             found = {} if isinstance(values, ResponseError) else _told(values)
-            gone = not found and self._pruned and not lasting
-            if not gone and not (found and fits(found)):
-                about = id if kind == "registration" else None
-                is_ = found.get("state", "nothing")
-                differences.append(
-                    Difference(kind, id, about, f"leads to {event or 'an event'}, of its own", is_, name)
-                )
+            may_be_gone = self._pruned and not pointer.lasting
+            if not (pointer.fits(found) if found else may_be_gone):
+                about, expected = id if kind == "registration" else None, f"leads to {pointer.event or 'an event'}"
+                state = found.get("state", "nothing")
+                differences.append(Difference(kind, id, about, f"{expected}, of its own", state, name))
         return differences
 
-    def _delivery(self, id: str, record: dict[str, str]) -> Iterator[Any]:
+    def _delivery(self, id: str, record: Fields) -> Iterator[_Pointer]:
         """Each version leads to an event that brought it; the one applied to one that is synced."""
         for name, event in record.items():
             if name.startswith("v:"):
-                yield event, lambda one, name=name, event=event: _brought(id, record, name[2:], event, one), False
+                yield _Pointer(event, partial(_brought, id, record, name[2:], event))
         if "applied" in record:
             event = record.get(f"v:{record['applied']}", "")
-            yield event, lambda one: one.get("state") == EventState.SYNCED, not event
+            yield _Pointer(event, lambda one: one.get("state") == EventState.SYNCED, lasting=not event)
 
-    def _registration(self, id: str, record: dict[str, str]) -> Iterator[Any]:
+    def _registration(self, id: str, record: Fields) -> Iterator[_Pointer]:
         """Its owner is about to write there; the event whose values it keeps has done so."""
         if "owner" in record:
-            yield (
-                record["owner"],
-                lambda one: one.get("state") == "ready" and one.get("registration") == id and "intent" in one,
-                True,
+            yield _Pointer(
+                record["owner"], lambda one: _at(one, EventState.READY, id) and "intent" in one, lasting=True
             )
         if "event" in record:
-            yield record["event"], lambda one: one.get("state") == "synced" and one.get("registration") == id, False
+            yield _Pointer(record["event"], lambda one: _at(one, EventState.SYNCED, id))
 
     def uneven(self, walked: "Counter[str]") -> list[str]:
         """The buckets that do not hold as many names as events have; of those among `keys`, and of events walked."""
@@ -120,8 +128,12 @@ class KeyChecks:
         for name in names:
             place = key(self._tenant, "names", name)
             held: Counter[str] = Counter()
-            for page in trace.pages(self._client, place):
-                held.update(map(text, page))
+            try:
+                for page in trace.pages(self._client, place):
+                    held.update(map(text, page))
+            except ResponseError as error:
+                found.differences.append(Difference("names", name, None, "a list", str(error), name))
+                continue
             for page in paged(held, _TIMES):
                 for at, has in self._have(name, page).items():
                     if has != held[at]:
@@ -142,11 +154,15 @@ class KeyChecks:
         return have
 
 
-def _told(values: Sequence[bytes | None]) -> dict[str, str]:
+def _told(values: Sequence[bytes | None]) -> Fields:
     return {name: text(value) for name, value in zip(_FIELDS, values, strict=True) if value is not None}
 
 
-def _brought(id: str, record: dict[str, str], version: str, event: str, found: dict[str, str]) -> bool:
+def _at(event: Fields, state: EventState, registration: str) -> bool:
+    return event.get("state") == state and event.get("registration") == registration
+
+
+def _brought(id: str, record: Fields, version: str, event: str, found: Fields) -> bool:
     """Whether an event brought this version. One prepared anew by a newer release may have brought another since."""
     now = found.get("version")
     return found.get("delivery") == id and (now == version or record.get(f"v:{now}") == event)

@@ -4,26 +4,32 @@ All of a tenant is under `er:{tenant}:`. Times are milliseconds of Redis `TIME`.
 there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.py`).
 
 `event:{id}` hash: an event. state, source, path, reason, detail, result, registration, delivery, version, received_at,
-    receipts, nonce (of the last receipt), attempts, first_attempt_at, answers (an operator's; sealed), problem (the
-    door's); while claimed: lease (token), batch (size of the claim); after leases that expired: expiries, alone; while
-    a write may be under way: intent (sealed).
+    receipts (from the second on), nonce (of the last receipt), who (the candidate's names: `trace.py`), attempts,
+    first_attempt_at, answers (an operator's; sealed), problem (the door's); while claimed: lease (token), batch (size
+    of the claim); after leases that expired: expiries, alone; while a write may be under way: intent (sealed). Once
+    final: `history:{n}`, its history in pieces, counted from received_at and without the record itself.
 `payload:{id}` string: the body as sent, sealed. Expires after the event is final.
 `outcome:{id}` string: the canonical outcome, sealed. Only while `ready`.
-`history:{id}` string: a line a move: at, move, by, reason; tab-separated.
+`history:{id}` string: a line a move: at, move, by, and the reason if there is one; tab-separated. Until the event is
+    final, unless it is long; and what comes after that.
+`names:{bucket}` list: when the events whose candidates have a name in this bucket were received.
 `events` zset: every event not pruned, by received_at.
 `due:process`, `due:sync` zset: every `received`, `ready` event by when it is next looked at. For a claimed event that
     is the end of its lease: one that expires needs nobody to free it.
 `held`, `dead` zset: those events, by when they got there.
 `counts` hash: accepted, pruned, each state, `held:{reason}`, `dead:{reason}`, `synced:{result}`. Moved by the scripts
     that move the events, so they always equal what they count.
-`delivery:{source}:{id}` hash: a sitting. `v:{version}` the event that brought it, applied (version), registration, rev.
+`delivery:{source}:{id}` hash: a sitting. `v:{version}` the event that brought it, applied (version), rev.
 `ref:{source}:{event_ref}` string: the delivery and version that a platform's `eventId` means.
-`registration:{id}` hash: what we last wrote there: delivery, version, event, values (sealed), completed_at, at; the
-    highest sys_version seen; owner (the event whose intent is on it); rev (grows with each settlement).
+`registration:{id}` hash: what it last said by our doing: event, `values:{n}` (sealed, in pieces); accepted (a person's
+    override that an operator took for right; sealed); the highest sys_version seen; owner (the event whose intent is on
+    it); rev (grows with each settlement); `e:{event}`: others that wrote, tried, or were held when they came to it.
 `hint:{stage}` string: when a hint was asked for. Cleared by the claim before it takes.
 `slots:{stage}` zset: the tokens of running tasks, by when they are over at the latest.
 `gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), learned (ms between
     calls that 429s have taught), learned_at.
+
+`audit` hash, `audit.differing` set: how far an interrupted audit of Rhythm came, and where it differed. 7 days.
 
 Outside tenants: `er:tenants` set, `er:sweep` hash (at), `er:malformed` list (what was on a queue and no message;
 sealed).

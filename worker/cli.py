@@ -36,7 +36,6 @@ HOLDS, DOES_NOT, USAGE, UNCHECKED = 0, 1, 2, 3
 app = typer.Typer(
     help="Takes exam results to the exam registration in Rhythm: once, in order, with a trace.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 events = typer.Typer(help="Find and show events.", no_args_is_help=True)

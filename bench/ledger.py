@@ -65,7 +65,7 @@ def _event(pipeline: Any, identity: Identity, tenant: str, chance: random.Random
     for place in ("delivery:" + delivery, "registration:" + registration):
         pipeline.pexpire(f"er:{tenant}:{place}", 400 * 86_400_000)
     for name in trace.names(who):
-        pipeline.rpush(f"er:{tenant}:names:{trace.bucket(name)}", at)
+        pipeline.rpush(f"er:{tenant}:names:{trace.bucket(name)}", trace.place(name, at))
 
 
 def _some(client: "redis.Redis") -> list[str]:

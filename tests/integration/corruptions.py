@@ -9,6 +9,7 @@ import requests
 
 from sandbox.control import API_KEY, Sandbox
 from tests.pipeline import ORG, TENANT
+from worker.ledger import trace
 
 WAITING = {"received": "due:process", "ready": "due:sync", "held": "held", "dead": "dead"}
 #: The kinds of difference of which one at least must be found.
@@ -60,10 +61,11 @@ class Ground:
 
 def grow_old(client: Any, id: str) -> None:
     """No corruption: the event was received long ago, wherever the ledger says when."""
-    received = client.hget(f"er:{TENANT}:event:{id}", "received_at")
-    for place in client.keys(f"er:{TENANT}:names:*"):
-        for _ in range(client.lrem(place, 0, received)):
-            client.rpush(place, 1000)
+    received, who = (value.decode() for value in client.hmget(f"er:{TENANT}:event:{id}", "received_at", "who"))
+    for name in trace.names(who):
+        bucket = f"er:{TENANT}:names:{trace.bucket(name)}"
+        assert client.lrem(bucket, 1, trace.place(name, int(received))) == 1
+        client.rpush(bucket, trace.place(name, 1000))
     client.hset(f"er:{TENANT}:event:{id}", "received_at", 1000)
     client.zadd(f"er:{TENANT}:events", {id: 1000})
 
@@ -298,7 +300,7 @@ def lose_a_bucket(at: Ground) -> Kinds:
 
 
 def name_nobody(at: Ground) -> Kinds:
-    at.client.rpush(at.place("names"), 1_700_000_000_000)
+    at.client.rpush(at.place("names"), 1_700_000_000_000 * 1024)
     return ("names",)
 
 

@@ -194,7 +194,8 @@ class Checks:
             writer = self._is(id, {"state": state, "registration": registration or ""})
             yield Question("registration", id, "last written by it", ("HGET", record, "event"), writer, registration)
         for name in trace.names(fields.get("who", "")):
-            command = ("LPOS", self._key("names", trace.bucket(name)), at)
+            place = trace.place(name, int(at)) if at.isdecimal() else 0
+            command = ("LPOS", self._key("names", trace.bucket(name)), place)
             yield Question("names", id, "found by its candidate", command, there)
 
     def _waiting(self, id: str, state: EventState) -> Iterator[Question]:

@@ -4,7 +4,7 @@ So is found what no event leads to: an event that is in no index, a payload that
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -21,7 +21,7 @@ from worker.ledger.keys import key
 #: Keys that live and go with an event.
 _OF_EVENTS: Final = ("event", "history", "payload", "outcome")
 #: Places of a bucket that are looked at together.
-_TIMES: Final = 500
+_PLACES: Final = 500
 _FIELDS: Final = ("state", "registration", "intent", "delivery", "version")
 
 
@@ -123,35 +123,35 @@ class KeyChecks:
         return [name for name, number in zip(names, held, strict=True) if number != walked[name]]
 
     def bucket(self, names: Sequence[str]) -> Found:
-        """In buckets, each time is that of as many names as events received then have there."""
+        """In a bucket there are as many of each place as names of events have it."""
         found = Found()
         for name in names:
-            place = key(self._tenant, "names", name)
-            held: Counter[str] = Counter()
+            held: Counter[int] = Counter()
             try:
-                for page in trace.pages(self._client, place):
-                    held.update(map(text, page))
-            except ResponseError as error:
-                found.differences.append(Difference("names", name, None, "a list", str(error), name))
+                for page in trace.pages(self._client, key(self._tenant, "names", name)):
+                    held.update(map(int, page))
+            except (ResponseError, ValueError) as error:
+                found.differences.append(Difference("names", name, None, "a list of places", str(error), name))
                 continue
-            for page in paged(held, _TIMES):
-                for at, has in self._have(name, page).items():
-                    if has != held[at]:
-                        told = Difference("names", f"{name} {at}", None, str(has), str(held[at]), name)
-                        found.differences.append(told)
+            for places in paged(held, _PLACES):
+                have = self._have(name, {trace.received_at(place) for place in places})
+                found.differences += [
+                    Difference("names", f"{name} {place}", None, str(have[place]), str(held[place]), name)
+                    for place in places
+                    if have[place] != held[place]
+                ]
         return found
 
-    def _have(self, bucket: str, times: Sequence[str]) -> "Counter[str]":
-        """How many names in a bucket the events received at these times have."""
+    def _have(self, bucket: str, times: Collection[int]) -> Counter[int]:
+        """How often events received at these times have each place in a bucket."""
         events = key(self._tenant, "events")
         received = read(self._client, [("ZRANGE", events, at, at, "BYSCORE") for at in times])
         each = [(at, text(id)) for at, ids in zip(times, received, strict=True) for id in ids]
         whos = read(self._client, [("HGET", key(self._tenant, "event", id), "who") for _, id in each])
-        have = Counter(dict.fromkeys(times, 0))
-        for (at, _), who in zip(each, whos, strict=True):
-            if isinstance(who, bytes):
-                have[at] += sum(trace.bucket(one) == bucket for one in trace.names(text(who)))
-        return have
+        told = [(at, text(who)) for (at, _), who in zip(each, whos, strict=True) if isinstance(who, bytes)]
+        return Counter(
+            trace.place(one, at) for at, who in told for one in trace.names(who) if trace.bucket(one) == bucket
+        )
 
 
 def _told(values: Sequence[bytes | None]) -> Fields:

@@ -84,8 +84,3 @@ def settle(
 def known_by(decision: Decision, who: str) -> Decision:
     """The same decision, about an event of a candidate with these names (`trace.py`)."""
     return replace(decision, more=decision.more | {"who": who})
-
-
-def keeping_intent(decision: Decision) -> Decision:
-    """The same deferral, with the intent kept."""
-    return replace(decision, more=decision.more | {"keep_intent": True})

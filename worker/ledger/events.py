@@ -17,7 +17,7 @@ from schemas.outcome import Source
 from worker.errors import LedgerUnavailable
 from worker.ledger.client import Scripts
 from worker.ledger.decisions import Decision
-from worker.ledger.keys import MALFORMED, key
+from worker.ledger.keys import key
 from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
 
 #: Identity (delivery, version, what was written) is kept this long; an older completion is `result_ancient`.
@@ -196,13 +196,6 @@ class Ledger:
         )
         stages = [stage for stage, due in ((Stage.PROCESS, process), (Stage.SYNC, sync)) if due]
         return stages, pruned
-
-    def park(self, entry: bytes, keep: int = 1000) -> None:
-        """Keep what was on a queue and is no message, for a person to look at."""
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.lpush(MALFORMED, self.sealer.seal(entry, MALFORMED))
-        pipeline.ltrim(MALFORMED, 0, keep - 1)
-        pipeline.execute()
 
     def look(self, tenant: str, id: str) -> tuple[Work, EventState] | None:
         """An event as process would claim it, and its state; None when there is none. Takes nothing."""

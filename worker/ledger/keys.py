@@ -12,7 +12,7 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 `outcome:{id}` string: the canonical outcome, sealed. Only while `ready`.
 `history:{id}` string: a line a move: at, move, by, and the reason if there is one; tab-separated. Until the event is
     final, unless it is long; and what comes after that.
-`names:{bucket}` list: when the events whose candidates have a name in this bucket were received.
+`names:{bucket}` list: for each name in it of an event's candidate, when the event was received, and ten bits of it.
 `events` zset: every event not pruned, by received_at.
 `due:process`, `due:sync` zset: every `received`, `ready` event by when it is next looked at. For a claimed event that
     is the end of its lease: one that expires needs nobody to free it.

@@ -95,18 +95,22 @@ local function release(tenant, id, registration)
   end
 end
 
--- Puts an event under its candidate's names (12 characters each), instead of those that it had. A bucket holds when its
--- events were received: 10 bytes each, from which `events` finds them again.
-local function bucket(tenant, name)
-  return key(tenant, 'names', string.sub(name, 1, 2))
-end
-
+-- Puts an event under its candidate's names (12 characters each), instead of those that it had. A bucket holds, in 10
+-- bytes each, when its events were received, from which `events` finds them again, and ten bits of the name.
 local function name(tenant, id, who)
   local event = key(tenant, 'event', id)
   local old, at = unpack(redis.call('HMGET', event, 'who', 'received_at'))
   if (old or '') == who then return end
-  for one in string.gmatch(old or '', string.rep('.', 12)) do redis.call('LREM', bucket(tenant, one), 1, at) end
-  for one in string.gmatch(who, string.rep('.', 12)) do redis.call('RPUSH', bucket(tenant, one), at) end
+  local function put(command, names, ...)
+    for one in string.gmatch(names, string.rep('.', 12)) do
+      local bits = (string.byte(one, 3) * 32 + string.byte(one, 4)) % 1024
+      local arguments = { key(tenant, 'names', string.sub(one, 1, 2)), ... }
+      table.insert(arguments, int(at * 1024 + bits))
+      redis.call(command, unpack(arguments))
+    end
+  end
+  put('LREM', old or '', 1)
+  put('RPUSH', who)
   redis.call('HSET', event, 'who', who)
 end
 

@@ -14,7 +14,7 @@ from schemas.event import EventState, Reason, Stage
 from tests.events import certiverse, registration
 from tests.integration.corruptions import grow_old
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
-from worker.ledger import trace
+from worker.ledger import decisions, trace
 from worker.ledger.audit import books
 from worker.ledger.identity import Identity
 
@@ -53,6 +53,19 @@ def test_another_candidate_and_another_tenants_candidate_are_not_found(pipeline:
 def test_without_the_index_key_nobody_can_tell_whose_a_name_is() -> None:
     one, other = (trace.name_of(Identity(key), TENANT, "stu-1") for key in (b"a" * 32, b"b" * 32))
     assert one != other
+
+
+def test_names_that_stand_in_one_place_are_told_apart(pipeline: Pipeline, client: "redis.Redis") -> None:
+    wanted = {}
+    for name in ("abcdefghijkl", "abcdzzzzzzzz"):
+        id = pipeline.deliver(certiverse(f"dlv-{name}"))
+        pipeline.ledger.claim(TENANT, Stage.PROCESS, name, 1, 0)
+        ignored = decisions.drop(id, EventState.IGNORED, "not a result")
+        pipeline.ledger.settle(TENANT, Stage.PROCESS, name, [decisions.known_by(ignored, name)])
+        wanted[name] = [id]
+    assert {name: trace.of_candidate(client, TENANT, name) for name in wanted} == wanted
+    assert client.keys(f"er:{TENANT}:names:*") == [f"er:{TENANT}:names:ab".encode()]
+    holds(pipeline)
 
 
 def test_an_event_is_found_whatever_became_of_it(pipeline: Pipeline) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from schemas.event import Policy, Reason
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "operations.md").read_text()
-ROWS = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", PAGE, re.MULTILINE))
+REASONS = PAGE.partition("## Every reason")[2].partition("\n## ")[0]
+ROWS = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", REASONS, re.MULTILINE))
 ENDS = {
     Policy.DEAD: "dead",
     Policy.HELD: "held",

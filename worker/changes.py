@@ -38,7 +38,8 @@ def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: fr
     if exam.integrity == "hold" and Reason.INTEGRITY_REVIEW not in accepts:
         _refuse_terminated(outcome)
     decided = _answered(verdict) if verdict else _verdict(outcome, exam)
-    values: Values = {"status": exam.status_words.get(decided, decided) if decided else None}
+    words = {str(name): word for name, word in exam.status_words.items()}
+    values: Values = {"status": words.get(decided, decided) if decided else None}
     score = outcome.scores.get(exam.score or _OWN_SCORE[outcome.source])
     if score is not None:
         values["score"] = _at_places(score, exam.score_places)
@@ -56,8 +57,8 @@ def _refuse_terminated(outcome: ExamOutcome) -> None:
         raise PermanentError(Reason.INTEGRITY_REVIEW, f"ended by a proctor or terminated ({why})")
 
 
-def _answered(verdict: str) -> Verdict | None:
-    return None if verdict == _NO_VERDICT else Verdict(verdict)
+def _answered(verdict: str) -> str | None:
+    return None if verdict == _NO_VERDICT else verdict
 
 
 def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict:

@@ -7,7 +7,7 @@ What must hold of an event, an index or a key is in `checks.py` and `checks_keys
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -16,8 +16,9 @@ from typing import Any, Final
 import redis
 
 from schemas.event import EventState
-from worker.ledger.checks import FINAL, INDEX_OF, Checks, Difference, Found, paged, read
+from worker.ledger.checks import FINAL, INDEX_OF, Checks, Difference, Found, Sums, paged, read
 from worker.ledger.checks_keys import KeyChecks
+from worker.ledger.checks_names import NameChecks
 from worker.ledger.client import text
 from worker.ledger.index import ids, redis_now
 from worker.ledger.keys import key
@@ -60,14 +61,16 @@ class _Walk:
 
     events: int = 0
     counted: Counter[str] = field(default_factory=Counter)
-    names: Counter[str] = field(default_factory=Counter)
+    sums: Sums = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
 
     def look(self, check: Callable[[Sequence[str]], Found], subjects: Sequence[str]) -> None:
         """Note what is wrong with these each time that they are looked at, and count what they are the first time."""
         found = check(subjects)
         self.counted.update(found.counted)
-        self.names.update(found.names)
+        for bucket, (number, total) in found.sums.items():
+            before = self.sums.get(bucket, (0, 0))
+            self.sums[bucket] = before[0] + number, before[1] + total
         differences = found.differences
         for _ in range(LOOKS - 1):
             if not differences:
@@ -91,9 +94,9 @@ def books(
 
     With a `sealer` it also opens what is stored for events that wait. `progress` is told how many events are done.
     """
-    walk, before = _Walk(), _counts(client, tenant)
+    walk, before, until = _Walk(), _counts(client, tenant), redis_now(client).timestamp() * 1000
     checks = Checks(client, tenant, sealer)
-    for page in paged((id for id, _, _ in walk_events(client, tenant)), PAGE):
+    for page in paged((id for id, _, _ in walk_events(client, tenant, until=until)), PAGE):
         walk.look(checks.events, page)
         walk.events += len(page)
         progress(walk.events)
@@ -104,7 +107,7 @@ def books(
     rules = KeyChecks(client, tenant, pruned=_counts(client, tenant).of("pruned") > 0)
     for page in paged(map(text, client.scan_iter(f"er:{tenant}:*", count=4 * PAGE)), PAGE):
         walk.look(rules.keys, page)
-    walk.look(rules.bucket, rules.uneven(walk.names))
+    _look_at_names(client, tenant, walk, until, rules.buckets)
     after = _counts(client, tenant)
     walk.add([*_unbalanced(tenant, after), *_miscounted(before, after, walk.counted), *_by_reason(client, tenant)])
     lost = {one.id for one in walk.differences if (one.kind, one.expected) == ("event", "a state")}
@@ -112,17 +115,26 @@ def books(
     return Books(after.of("accepted"), accounted, after.of("pruned"), tuple(walk.differences))
 
 
+def _look_at_names(client: "redis.Redis", tenant: str, walk: _Walk, until: float, seen: Collection[str]) -> None:
+    rules = NameChecks(client, tenant, until)
+    uneven = rules.uneven(walk.sums, seen)
+    walk.look(rules.buckets, uneven)
+    if uneven:
+        for page in paged((id for id, _, _ in walk_events(client, tenant, until=until)), PAGE):
+            walk.look(rules.events, page)
+
+
 def walk_events(
-    client: "redis.Redis", tenant: str, since: float = 0.0, seen: int = 0
+    client: "redis.Redis", tenant: str, since: float = 0.0, seen: int = 0, until: float | None = None
 ) -> Iterator[tuple[str, float, int]]:
-    """All events recorded by now, oldest first: the id, when, and how many of that moment were seen.
+    """All events recorded by `until` or now, oldest first: the id, when, and how many of that moment were seen.
 
     The last two are where to go on. By time, not by rank: pruning moves ranks.
     """
-    place, until = key(tenant, "events"), redis_now(client).timestamp() * 1000
+    place, last = key(tenant, "events"), until or redis_now(client).timestamp() * 1000
 
     def page() -> Any:
-        return client.zrange(place, since, until, byscore=True, offset=seen, num=PAGE, withscores=True)
+        return client.zrange(place, since, last, byscore=True, offset=seen, num=PAGE, withscores=True)
 
     while found := page():
         for id, at in found:

@@ -38,6 +38,8 @@ _FIELDS: Final = (
 _RESULTS: Final = ("written", "unchanged")
 _SHOWN: Final = 64
 Fields = dict[str, str]
+#: Bucket -> how many places it must hold, and their sum.
+Sums = dict[str, tuple[int, int]]
 _T = TypeVar("_T")
 
 
@@ -60,8 +62,7 @@ class Found:
 
     differences: list[Difference] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
-    #: How many names of these events each bucket must hold.
-    names: Counter[str] = field(default_factory=Counter)
+    sums: Sums = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class Checks:
                 found.differences.append(Difference("event", id, None, *wrong, subject=id))
             if "state" in fields:
                 found.counted.update(counted_as(fields))
-                found.names.update(trace.bucket(name) for name in trace.names(fields.get("who", "")))
+                _add_up(found.sums, fields)
                 questions += self._of(id, fields)
         found.differences = self._still_in("events", found.differences + ask(self._client, questions))
         return found
@@ -193,10 +194,6 @@ class Checks:
         if fields.get("result") == "written":
             writer = self._is(id, {"state": state, "registration": registration or ""})
             yield Question("registration", id, "last written by it", ("HGET", record, "event"), writer, registration)
-        for name in trace.names(fields.get("who", "")):
-            place = trace.place(name, int(at)) if at.isdecimal() else 0
-            command = ("LPOS", self._key("names", trace.bucket(name)), place)
-            yield Question("names", id, "found by its candidate", command, there)
 
     def _waiting(self, id: str, state: EventState) -> Iterator[Question]:
         """An event that is not final is in its state's index, and has what the next step needs."""
@@ -231,6 +228,15 @@ class Checks:
         return key(self._tenant, *parts)
 
 
+def _add_up(sums: Sums, fields: Fields) -> None:
+    at = _number(fields.get("received_at"))
+    if at is None:
+        return
+    for name in trace.names(fields.get("who", "")):
+        number, total = sums.get(trace.bucket(name), (0, 0))
+        sums[trace.bucket(name)] = number + 1, total + trace.place(name, at)
+
+
 def _told(values: Any) -> Fields:
     if isinstance(values, ResponseError):
         return {}
@@ -252,5 +258,5 @@ def _wrong(fields: Fields) -> tuple[str, str] | None:
     return next(((expected, found) for holds, expected, found in rules if not holds), None)
 
 
-def _number(told: str | None) -> float | None:
-    return float(told) if told is not None and told.isdecimal() else None
+def _number(told: str | None) -> int | None:
+    return int(told) if told is not None and told.isdecimal() else None

@@ -3,8 +3,7 @@
 So is found what no event leads to: an event that is in no index, a payload that outlived its event.
 """
 
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -13,15 +12,12 @@ import redis
 from redis.exceptions import ResponseError
 
 from schemas.event import EventState
-from worker.ledger import trace
-from worker.ledger.checks import FINAL, Difference, Fields, Found, Question, ask, paged, read, there
+from worker.ledger.checks import FINAL, Difference, Fields, Found, Question, ask, read, there
 from worker.ledger.client import text
 from worker.ledger.keys import key
 
 #: Keys that live and go with an event.
 _OF_EVENTS: Final = ("event", "history", "payload", "outcome")
-#: Places of a bucket that are looked at together.
-_PLACES: Final = 500
 _FIELDS: Final = ("state", "registration", "intent", "delivery", "version")
 
 
@@ -44,12 +40,13 @@ class KeyChecks:
         self._client = client
         self._tenant = tenant
         self._pruned = pruned
-        self._buckets: set[str] = set()
+        #: The buckets of names that were among the keys.
+        self.buckets: set[str] = set()
 
     def keys(self, names: Sequence[str]) -> Found:
         """What must hold of keys, by their names."""
         parts = [(name, *name.removeprefix(f"er:{self._tenant}:").partition(":")[::2]) for name in names]
-        self._buckets.update(id for _, kind, id in parts if kind == "names")
+        self.buckets.update(id for _, kind, id in parts if kind == "names")
         questions = [question for name, kind, id in parts for question in self._of_event(name, kind, id)]
         questions += self._expiring([(name, id) for name, kind, id in parts if kind == "payload"])
         found = Found(ask(self._client, questions))
@@ -115,43 +112,6 @@ class KeyChecks:
             )
         if "event" in record:
             yield _Pointer(record["event"], lambda one: _at(one, EventState.SYNCED, id))
-
-    def uneven(self, walked: "Counter[str]") -> list[str]:
-        """The buckets that do not hold as many names as events have; of those among `keys`, and of events walked."""
-        names = sorted(self._buckets | set(walked))
-        held = read(self._client, [("LLEN", key(self._tenant, "names", name)) for name in names])
-        return [name for name, number in zip(names, held, strict=True) if number != walked[name]]
-
-    def bucket(self, names: Sequence[str]) -> Found:
-        """In a bucket there are as many of each place as names of events have it."""
-        found = Found()
-        for name in names:
-            held: Counter[int] = Counter()
-            try:
-                for page in trace.pages(self._client, key(self._tenant, "names", name)):
-                    held.update(map(int, page))
-            except (ResponseError, ValueError) as error:
-                found.differences.append(Difference("names", name, None, "a list of places", str(error), name))
-                continue
-            for places in paged(held, _PLACES):
-                have = self._have(name, {trace.received_at(place) for place in places})
-                found.differences += [
-                    Difference("names", f"{name} {place}", None, str(have[place]), str(held[place]), name)
-                    for place in places
-                    if have[place] != held[place]
-                ]
-        return found
-
-    def _have(self, bucket: str, times: Collection[int]) -> Counter[int]:
-        """How often events received at these times have each place in a bucket."""
-        events = key(self._tenant, "events")
-        received = read(self._client, [("ZRANGE", events, at, at, "BYSCORE") for at in times])
-        each = [(at, text(id)) for at, ids in zip(times, received, strict=True) for id in ids]
-        whos = read(self._client, [("HGET", key(self._tenant, "event", id), "who") for _, id in each])
-        told = [(at, text(who)) for (at, _), who in zip(each, whos, strict=True) if isinstance(who, bytes)]
-        return Counter(
-            trace.place(one, at) for at, who in told for one in trace.names(who) if trace.bucket(one) == bucket
-        )
 
 
 def _told(values: Sequence[bytes | None]) -> Fields:

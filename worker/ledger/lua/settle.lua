@@ -90,7 +90,8 @@ function apply.settle(id, state, d)
   if owner == id then table.insert(gone, 'owner') end
   if d.sys_version and d.sys_version > tonumber(highest or -1) then fields.sys_version = int(d.sys_version) end
   local of = writer and redis.call('HGET', key(tenant, 'event', writer), 'delivery')
-  if d.result == 'written' or of == delivery_id then
+  local ours = d.result == 'written' or of == delivery_id
+  if ours then
     if writer and writer ~= id then fields['e:' .. writer] = '' end
     fields.event = id
     in_pieces(fields, gone, 'values', d.values)
@@ -101,6 +102,8 @@ function apply.settle(id, state, d)
   end
   set_fields(record, fields)
   if #gone > 0 then redis.call('HDEL', record, unpack(gone)) end
+  local left = math.ceil(#d.values / 64) + 9 -- beyond what `in_pieces` names: values were much longer before
+  while ours and redis.call('HDEL', record, 'values:' .. left) == 1 do left = left + 1 end
   redis.call('HINCRBY', record, 'rev', 1)
   identified(record)
   local delivery = key(tenant, 'delivery', delivery_id)

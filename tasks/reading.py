@@ -63,6 +63,10 @@ class Reader:
         found = self._read(lambda: self.rhythm.search(email=email, exam_ids=[exam_id]))
         return [self._newest(one) for one in found if (one.email_address or "").strip().casefold() == email]
 
+    def of_exam(self, exam_id: str) -> list[Registration]:
+        """Some of the registrations for an exam: a page."""
+        return self._read(lambda: self.rhythm.page_of_exam(exam_id))
+
     def truth(self, id: str) -> Registration | None:
         """The registration as it is now, whatever a plain read would show."""
         found = self._read(lambda: self.rhythm.get(id, consistent=True))

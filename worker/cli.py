@@ -4,6 +4,7 @@ Exit codes: 0 holds, 1 does not, 2 usage or configuration, 3 could not be checke
 """
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,13 @@ import typer
 
 from schemas.event import EventState
 from schemas.outcome import Source, VerdictAnswer
-from worker import cli_audit, cli_events, cli_plan, cli_send, cli_settings, cli_status, running
-from worker.bootstrap import Services, build
-from worker.cli_events import (
+from worker import cli_audit, cli_check, cli_events, cli_plan, cli_send, cli_settings, cli_status, cli_steer, running
+from worker.cli_filters import (
     AsJson,
+    AtMost,
     Filters,
     IdFilter,
+    KeepGoing,
     Limit,
     ReasonFilter,
     SinceFilter,
@@ -24,11 +26,14 @@ from worker.cli_events import (
     StateFilter,
     TenantFilter,
     UntilFilter,
+    Yes,
 )
 from worker.cli_output import complain, say, show_json
+from worker.cli_steer import Scope
 from worker.errors import ConfigurationError
-from worker.ledger.client import UNAVAILABLE, check_redis
+from worker.ledger.client import UNAVAILABLE
 from worker.ledger.sealed import SealBroken, SealUnknown
+from worker.running import open_services
 from worker.settings import load_settings
 
 HOLDS, DOES_NOT, USAGE, UNCHECKED = 0, 1, 2, 3
@@ -44,8 +49,6 @@ dead = typer.Typer(help="Events that will not go through as they are.", no_args_
 app.add_typer(events, name="events")
 app.add_typer(held, name="held")
 app.add_typer(dead, name="dead")
-
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
 def main() -> None:
@@ -66,17 +69,15 @@ def main() -> None:
         sys.exit(UNCHECKED)
 
 
-def _services() -> Services:
-    """The ledger of REDIS_URL, or else of the `examrelay up` beside us. Raises ConfigurationError."""
-    running.join()
-    return build(load_settings(), patient=False)
+def _examples(*lines: str) -> str:
+    return "\n\n".join(["Examples:", *(f"examrelay {line}" for line in lines)])
 
 
 def _end(holds: bool) -> None:
     raise typer.Exit(HOLDS if holds else DOES_NOT)
 
 
-@app.command()
+@app.command(epilog=_examples("up --sandbox", "up --port 8000"))
 def up(
     sandbox: Annotated[bool, typer.Option("--sandbox", help="With a stand-in Rhythm and a tenant, acme.")] = False,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="The door's port; 0: a free one.")] = None,
@@ -88,7 +89,12 @@ def up(
     raise typer.Exit(run(sandbox=sandbox, port=port, quiet=quiet))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "send result.json --tenant acme --source certiverse",
+        "send - --tenant acme --source drillster --path TEST_COMPLETED/42 < result.json",
+    )
+)
 def send(
     files: Annotated[list[Path], typer.Argument(help="Payloads, one a file; - is standard input.")],
     tenant: Annotated[str, typer.Option(help="Whose results these are.")],
@@ -103,80 +109,108 @@ def send(
     _end(cli_send.send(load_settings(), files, tenant, source, path, cli_send.Way(url, beside, direct), as_json))
 
 
-@app.command()
+@app.command(epilog=_examples("status", "status --json | jq .tenants.acme.gate"))
 def status(as_json: AsJson = False) -> None:
     """All tenants on one screen."""
-    found = cli_status.gather(_services())
+    found = cli_status.gather(open_services()[0])
     if as_json:
         show_json(found)
     else:
         cli_status.show(found)
 
 
-@events.command("list")
+@events.command(
+    "list",
+    epilog=_examples(
+        "events list --state ready",
+        "events list --since 2026-11-01 --reason unknown_exam --json",
+        "events list --tenant acme --follow",
+    ),
+)
 def events_list(
     tenant: TenantFilter = None, source: SourceFilter = None, state: StateFilter = None, reason: ReasonFilter = None,
     since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None, limit: Limit = 50,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until Ctrl-C: each event when it moves.")] = False,
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Events, the newest first."""
     filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))
-    cli_events.list_events(_services(), filters, limit, as_json)
+    at, _ = open_services()
+    if not follow:
+        cli_events.list_events(at, filters, limit, as_json)
+        return
+    with suppress(KeyboardInterrupt):
+        cli_events.follow_events(at, filters, limit, as_json)
 
 
-@events.command("show")
+@events.command("show", epilog=_examples("events show evt_fu5syyryallntqui5a5ofbo4g7"))
 def events_show(id: Annotated[str, typer.Argument()], tenant: TenantFilter = None, as_json: AsJson = False) -> None:
     """One event with its history."""
-    _end(cli_events.show_event(_services(), id, tenant, as_json))
+    _end(cli_events.show_event(open_services()[0], id, tenant, as_json))
 
 
-@held.command("list")
+@held.command("list", epilog=_examples("held list", "held list --reason registration_ambiguous --limit 200"))
 def held_list(
     tenant: TenantFilter = None, source: SourceFilter = None, reason: ReasonFilter = None, since: SinceFilter = None,
     until: UntilFilter = None, id: IdFilter = None, limit: Limit = 50, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Held events: how many by reason, then the newest."""
     filters = Filters(tenant, source, EventState.HELD, reason, since, until, tuple(id or ()))
-    cli_events.list_stopped(_services(), filters, limit, as_json)
+    cli_events.list_stopped(open_services()[0], filters, limit, as_json)
 
 
-@dead.command("list")
+@dead.command("list", epilog=_examples("dead list", "dead list --tenant acme --since 2026-11-01 --json"))
 def dead_list(
     tenant: TenantFilter = None, source: SourceFilter = None, reason: ReasonFilter = None, since: SinceFilter = None,
     until: UntilFilter = None, id: IdFilter = None, limit: Limit = 50, as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Dead events: how many by reason, then the newest; and queue entries that were no messages."""
     filters = Filters(tenant, source, EventState.DEAD, reason, since, until, tuple(id or ()))
-    cli_events.list_stopped(_services(), filters, limit, as_json)
+    cli_events.list_stopped(open_services()[0], filters, limit, as_json)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "replay --reason unknown_exam --limit 10",
+        "replay --id evt_fu5syyryallntqui5a5ofbo4g7 --registration 5f1c-22",
+        'replay --state dead --since 2026-11-01 --yes --keep-going --why "the exam map is right now"',
+    )
+)
 def replay(
     tenant: TenantFilter = None, source: SourceFilter = None, state: StateFilter = None, reason: ReasonFilter = None,
     since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None,
     registration: Annotated[str | None, typer.Option(help="Answer: it is this registration.")] = None,
     verdict: Annotated[VerdictAnswer | None, typer.Option(help="Answer: it counts as this.")] = None,
     accept: Annotated[list[str] | None, typer.Option(help="Answer: write it in spite of this reason.")] = None,
-    yes: Yes = False,
+    why: Annotated[str, typer.Option(help="Why. Recorded with your name; no personal data.")] = "",
+    limit: AtMost = None, yes: Yes = False, keep_going: KeepGoing = False,
 ) -> None:  # fmt: skip
     """Try held and dead events again, with your answers."""
     filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))
-    answers = cli_events.answers_of(registration, verdict, accept)
-    _end(cli_events.replay(_services(), filters, answers, yes))
+    answers = cli_steer.answers_of(registration, verdict, accept)
+    _end(cli_steer.replay(open_services()[0], filters, answers, Scope(limit, yes, keep_going, why)))
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        'discard --id evt_fu5syyryallntqui5a5ofbo4g7 --why "sent by mistake"',
+        'discard --reason invalid_json --until 2026-11-01 --why "the platform was told"',
+    )
+)
 def discard(
     why: Annotated[str, typer.Option(help="Why. Recorded with your name; no personal data.")],
     tenant: TenantFilter = None, source: SourceFilter = None, state: StateFilter = None, reason: ReasonFilter = None,
-    since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None, yes: Yes = False,
+    since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None, limit: AtMost = None, yes: Yes = False,
+    keep_going: KeepGoing = False,
 ) -> None:  # fmt: skip
     """Set held and dead events aside for good."""
     filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))
-    _end(cli_events.discard(_services(), filters, why, yes))
+    _end(cli_steer.discard(open_services()[0], filters, Scope(limit, yes, keep_going, why)))
 
 
-@app.command()
+@app.command(
+    epilog=_examples("plan --state held --reason writes_off", "plan --id evt_fu5syyryallntqui5a5ofbo4g7 --json")
+)
 def plan(
     tenant: TenantFilter = None, source: SourceFilter = None, state: StateFilter = None, reason: ReasonFilter = None,
     since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None, limit: Limit = 50,
@@ -184,40 +218,37 @@ def plan(
 ) -> None:  # fmt: skip
     """What would be written for events, and why: the registration, the difference, the operations. Writes nothing."""
     filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))
-    _end(cli_plan.plan(_services(), filters, limit, as_json))
+    _end(cli_plan.plan(open_services()[0], filters, limit, as_json))
 
 
-@app.command()
+@app.command(epilog=_examples("sweep"))
 def sweep() -> None:
-    """Do now what the scheduled pass does: hint what is due, prune what is old."""
-    at = _services()
+    """Do now what the scheduled pass does: hint what is due, prune what is old. Says nothing when there was nothing."""
+    at, _ = open_services()
     from tasks.sweep import sweep_tenants  # brings the Celery app, which reads the environment when imported
 
     done = sweep_tenants(at)
-    say(f"{done['hinted']} hinted, {done['pruned']} pruned")
+    if any(done.values()):
+        say(f"{done['hinted']} hinted, {done['pruned']} pruned")
 
 
-@app.command()
-def check() -> None:
-    """Whether the configuration is whole, and Redis keeps what it acknowledges."""
-    at = _services()
-    at.redis.ping()
-    say(f"configuration: {at.settings.config}, tenants {', '.join(at.tenants.tenants)}")
-    try:
-        say(f"Redis: {check_redis(at.redis, at.settings)}")
-        assert at.identity  # read now, so that a mistake shows here
-    except ConfigurationError as error:
-        complain(str(error))
-        _end(False)
+app.command(epilog=_examples("check", "check --live", "check --live --tenant acme --json"))(cli_check.check)
 
 
-@app.command()
+@app.command(epilog=_examples("settings", "settings --json"))
 def settings(as_json: AsJson = False) -> None:
     """Every variable of the environment, what it is, and what it means. Secrets are masked."""
     running.join()
     cli_settings.show(as_json)
 
 
-app.command()(cli_audit.audit)
-app.command("trace")(cli_audit.follow)
-app.command()(cli_audit.forget)
+app.command(epilog=_examples("audit", "audit --tenant acme --json", "audit --ledger-only", "audit --accept 5f1c-22"))(
+    cli_audit.audit
+)
+app.command(
+    "trace",
+    epilog=_examples(
+        "trace --candidate 12345", "trace --registration 5f1c-22", "trace --event evt_fu5syyryallntqui5a5ofbo4g7"
+    ),
+)(cli_audit.follow)
+app.command(epilog=_examples("forget --candidate ana@example.org"))(cli_audit.forget)

@@ -5,35 +5,24 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from schemas.event import Event
-from worker import running
-from worker.bootstrap import Services, build
-from worker.cli_events import AsJson, TenantFilter, act_on, who
-from worker.cli_output import complain, say, show_json, show_table
+from worker.bootstrap import Services
+from worker.cli_filters import AsJson, TenantFilter, Yes
+from worker.cli_output import complain, progress, say, show_json, show_table
+from worker.cli_steer import Scope, act_on, who
 from worker.errors import ConfigurationError
 from worker.ledger import index, trace
 from worker.ledger.audit import Books, books
 from worker.ledger.checks import Difference
 from worker.ledger.keys import key
-from worker.settings import load_settings
+from worker.running import open_services
 
 #: As worker/cli.py has them.
 _DOES_NOT, _UNCHECKED = 1, 3
 _SHOWN = ("kind", "id", "registration", "expected", "found")
-_EVENT = ("id", "tenant", "source", "state", "reason or result", "registration", "receipts", "received")
-
-
-def _services(tenant: str | None) -> tuple[Services, list[str]]:
-    """The ledger, and the tenants that a command is about. Raises ConfigurationError."""
-    running.join()
-    at = build(load_settings(), patient=False)
-    known = sorted({*index.tenants(at.redis), *at.tenants.tenants})
-    if tenant is not None and tenant not in known:
-        raise ConfigurationError(f"there is no tenant {tenant}. There are: {', '.join(known)}.")
-    return at, [tenant] if tenant else known
+_EVENT = ("id", "state", "reason or result", "received", "registration", "receipts", "source", "tenant")
 
 
 def audit(
@@ -50,11 +39,11 @@ def audit(
     Reading Rhythm back takes a fifth of the allowed pace at most; interrupted, it goes on when run again.
     Exit code 0: it holds. 1: it does not. 3: it could not be checked.
     """
-    at, tenants = _services(tenant)
+    at, tenants = open_services(tenant)
     if accept is not None:
         _accept(at, tenants, accept)
         return
-    with _progress() as bars:
+    with progress() as bars:
         found = {name: books(at.redis, name, at.ledger.sealer, _bar(bars, at, name, "ledger")) for name in tenants}
         differences = [(name, one) for name, kept in found.items() for one in kept.differences]
         unread: dict[str, str] = {}
@@ -82,13 +71,6 @@ def _read_back(at: Services, tenant: str, restart: bool, bars: Progress, unread:
     if done.busy:
         complain(f"{tenant}: {len(done.busy)} registrations were being written each time: {', '.join(done.busy[:10])}")
     return done.differences
-
-
-def _progress() -> Progress:
-    """Bars on a terminal, nothing elsewhere."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
 
 
 def _bar(bars: Progress, at: Services, tenant: str, what: str) -> Callable[[int], None]:
@@ -162,7 +144,7 @@ def follow(
     given = [one for one in (candidate, registration, event) if one]
     if len(given) != 1:
         raise ConfigurationError("trace needs one of --candidate, --registration and --event.")
-    at, tenants = _services(tenant)
+    at, tenants = open_services(tenant)
     events: list[Event] = []
     registrations: list[dict[str, Any]] = []
     for name in tenants:
@@ -207,20 +189,21 @@ def _show_trace(events: list[Event], registrations: list[dict[str, Any]]) -> Non
 
 def _row(event: Event) -> tuple[object, ...]:
     reason, at = event.reason or event.result, event.received_at
-    return event.id, event.tenant, event.source, event.state, reason, event.registration, event.receipts, at
+    return event.id, event.state, reason, at, event.registration, event.receipts, event.source, event.tenant
 
 
 def forget(
     candidate: Annotated[str, typer.Option(help="A student id, an e-mail address, or the platform's candidate id.")],
     tenant: TenantFilter = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Erase one person from the ledger: payloads, results, and the way to them. Rhythm is not touched.
 
     Events that were still on their way are discarded. A person who goes by several ids is forgotten by each in turn;
     a body that could not be read has no candidate, and goes when it is discarded.
     """
-    at, tenants = _services(tenant)
+    at, tenants = open_services(tenant)
     chosen = [one for name in tenants for one in trace.events(at.redis, name, _ids(at, name, candidate, None, None))]
-    if not act_on(chosen, "forget", yes, lambda event: at.ledger.forget(event.tenant, event.id, who())):
+    scope = Scope(yes=yes, keep_going=True)
+    if not act_on(chosen, "forget", scope, lambda event: at.ledger.forget(event.tenant, event.id, who())):
         raise typer.Exit(_DOES_NOT)

@@ -1,106 +1,27 @@
-"""Commands on events: find, show, replay, discard."""
+"""Commands that show events: list, follow, show, and what waits for a person."""
 
-import heapq
-import os
+import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import islice
-from typing import Annotated, Any, Final
+from itertools import islice, takewhile
+from typing import Any, Final
 
-import typer
-
-from schemas.event import Event, EventState, Reason, Stage
-from schemas.outcome import Source, VerdictAnswer
+from schemas.event import Event, EventState
 from worker.bootstrap import Services
-from worker.cli_output import complain, say, show_json, show_table
-from worker.errors import ConfigurationError
+from worker.cli_filters import STOPPED, Filters
+from worker.cli_output import complain, say, show_json, show_line, show_table, suggest
+from worker.cli_steer import answer_to
 from worker.ledger import index
 
-TenantFilter = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
-SourceFilter = Annotated[Source | None, typer.Option("--source", help="Only this exam platform's.")]
-StateFilter = Annotated[EventState | None, typer.Option("--state", help="Only in this state.")]
-ReasonFilter = Annotated[str | None, typer.Option("--reason", help="Only with this reason.")]
-SinceFilter = Annotated[datetime | None, typer.Option("--since", help="Received then or later (UTC).")]
-UntilFilter = Annotated[datetime | None, typer.Option("--until", help="Received before then (UTC).")]
-IdFilter = Annotated[list[str] | None, typer.Option("--id", help="This event; may be repeated.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest.")]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-
-_COLUMNS: Final = ("id", "tenant", "source", "state", "reason or result", "registration", "received", "detail")
-_STOPPED: Final = (EventState.HELD, EventState.DEAD)
-#: The answer without which an event held for a reason would only be held again. `accept`: `--accept REASON`.
-_ANSWERS: Final = {
-    Reason.REGISTRATION_AMBIGUOUS: "registration",
-    Reason.REGISTRATION_MISMATCH: "registration",
-    Reason.RESULT_UNSCORED: "verdict",
-    Reason.INTEGRITY_REVIEW: "accept",
-    Reason.RESULT_CONFLICT: "accept",
-    Reason.RESULT_REPEATED: "accept",
-    Reason.RESULT_ANCIENT: "accept",
-    Reason.REGISTRATION_SETTLED: "accept",
-    Reason.REGISTRATION_EDITED: "accept",
-    Reason.RHYTHM_ALTERED: "accept",
-}
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which events a command is about. None takes any."""
-
-    tenant: str | None = None
-    source: Source | None = None
-    state: EventState | None = None
-    reason: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    ids: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.reason is not None and self.reason not in set(Reason):
-            raise ConfigurationError(f"{self.reason} is no reason. There are: {', '.join(sorted(Reason))}.")
-
-    @property
-    def empty(self) -> bool:
-        """Whether it would take everything."""
-        return not self.ids and not any((self.tenant, self.source, self.state, self.reason, self.since, self.until))
-
-    def find(self, at: Services) -> Iterator[Event]:
-        """The events, newest first. Raises ConfigurationError for a tenant that there is not."""
-        tenants = index.tenants(at.redis)
-        if self.tenant is not None:
-            if self.tenant not in {*tenants, *at.tenants.tenants}:
-                raise ConfigurationError(
-                    f"there is no tenant {self.tenant}. There are: {', '.join(at.tenants.tenants)}."
-                )
-            tenants = [self.tenant]
-        found = [self._listing(at, tenant) for tenant in tenants]
-        return heapq.merge(*found, key=lambda event: event.received_at, reverse=True)
-
-    def _listing(self, at: Services, tenant: str) -> Iterator[Event]:
-        if self.ids:
-            named = (index.event(at.redis, tenant, id) for id in dict.fromkeys(self.ids))
-            chosen = [event for event in named if event is not None and self._takes(event)]
-            return iter(sorted(chosen, key=lambda event: event.received_at, reverse=True))
-        return index.listing(
-            at.redis, tenant, state=self.state, source=self.source, since=_utc(self.since), until=_utc(self.until),
-            reason=Reason(self.reason) if self.reason else None,
-        )  # fmt: skip
-
-    def _takes(self, event: Event) -> bool:
-        since, until = _utc(self.since), _utc(self.until)
-        return (
-            self.state in (None, event.state)
-            and self.source in (None, event.source)
-            and self.reason in (None, event.reason)
-            and (since is None or event.received_at >= since)
-            and (until is None or event.received_at < until)
-        )
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at
+#: In the order in which a narrow terminal needs them.
+_COLUMNS: Final = ("id", "state", "reason or result", "received", "registration", "source", "tenant", "detail")
+_STOPPED_COLUMNS: Final = ("id", "reason", "detail", "received", "registration", "source", "tenant")
+#: How many events are looked at for moves, and how often.
+_FOLLOWED: Final = 500
+_FOLLOW_SECONDS: Final = 1.0
 
 
 def list_events(at: Services, filters: Filters, limit: int, as_json: bool) -> None:
@@ -109,7 +30,35 @@ def list_events(at: Services, filters: Filters, limit: int, as_json: bool) -> No
     if as_json:
         show_json([_plain(event) for event in found])
     else:
-        _show_events(found)
+        show_table(_COLUMNS, map(_row, found), wraps="detail")
+
+
+def follow_events(at: Services, filters: Filters, limit: int, as_json: bool) -> None:
+    """`events list --follow`: the newest, oldest first, then each event again whenever it has moved; until Ctrl-C.
+
+    JSON: one document a line.
+    """
+    shown: dict[str, tuple[object, ...]] | None = None
+    newest = datetime.min.replace(tzinfo=UTC)
+    if not as_json:
+        show_line(_COLUMNS)
+    while True:
+        found = list(_looked_at(filters.find(at), newest, max(limit, _FOLLOWED)))
+        rows = {event.id: _row(event) for event in found}
+        changed = found[:limit] if shown is None else [one for one in found if shown.get(one.id) != rows[one.id]]
+        for event in reversed(changed):
+            say(json.dumps(_plain(event))) if as_json else show_line(rows[event.id])
+        newest = max([newest, *(event.received_at for event in changed)])
+        shown = rows
+        sys.stdout.flush()
+        time.sleep(_FOLLOW_SECONDS)
+
+
+def _looked_at(found: Iterator[Event], newest: datetime, most: int) -> Iterator[Event]:
+    """The newest `most`, and however many came since `newest`."""
+    return (
+        one for place, one in takewhile(lambda each: each[0] < most or each[1].received_at > newest, enumerate(found))
+    )
 
 
 def list_stopped(at: Services, filters: Filters, limit: int, as_json: bool) -> None:
@@ -132,10 +81,11 @@ def list_stopped(at: Services, filters: Filters, limit: int, as_json: bool) -> N
     show_table(["reason", "events"], sorted(reasons.items()))
     if found:
         say("")
-        _show_events(found)
+        show_table(_STOPPED_COLUMNS, map(_stopped_row, found), wraps="detail")
+        suggest(f"\nwhat to answer: examrelay events show {found[0].id} · what each reason means: docs/operations.md")
     if strays:
         say("\nmessages on nobody's books, kept in er:strays")
-        rows = [(one.id, _short(one.at), one.why, one.task, one.bytes) for one in strays]
+        rows = [(one.id, one.at, one.why, one.task, one.bytes) for one in strays]
         show_table(["stray", "at", "why", "task", "bytes"], rows)
     if malformed:
         say(f"\n{malformed} queue entries were no messages; they are parked in er:malformed")
@@ -146,17 +96,13 @@ def _plain(event: Event) -> dict[str, Any]:
     return event.model_dump(mode="json", exclude={"history", "due_at"})
 
 
-def _show_events(found: list[Event]) -> None:
-    show_table(_COLUMNS, [_row(event) for event in found])
-
-
 def _row(event: Event) -> tuple[object, ...]:
-    received, reason = _short(event.received_at), event.reason or event.result
-    return event.id, event.tenant, event.source, event.state, reason, event.registration, received, event.detail
+    received, reason = event.received_at, event.reason or event.result
+    return event.id, event.state, reason, received, event.registration, event.source, event.tenant, event.detail
 
 
-def _short(at: datetime) -> str:
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+def _stopped_row(event: Event) -> tuple[object, ...]:
+    return event.id, event.reason, event.detail, event.received_at, event.registration, event.source, event.tenant
 
 
 def show_event(at: Services, id: str, tenant: str | None, as_json: bool) -> bool:
@@ -172,85 +118,9 @@ def show_event(at: Services, id: str, tenant: str | None, as_json: bool) -> bool
     fields = event.model_dump(exclude={"history"})
     show_table(["field", "value"], [(name, value) for name, value in fields.items() if value is not None])
     say("")
-    show_table(
-        ["at", "move", "by", "reason"], [(_short(one.at), one.move, one.by, one.reason) for one in event.history]
-    )
+    show_table(["at", "move", "by", "reason"], [(one.at, one.move, one.by, one.reason) for one in event.history])
+    if event.state in STOPPED:
+        suggest(f"\nwhat would be written: examrelay plan --id {id}")
+        suggest(f"again: examrelay replay --id {id}{answer_to(event)}")
+        suggest(f"never: examrelay discard --id {id} --why …")
     return True
-
-
-def answers_of(registration: str | None, verdict: VerdictAnswer | None, accept: list[str] | None) -> dict[str, Any]:
-    """An operator's answers, as the ledger keeps them. Raises ConfigurationError for what is no reason."""
-    for reason in accept or ():
-        if reason not in set(Reason):
-            raise ConfigurationError(f"--accept {reason}: no such reason. There are: {', '.join(sorted(Reason))}.")
-    told = {"registration": registration, "verdict": verdict, "accept": accept or None}
-    return {name: value for name, value in told.items() if value is not None}
-
-
-def replay(at: Services, filters: Filters, answers: dict[str, Any], yes: bool) -> bool:
-    """Held and dead events back to `received`, with answers. Returns whether all of them were moved."""
-    from worker.celery import hint  # reads the environment when imported
-
-    chosen = _stopped(at, filters, "replay")
-    if "registration" in answers and len(chosen) > 1:
-        raise ConfigurationError(f"--registration answers for one event, and {len(chosen)} match: say which by --id.")
-    lacking = {event.id: lack for event in chosen if (lack := lacks(event, answers))}
-    for lack in lacking.values():
-        complain(lack)
-    ready = [event for event in chosen if event.id not in lacking]
-    moved = act_on(ready, "replay", yes, lambda event: at.ledger.replay(event.tenant, event.id, who(), answers))
-    for tenant in {event.tenant for event in ready if event.tenant in at.tenants.tenants}:
-        hint(Stage.PROCESS, tenant)
-    return moved and not lacking
-
-
-def lacks(event: Event, answers: dict[str, Any]) -> str | None:
-    """What is missing without which the event would only be held again."""
-    needed = _ANSWERS.get(event.reason) if event.reason else None
-    if needed is None or event.reason in answers.get("accept", ()) or (needed != "accept" and needed in answers):
-        return None
-    option = f"--accept {event.reason}" if needed == "accept" else f"--{needed}"
-    return f"{event.id} is held as {event.reason} ({event.detail}): it needs {option}"
-
-
-def discard(at: Services, filters: Filters, why: str, yes: bool) -> bool:
-    """Held and dead events set aside for good. Returns whether all of them were moved."""
-    chosen = _stopped(at, filters, "discard")
-    return act_on(chosen, "discard", yes, lambda event: at.ledger.discard(event.tenant, event.id, who(), why))
-
-
-def who() -> str:
-    """The operator, as acts are recorded."""
-    return os.environ.get("USER") or f"uid {os.getuid()}"
-
-
-def _stopped(at: Services, filters: Filters, move: str) -> list[Event]:
-    """The held and dead events that match. Raises ConfigurationError when no filter was given."""
-    if filters.empty:
-        raise ConfigurationError(
-            f"{move} needs to know which events: give at least one of --tenant --source --state --reason --since "
-            "--until --id."
-        )
-    if filters.state not in (None, *_STOPPED):
-        raise ConfigurationError(f"{move} is for held and dead events; {filters.state} ones go on by themselves.")
-    return [event for event in filters.find(at) if event.state in _STOPPED]
-
-
-def act_on(chosen: list[Event], move: str, yes: bool, act: Callable[[Event], tuple[bool, str]]) -> bool:
-    """Say how many, ask unless told `--yes`, act on each, say what did not move."""
-    say(f"{len(chosen)} {'event' if len(chosen) == 1 else 'events'} to {move}")
-    if not chosen:
-        return True
-    if not yes:
-        if not sys.stdin.isatty():
-            raise ConfigurationError(f"nothing was done: add --yes to {move} them.")
-        if not typer.confirm(f"{move} them?"):
-            return False
-    moved = 0
-    for event in chosen:
-        done, state = act(event)
-        moved += done
-        if not done:
-            complain(f"{event.id} was not moved: it is {state} by now")
-    say(f"{moved} done")
-    return moved == len(chosen)

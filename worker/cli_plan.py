@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from worker.bootstrap import Services
-from worker.cli_events import Filters
+from worker.cli_filters import Filters
 from worker.cli_output import complain, say, show_json
 
 

@@ -1,18 +1,22 @@
 """`examrelay status`: the whole ledger on one screen."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from rich.console import Console
-
-from schemas.event import EventState
+from schemas.event import EventState, Reason
 from worker.bootstrap import Services
-from worker.cli_output import complain, show_table
+from worker.cli_output import complain, say, show_table, suggest
 from worker.ledger import index
 from worker.ledger.client import check_redis
 from worker.ledger.events import instant
 from worker.ledger.processes import differences, processes
+
+_WAITING: Final = (EventState.RECEIVED, EventState.READY, EventState.HELD, EventState.DEAD)
+_OVER: Final = tuple(state for state in EventState if state not in _WAITING)
+#: In the order in which a narrow terminal needs them.
+_COLUMNS: Final = ("tenant", "gate", *_WAITING, "oldest due", *_OVER)
 
 
 def gather(at: Services) -> dict[str, Any]:
@@ -57,51 +61,69 @@ def _by_reason(counts: dict[str, int], state: EventState) -> dict[str, int]:
 
 
 def show(status: dict[str, Any]) -> None:
-    """The screen."""
-    states = [state.value for state in EventState]
-    rows = [
-        [name, *(one["states"][state] for state in states), f"{one['oldest_seconds']:.0f} s", _gate_words(one["gate"])]
-        for name, one in status["tenants"].items()
-    ]
-    show_table(["tenant", *states, "oldest due", "gate"], rows)
-    stopped = [
-        [name, state, reason, count]
-        for name, one in status["tenants"].items()
-        for state in ("held", "dead")
-        for reason, count in one[state].items()
-    ]
-    refused = [
-        [name, source, len(lines), lines[0]]
-        for name, one in status["tenants"].items()
-        for source, lines in one["refused"].items()
-        if lines
-    ]
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if stopped:
-        console.print()
-        show_table(["tenant", "state", "reason", "events"], stopped)
-    if refused:
-        console.print()
-        show_table(["tenant", "source", "refused", "last"], refused)
-    _show_processes(status["processes"], console)
-    swept = status["sweep_at"].isoformat(timespec="seconds") if status["sweep_at"] else "never"
-    running = "" if status["workers"] else " · no workers"
-    console.print(f"\nlast sweep {swept} · durability {status['durability']}{running}")
+    """The screen: tenants, what stopped and why, who works, and what to type next."""
+    tenants = status["tenants"].items()
+    show_table(_COLUMNS, [_row(name, one) for name, one in tenants])
+    _more(
+        ["tenant", "state", "reason", "events"],
+        [
+            (name, state, reason, count)
+            for name, one in tenants
+            for state in ("held", "dead")
+            for reason, count in sorted(one[state].items())
+        ],
+    )
+    _more(
+        ["tenant", "gate", "reason", "until", "since"],
+        [
+            (
+                name,
+                one["gate"]["state"],
+                one["gate"]["reason"],
+                one["gate"]["closed_until"],
+                one["gate"]["since"],
+            )
+            for name, one in tenants
+            if one["gate"]["state"] != "open"
+        ],
+    )
+    refused = [(name, source, lines) for name, one in tenants for source, lines in one["refused"].items() if lines]
+    _more(
+        ["tenant", "source", "refused", "last"], [(name, where, len(lines), lines[0]) for name, where, lines in refused]
+    )
+    say("")
+    if status["warnings"]:
+        columns = ("name", "pid", "version", "digest", "seen_at")
+        show_table(columns, [[one[column] for column in columns] for one in status["processes"]])
+        say("")
+    names = " ".join(one["name"] for one in status["processes"]) or "none"
+    swept = f"{status['sweep_at']:%Y-%m-%dT%H:%M:%SZ}" if status["sweep_at"] else "never"
+    say(f"processes {names}\nlast sweep {swept} · durability {status['durability']}")
     for warning in status["warnings"]:
         complain(warning)
+    for line in _next(status):
+        suggest(line)
 
 
-def _show_processes(found: list[dict[str, Any]], console: Console) -> None:
-    rows = [
-        [one["name"], one["pid"], one["version"], one["digest"], one["seen_at"].isoformat(timespec="seconds")]
-        for one in found
-    ]
+def _more(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     if rows:
-        console.print()
-        show_table(["process", "pid", "version", "tenants file", "seen"], rows)
+        say("")
+        show_table(columns, rows)
 
 
-def _gate_words(gate: dict[str, Any]) -> str:
-    if gate["state"] == "open":
-        return "open"
-    return f"{gate['state']}: {gate['reason']} until {gate['closed_until'].isoformat(timespec='seconds')}"
+def _row(name: str, one: dict[str, Any]) -> list[object]:
+    return [name, one["gate"]["state"], *(one["states"][state] for state in _WAITING), f"{one['oldest_seconds']:.0f} s",
+            *(one["states"][state] for state in _OVER)]  # fmt: skip
+
+
+def _next(status: dict[str, Any]) -> Iterator[str]:
+    """What to type next."""
+    tenants = status["tenants"].values()
+    for state, what in (("held", "wait for an answer"), ("dead", "will not go through as they are")):
+        count = sum(one["states"][state] for one in tenants)
+        if count:
+            yield f"{count} {what}: examrelay {state} list"
+    if any(one["gate"]["reason"] == Reason.CREDENTIALS_REFUSED for one in tenants):
+        yield "Rhythm refuses our credentials: give the new ones and restart; nothing is lost meanwhile"
+    if not status["workers"]:
+        yield "no worker is running: examrelay up, or what the Procfile says"

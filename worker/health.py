@@ -18,6 +18,16 @@ from worker.ledger.client import UNAVAILABLE, check_redis
 STALLED: Final = timedelta(seconds=60)
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. `holds`: None when it could not be checked."""
+
+    check: str
+    holds: bool | None
+    detail: str
+    tenant: str | None = None
+
+
 @dataclass
 class Readiness:
     """Each check by name: None when it holds, else what is wrong."""
@@ -43,7 +53,7 @@ def readiness(at: Services) -> Readiness:
         report.checks["redis"] = None
         now = index.redis_now(at.redis)
         report.checks["sweep"] = _late("the last sweep was", index.swept_at(at.redis), now) or None
-        report.checks["work"] = next(filter(None, (_stuck(at, tenant, now) for tenant in at.tenants.tenants)), None)
+        report.checks["work"] = next(filter(None, (stuck(at, tenant, now) for tenant in at.tenants.tenants)), None)
     except ConfigurationError as error:
         report.checks["redis"] = str(error)
     except UNAVAILABLE as error:
@@ -57,14 +67,14 @@ def _late(what: str, at: datetime | None, now: datetime) -> str | None:
     return f"{what} {round((now - at).total_seconds())} s ago" if now - at > STALLED else None
 
 
-def _stuck(at: Services, tenant: str, now: datetime) -> str | None:
-    states = [EventState.RECEIVED]
-    if not index.gate_closed(at.redis, tenant, now):
-        states.append(EventState.READY)
-    for state in states:
+def stuck(at: Services, tenant: str, now: datetime) -> str | None:
+    """What is due though Rhythm may be called, while nothing moves; else None. A long backlog that moves is healthy."""
+    closed = index.closed_until(at.redis, tenant)
+    for state in (EventState.RECEIVED, EventState.READY):
         due = index.oldest_due(at.redis, tenant, state)
-        if due is not None and now - due > STALLED:
-            return f"tenant {tenant}: {state} work has been due since {due.isoformat()}: are workers running?"
+        since = [due, index.moved_at(at.redis, tenant, state), closed]
+        if due is not None and now - max(filter(None, since)) > STALLED:
+            return f"tenant {tenant}: {state} work is due since {due:%Y-%m-%d %H:%M:%SZ}, and nothing moves"
     return None
 
 
@@ -81,17 +91,20 @@ class _LedgerCollector:
         stopped = GaugeMetricFamily(
             "examrelay_events_stopped", "Held and dead events by reason.", labels=["tenant", "state", "reason"]
         )
-        closed = GaugeMetricFamily("examrelay_gate_closed", "Whether Rhythm may not be called.", labels=["tenant"])
+        closed = GaugeMetricFamily(
+            "examrelay_gate_closed", "Whether Rhythm may not be called, and why.", labels=["tenant", "reason"]
+        )
+        stalled = GaugeMetricFamily("examrelay_stalled", "Whether work is due and nothing moves.", labels=["tenant"])
         sweep = GaugeMetricFamily("examrelay_sweep_age_seconds", "Since the last sweep.")
         try:
-            self._fill(events, stopped, closed, sweep)
+            self._fill(events, stopped, closed, stalled, sweep)
             up.add_metric([], 1)
         except UNAVAILABLE:
             up.add_metric([], 0)
             return [up]
-        return [up, events, stopped, closed, sweep]
+        return [up, events, stopped, closed, stalled, sweep]
 
-    def _fill(self, events: Any, stopped: Any, closed: Any, sweep: Any) -> None:
+    def _fill(self, events: Any, stopped: Any, closed: Any, stalled: Any, sweep: Any) -> None:
         client = self._at.redis
         now = index.redis_now(client)
         for tenant in index.tenants(client):
@@ -102,7 +115,9 @@ class _LedgerCollector:
                 state, colon, reason = name.partition(":")
                 if colon and state in (EventState.HELD, EventState.DEAD):
                     stopped.add_metric([tenant, state, reason], count)
-            closed.add_metric([tenant], index.gate_closed(client, tenant, now))
+            reason = index.gate(client, tenant).get("reason", "")
+            closed.add_metric([tenant, reason], bool(reason))
+            stalled.add_metric([tenant], stuck(self._at, tenant, now) is not None)
         swept = index.swept_at(client)
         if swept is not None:
             sweep.add_metric([], (now - swept).total_seconds())

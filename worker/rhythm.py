@@ -5,6 +5,7 @@ is never repeated here, but for a read of the next page and one new try after a 
 means is decided in worker/rhythm_failures.py; each error here is one of its classes.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -145,6 +146,14 @@ class Rhythm:
             found += self._all_pages("a search", "POST", url, body)
         return found
 
+    def page_of_exam(self, exam_id: str) -> list[Registration]:
+        """The first page of an exam's registrations; empty when there are none.
+
+        ---
+        Rhythm, Exam Registrations API: search.
+        """
+        return self._all_pages("a search", "POST", f"{self._url}/search", encode({"exam_id": [exam_id]}), pages=1)
+
     def student_exam(self, student_id: str, exam_id: str) -> list[Registration]:
         """A person's registrations for an exam, each once, all pages; empty when there are none.
 
@@ -194,7 +203,9 @@ class Rhythm:
     def _directives(self, operations: Sequence[PatchOperation]) -> list[dict[str, Any]]:
         return [operation.directive(self._as_text) for operation in operations]
 
-    def _all_pages(self, call: str, method: str, url: str, body: bytes | None = None) -> list[Registration]:
+    def _all_pages(
+        self, call: str, method: str, url: str, body: bytes | None = None, pages: float = math.inf
+    ) -> list[Registration]:
         """All pages, each registration once, the last seen of it. 404 to the first: "Unable to locate records"."""
         found: dict[str, Registration] = {}
         cursors = [""]
@@ -208,7 +219,7 @@ class Rhythm:
                 return []
             items, key = (page, None) if isinstance(page, list) else (page.items or [], page.last_evaluated_key)
             found.update({registration.id: registration for registration in items})
-            if not key:
+            if not key or len(cursors) >= pages:
                 return list(found.values())
             cursors.append(key if isinstance(key, str) else encode(key).decode())
             if cursors[-1] in cursors[:-1]:

@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from worker.bootstrap import Services, build
 from worker.errors import ConfigurationError
-from worker.settings import load_local_settings
+from worker.ledger import index
+from worker.settings import load_local_settings, load_settings
 
 _LOCK, _FILE = "up.lock", "running.json"
 
@@ -82,3 +84,16 @@ def join() -> Running | None:
     if running is not None and local.redis_url is None:
         os.environ.update(running.variables)
     return running
+
+
+def open_services(tenant: str | None = None) -> tuple[Services, list[str]]:
+    """The ledger of REDIS_URL, or else of the `examrelay up` beside us; and the tenants that a command is about.
+
+    Raises ConfigurationError, also for a tenant that there is not.
+    """
+    join()
+    at = build(load_settings(), patient=False)
+    known = sorted({*index.tenants(at.redis), *at.tenants.tenants})
+    if tenant is not None and tenant not in known:
+        raise ConfigurationError(f"there is no tenant {tenant}. There are: {', '.join(known)}.")
+    return at, [tenant] if tenant else known

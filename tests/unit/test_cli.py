@@ -1,18 +1,21 @@
 """What the commands decide by themselves: filters, answers, what is shown of a setting. No Redis."""
 
 import re
+import shlex
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
+import typer
 
 from schemas.event import Event, EventState, Policy, Reason
 from schemas.outcome import Source
-from worker import cli_events, cli_settings
+from worker import cli_settings, cli_steer
 from worker.cli import app
-from worker.cli_events import Filters
+from worker.cli_filters import Filters
+from worker.cli_steer import Scope
 from worker.errors import ConfigurationError
 from worker.ledger.client import WANTED
 from worker.settings import Settings
@@ -29,41 +32,48 @@ def event(reason: Reason, detail: str = "equally likely: reg-1, reg-2") -> Event
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("move", [cli_events.replay, cli_events.discard])
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda at: cli_steer.replay(at, Filters(), {}, Scope(yes=True)),
+        lambda at: cli_steer.discard(at, Filters(), Scope(yes=True)),
+    ],
+    ids=["replay", "discard"],
+)
 def test_acting_on_everything_is_refused(move: Any) -> None:
     with pytest.raises(ConfigurationError, match="needs to know which events"):
-        move(NOBODY, Filters(), {}, True)
+        move(NOBODY)
 
 
 @pytest.mark.parametrize("state", sorted(set(EventState) - {EventState.HELD, EventState.DEAD}))
 def test_only_held_and_dead_events_are_acted_on(state: EventState) -> None:
     with pytest.raises(ConfigurationError, match="is for held and dead events"):
-        cli_events.discard(NOBODY, Filters(state=state), "why", yes=True)
+        cli_steer.discard(NOBODY, Filters(state=state), Scope(yes=True))
 
 
 def test_an_unknown_reason_is_answered_with_those_there_are() -> None:
     with pytest.raises(ConfigurationError, match=r"tired is no reason.*unknown_exam"):
         Filters(reason="tired")
     with pytest.raises(ConfigurationError, match=r"--accept tired: no such reason.*result_conflict"):
-        cli_events.answers_of(None, None, ["tired"])
+        cli_steer.answers_of(None, None, ["tired"])
 
 
 def test_a_replay_without_the_answer_that_it_needs_is_refused_with_the_candidates() -> None:
-    told = cli_events.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {})
+    told = cli_steer.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {})
     assert told == (
-        "evt_1 is held as registration_ambiguous (equally likely: reg-1, reg-2): it needs --registration"
+        "evt_1 is held as registration_ambiguous (equally likely: reg-1, reg-2): it needs --registration REG"
     )  # fmt: skip
-    assert cli_events.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {"registration": "reg-1"}) is None
+    assert cli_steer.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {"registration": "reg-1"}) is None
 
 
 @pytest.mark.parametrize("reason", [one for one in Reason if one.policy is Policy.HELD])
 def test_an_answer_disarms_exactly_its_reason(reason: Reason) -> None:
-    assert cli_events.lacks(event(reason), {"accept": [reason]}) is None
-    needs_an_answer = cli_events.lacks(event(reason), {}) is not None
+    assert cli_steer.lacks(event(reason), {"accept": [reason]}) is None
+    needs_an_answer = cli_steer.lacks(event(reason), {}) is not None
     # These are put right elsewhere: in the exam map, and in `writes`.
     assert needs_an_answer is (reason not in (Reason.UNKNOWN_EXAM, Reason.WRITES_OFF))
     if needs_an_answer:
-        assert cli_events.lacks(event(reason), {"accept": [Reason.INVALID_JSON]}) is not None
+        assert cli_steer.lacks(event(reason), {"accept": [Reason.INVALID_JSON]}) is not None
 
 
 def test_secrets_are_masked() -> None:
@@ -79,11 +89,29 @@ def test_every_setting_has_a_name_and_a_meaning() -> None:
     assert all(row["meaning"].endswith(".") for row in rows)
 
 
-@pytest.mark.parametrize("command", ["up", "send", "status", "events", "dead", "held", "replay", "discard", "sweep"])
-def test_every_command_says_what_it_is_for(command: str) -> None:
-    shown = CliRunner().invoke(app, [command, "--help"])
-    assert shown.exit_code == 0
-    assert "Usage" in shown.output
+def commands(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command that can be typed, by its words."""
+    group = group or typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+@pytest.mark.parametrize(("words", "command"), [pytest.param(*each, id=each[0]) for each in commands()])
+def test_every_command_says_what_it_is_for_with_examples_that_can_be_typed(words: str, command: Any) -> None:
+    assert command.help
+    title, *examples = command.epilog.split("\n\n")
+    assert title == "Examples:"
+    assert examples
+    for example in examples:
+        line = re.split(r" [|<] ", example)[0]
+        assert line.startswith(f"examrelay {words}")
+        arguments = shlex.split(line)[1 + len(words.split()) :]
+        with command.make_context(words, arguments) as context:  # raises for an option that there is not
+            reason = context.params.get("reason")
+            assert reason is None or Reason(reason)
 
 
 def test_the_redis_configuration_for_deployments_is_durable_enough() -> None:

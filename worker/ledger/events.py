@@ -35,6 +35,11 @@ def milliseconds(span: timedelta) -> int:
     return span // timedelta(milliseconds=1)
 
 
+def one_line(told: str) -> str:
+    """An operator's words as the history holds them: a line without tabs, not endless."""
+    return " ".join(told.split())[:300]
+
+
 def instant(stamp: str | bytes | float) -> datetime:
     """The instant of a ledger time (milliseconds)."""
     return datetime.fromtimestamp(int(stamp) / 1000, UTC)
@@ -164,11 +169,11 @@ class Ledger:
         """Give a task's slot back. Returns whether a hint is wanted."""
         return bool(self.scripts("release", tenant, stage, token))
 
-    def replay(self, tenant: str, id: str, who: str, answers: dict[str, Any]) -> tuple[bool, str]:
+    def replay(self, tenant: str, id: str, who: str, answers: dict[str, Any], why: str = "") -> tuple[bool, str]:
         """Held or dead, back to received, with answers beside those given before. Returns whether it moved, and the
         state it is in. Raises SealUnknown, SealBroken."""
         told = self.sealer.seal_text(json.dumps(self._with_earlier(tenant, id, answers)), id) if answers else ""
-        moved, state, _ = self.scripts("steer", tenant, id, "replay", who, "", told, 0)
+        moved, state, _ = self.scripts("steer", tenant, id, "replay", who, one_line(why), told, 0)
         return bool(moved), state.decode()
 
     def _with_earlier(self, tenant: str, id: str, answers: dict[str, Any]) -> dict[str, Any]:
@@ -181,7 +186,7 @@ class Ledger:
     def discard(self, tenant: str, id: str, who: str, why: str) -> tuple[bool, str]:
         """Held or dead, set aside for good. Returns whether it moved, and the state it is in."""
         keep = milliseconds(PAYLOAD_KEPT)
-        moved, state, _ = self.scripts("steer", tenant, id, "discard", who, why, "", keep)
+        moved, state, _ = self.scripts("steer", tenant, id, "discard", who, one_line(why), "", keep)
         return bool(moved), state.decode()
 
     def forget(self, tenant: str, id: str, who: str) -> tuple[bool, str]:

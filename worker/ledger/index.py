@@ -23,6 +23,7 @@ _INDEXES: Final = {
     EventState.DEAD: "dead",
 }
 _DUE: Final = {EventState.RECEIVED: "due:process", EventState.READY: "due:sync"}
+_MOVED: Final = {EventState.RECEIVED: "moved:process", EventState.READY: "moved:sync"}
 
 
 def tenants(client: "redis.Redis") -> list[str]:
@@ -42,10 +43,10 @@ def redis_now(client: "redis.Redis") -> datetime:
     return instant(seconds * 1000 + microseconds // 1000)
 
 
-def gate_closed(client: "redis.Redis", tenant: str, now: datetime) -> bool:
-    """Whether the tenant's Rhythm may not be called now."""
-    until = client.hget(key(tenant, "gate"), "closed_until")
-    return until is not None and instant(until) > now
+def closed_until(client: "redis.Redis", tenant: str) -> datetime | None:
+    """When the tenant's Rhythm may be called again, which may be past; None while it answers."""
+    at = client.hget(key(tenant, "gate"), "closed_until")
+    return None if at is None else instant(at)
 
 
 def gate(client: "redis.Redis", tenant: str) -> dict[str, str]:
@@ -97,6 +98,12 @@ def oldest_due(client: "redis.Redis", tenant: str, state: EventState) -> datetim
     """Since when the most overdue event of a waiting state has been due; None when there is none."""
     first = client.zrange(key(tenant, _DUE[state]), 0, 0, withscores=True)
     return instant(first[0][1]) if first else None
+
+
+def moved_at(client: "redis.Redis", tenant: str, state: EventState) -> datetime | None:
+    """When a worker last settled events that were waiting in this state, or None."""
+    at = client.get(key(tenant, _MOVED[state]))
+    return None if at is None else instant(at)
 
 
 def event(client: "redis.Redis", tenant: str, id: str) -> Event | None:

@@ -134,7 +134,7 @@ function apply.defer(id, state, d)
   end
 end
 
-local states = {}
+local states, moved = {}, false
 begin_counts()
 for i, decision in ipairs(decisions) do
   local id = decision.id
@@ -142,10 +142,11 @@ for i, decision in ipairs(decisions) do
   if lease == token and state == (stage == 'process' and 'received' or 'ready') then
     if decision.who then name(tenant, id, decision.who) end
     apply[decision.move](id, state, decision, ARGV[FIRST_OUTCOME + i - 1])
-    states[i] = decision.to or state
+    states[i], moved = decision.to or state, true
   else
     states[i] = 'lost'
   end
 end
 end_counts(tenant)
+if moved then redis.call('SET', key(tenant, 'moved', stage), int(now)) end
 return { prepared and want_hint(tenant, 'sync', now) or 0, states }

@@ -125,14 +125,14 @@ local function conclude(tenant, id, to, now, change)
   for _, name in ipairs(PASSING) do fields[name] = nil end
   fields.nonce, fields.state, fields.reason, fields.detail = nil, to, change.reason, change.detail
   for name, value in pairs(change.fields or {}) do fields[name] = value end
-  local told = (redis.call('GET', history) or '') .. line_of(now, change.move, change.by, change.reason)
+  local told = (redis.call('GET', history) or '') .. line_of(now, change.move, change.by, change.why or change.reason)
   if #told <= HISTORY_HEAD then
     local from = fields.received_at
     told = string.gsub(told, '(%d+)(\t[^\n]*\n)', function(at, line) return int(at - from) .. line end)
     in_pieces(fields, {}, 'history', (string.gsub(told, '^0\trecord\tdoor\n', '')))
     redis.call('DEL', event, history, key(tenant, 'outcome', id))
   else
-    note(tenant, id, now, change.move, change.by, change.reason)
+    note(tenant, id, now, change.move, change.by, change.why or change.reason)
     redis.call('DEL', event, key(tenant, 'outcome', id))
   end
   set_fields(event, fields)
@@ -140,7 +140,8 @@ local function conclude(tenant, id, to, now, change)
 end
 
 -- Moves an event: state, reason, counts, index and lease together. The caller has compared the state already.
--- `change`: move, by, and what there is of reason, detail, keep (the payload, in ms), fields (more to set).
+-- `change`: move, by, and what there is of reason, why (an operator's own words, for the history), detail, keep (the
+-- payload, in ms), fields (more to set).
 local function enter(tenant, id, from, to, now, change)
   local event = key(tenant, 'event', id)
   if from == 'held' or from == 'dead' then
@@ -157,5 +158,5 @@ local function enter(tenant, id, from, to, now, change)
   for name, value in pairs(change.fields or {}) do fields[name] = value end
   set_fields(event, fields)
   if from == 'ready' then redis.call('DEL', key(tenant, 'outcome', id)) end
-  note(tenant, id, now, change.move, change.by, change.reason)
+  note(tenant, id, now, change.move, change.by, change.why or change.reason)
 end

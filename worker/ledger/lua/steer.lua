@@ -4,6 +4,7 @@
 local tenant, id, move, who, why, answers, keep = unpack(ARGV)
 local now = now_ms()
 local event = key(tenant, 'event', id)
+if why == '' then why = nil end
 local state, reason = unpack(redis.call('HMGET', event, 'state', 'reason'))
 
 -- What is personal goes, and with it the way to it; what is left says that there was an event, and what became of it.
@@ -33,11 +34,11 @@ if state and move == 'forget' then
 end
 if state ~= 'held' and state ~= 'dead' then return { 0, state or '', reason or '' } end
 if move == 'discard' then
-  enter(tenant, id, state, 'discarded', now, { move = move, by = who, detail = why, keep = keep })
+  enter(tenant, id, state, 'discarded', now, { move = move, by = who, why = why, detail = why, keep = keep })
   return { 1, 'discarded', '' }
 end
 redis.call('HDEL', event, 'attempts', 'first_attempt_at', 'registration')
 if answers ~= '' then redis.call('HSET', event, 'answers', answers) end
-enter(tenant, id, state, 'received', now, { move = move, by = who })
+enter(tenant, id, state, 'received', now, { move = move, by = who, why = why })
 want_hint(tenant, 'process', now)
 return { 1, 'received', '' }

@@ -1,0 +1,146 @@
+"""Acts on held and dead events: replay, discard. Each says how many first, and is recorded: who, when, why."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import typer
+
+from schemas.event import Event, Reason, Stage
+from schemas.outcome import VerdictAnswer
+from worker.bootstrap import Services
+from worker.cli_filters import STOPPED, Filters
+from worker.cli_output import complain, progress, say
+from worker.errors import ConfigurationError
+
+_LACKING_SHOWN: Final = 20
+#: The answer without which an event held for a reason would only be held again. `accept`: `--accept REASON`.
+_ANSWERS: Final = {
+    Reason.REGISTRATION_AMBIGUOUS: "registration",
+    Reason.REGISTRATION_MISMATCH: "registration",
+    Reason.RESULT_UNSCORED: "verdict",
+    Reason.INTEGRITY_REVIEW: "accept",
+    Reason.RESULT_CONFLICT: "accept",
+    Reason.RESULT_REPEATED: "accept",
+    Reason.RESULT_ANCIENT: "accept",
+    Reason.REGISTRATION_SETTLED: "accept",
+    Reason.REGISTRATION_EDITED: "accept",
+    Reason.RHYTHM_ALTERED: "accept",
+}
+
+
+def answers_of(registration: str | None, verdict: VerdictAnswer | None, accept: list[str] | None) -> dict[str, Any]:
+    """An operator's answers, as the ledger keeps them. Raises ConfigurationError for what is no reason."""
+    for reason in accept or ():
+        if reason not in set(Reason):
+            raise ConfigurationError(f"--accept {reason}: no such reason. There are: {', '.join(sorted(Reason))}.")
+    told = {"registration": registration, "verdict": verdict, "accept": accept or None}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How far a command on many events goes: at most so many, without asking, past what does not move."""
+
+    limit: int | None = None
+    yes: bool = False
+    keep_going: bool = False
+    #: The operator's reason, which the history keeps.
+    why: str = ""
+
+
+def replay(at: Services, filters: Filters, answers: dict[str, Any], scope: Scope) -> bool:
+    """Held and dead events back to `received`, with answers. Returns whether all of them were moved."""
+    from worker.celery import hint  # reads the environment when imported
+
+    chosen = _stopped(at, filters, "replay", scope.limit)
+    if "registration" in answers and len(chosen) > 1:
+        raise ConfigurationError(f"--registration answers for one event, and {len(chosen)} match: say which by --id.")
+    lacking = [lack for event in chosen if (lack := lacks(event, answers))]
+    for lack in lacking[:_LACKING_SHOWN]:
+        complain(lack)
+    if len(lacking) > _LACKING_SHOWN:
+        complain(f"… and {len(lacking) - _LACKING_SHOWN} more")
+    if lacking and not scope.keep_going:
+        complain(f"nothing was done: {len(lacking)} of {len(chosen)} need an answer. --keep-going replays the others")
+        return False
+    ready = [event for event in chosen if not lacks(event, answers)]
+    moved = act_on(
+        ready, "replay", scope, lambda event: at.ledger.replay(event.tenant, event.id, who(), answers, scope.why)
+    )
+    for tenant in {event.tenant for event in ready if event.tenant in at.tenants.tenants}:
+        hint(Stage.PROCESS, tenant)
+    return moved and not lacking
+
+
+def lacks(event: Event, answers: dict[str, Any]) -> str | None:
+    """What is missing without which the event would only be held again."""
+    needed = _ANSWERS.get(event.reason) if event.reason else None
+    if needed is None or event.reason in answers.get("accept", ()) or (needed != "accept" and needed in answers):
+        return None
+    return f"{event.id} is held as {event.reason} ({event.detail}): it needs{answer_to(event)}"
+
+
+def answer_to(event: Event) -> str:
+    """The option that the event needs to go on, with a space before it; empty when it needs none."""
+    needed = _ANSWERS.get(event.reason) if event.reason else None
+    words = {
+        "registration": " --registration REG",
+        "verdict": " --verdict passed",
+        "accept": f" --accept {event.reason}",
+    }
+    return words[needed] if needed else ""
+
+
+def discard(at: Services, filters: Filters, scope: Scope) -> bool:
+    """Held and dead events set aside for good. Returns whether all of them were moved."""
+    chosen = _stopped(at, filters, "discard", scope.limit)
+    return act_on(chosen, "discard", scope, lambda event: at.ledger.discard(event.tenant, event.id, who(), scope.why))
+
+
+def who() -> str:
+    """The operator, as acts are recorded."""
+    return os.environ.get("USER") or f"uid {os.getuid()}"
+
+
+def _stopped(at: Services, filters: Filters, move: str, limit: int | None) -> list[Event]:
+    """The held and dead events that match, the oldest first. Raises ConfigurationError when no filter was given."""
+    if filters.empty:
+        raise ConfigurationError(
+            f"{move} needs to know which events: give at least one of --tenant --source --state --reason --since "
+            "--until --id."
+        )
+    if filters.state not in (None, *STOPPED):
+        raise ConfigurationError(f"{move} is for held and dead events; {filters.state} ones go on by themselves.")
+    states = [filters.state] if filters.state else STOPPED
+    found = [event for state in states for event in replace(filters, state=state).find(at)]
+    return sorted(found, key=lambda event: event.received_at)[:limit]
+
+
+def act_on(chosen: list[Event], move: str, scope: Scope, act: Callable[[Event], tuple[bool, str]]) -> bool:
+    """Say how many, ask unless told not to, act on each, and stop at the first that does not move unless told to go on.
+
+    Returns whether all were moved. On a terminal a bar shows how far it is.
+    """
+    say(f"{len(chosen)} {'event' if len(chosen) == 1 else 'events'} to {move}")
+    if not chosen:
+        return True
+    if not scope.yes:
+        if not sys.stdin.isatty():
+            raise ConfigurationError(f"nothing was done: add --yes to {move} them.")
+        if not typer.confirm(f"{move} them?"):
+            return False
+    moved = 0
+    with progress() as bars:
+        for event in bars.track(chosen, description=move):
+            done, state = act(event)
+            moved += done
+            if not done:
+                complain(f"{event.id} was not moved: it is {state} by now")
+                if not scope.keep_going:
+                    break
+    left = f", {len(chosen) - moved} not" if moved < len(chosen) else ""
+    say(f"{moved} done{left}")
+    return not left

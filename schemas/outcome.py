@@ -15,6 +15,8 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
 #: Prefix of every digest; a change of what the digest covers must change it, so that old and new never compare.
 DIGEST_VERSION = "1"
+#: First byte of a stored outcome. A change of the model that an older version cannot read must change it.
+STORED_FORM = b"1"
 _NOT_DIGESTED = {"source", "delivery", "event_ref", "rescore", "unclear", "candidate"}
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from schemas.event import EventState, Reason, Stage
-from schemas.outcome import ExamOutcome, Source
+from schemas.outcome import STORED_FORM, ExamOutcome, Source
 from tasks.stage import Tally, work
 from worker import celery, retries, sources
 from worker.bootstrap import Services, services
@@ -103,7 +103,7 @@ def deduplicate(event: Work, outcome: ExamOutcome, claim: Claim, sealer: Sealer,
         version=identity.version(outcome.version),
         ref=f"{outcome.source}:{outcome.event_ref}" if outcome.event_ref else None,
         accepts=event.accepts,
-        outcome=sealer.seal(outcome.model_dump_json(exclude_defaults=True).encode(), event.id),
+        outcome=sealer.seal(STORED_FORM + outcome.model_dump_json(exclude_defaults=True).encode(), event.id),
     )
 
 

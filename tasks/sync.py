@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from schemas.event import EventState, Reason, Stage
-from schemas.outcome import Candidate, ExamOutcome, Source
+from schemas.outcome import STORED_FORM, Candidate, ExamOutcome, Source
 from schemas.rhythm import Status
 from tasks.job import Job, undecided
 from tasks.reading import Reader, ReadingStopped
@@ -25,6 +25,7 @@ from worker.errors import PermanentError, TransientError
 from worker.ledger.decisions import Decision
 from worker.ledger.events import Claim
 from worker.ledger.registrations import Remembered, remembered
+from worker.ledger.sealed import SealUnknown
 from worker.order import Order, Version, order
 from worker.tenants import Exam, SourceRules
 
@@ -74,7 +75,10 @@ def sync_batch(run: Run, claim: Claim) -> list[Decision]:
 def _open(run: Run, job: Job) -> None:
     if job.work.trouble is not None:
         raise job.work.trouble
-    job.outcome = ExamOutcome.model_validate_json(run.ledger.sealer.open(job.work.sealed, job.work.id))
+    stored = run.ledger.sealer.open(job.work.sealed, job.work.id)
+    if stored[:1] != STORED_FORM:
+        raise SealUnknown("the outcome is in a form that this version of examrelay does not know")
+    job.outcome = ExamOutcome.model_validate_json(stored[1:])
 
 
 def consider(run: Run, jobs: list[Job]) -> None:

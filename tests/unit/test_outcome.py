@@ -1,5 +1,6 @@
 """An outcome, its version, and its way through JSON."""
 
+import hashlib
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from schemas.outcome import Candidate, ExamOutcome, Part, Source, Verdict
+from schemas.outcome import STORED_FORM, Candidate, ExamOutcome, Part, Source, Transformation, Verdict
 from tests import samples
 from worker.sources import read
 
@@ -93,3 +94,10 @@ def test_an_error_does_not_repeat_the_value() -> None:
     with pytest.raises(ValidationError) as caught:
         outcome(candidate={"email": ["canary@example.org"]})
     assert "canary" not in str(caught.value)
+
+
+def test_a_change_of_what_is_stored_changes_the_stored_form() -> None:
+    """A worker of the version before would fail on what it does not know, again and again. Then: a new STORED_FORM."""
+    fields = [f"{model.__name__}.{name}" for model in (ExamOutcome, Candidate, Part, Transformation)
+              for name in sorted(model.model_fields)]  # fmt: skip
+    assert (STORED_FORM, hashlib.sha256(" ".join(fields).encode()).hexdigest()[:12]) == (b"1", "978c28dabb31")

@@ -15,10 +15,11 @@ import redis
 from schemas.event import EventState, Reason, Receipt, Stage
 from schemas.outcome import Source
 from worker.errors import LedgerUnavailable
+from worker.ledger import decisions
 from worker.ledger.client import Scripts
 from worker.ledger.decisions import Decision
 from worker.ledger.keys import key
-from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
+from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
 
 #: Identity (delivery, version, what was written) is kept this long; an older completion is `result_ancient`.
 IDENTITY_KEPT: Final = timedelta(days=400)
@@ -28,6 +29,7 @@ PAYLOAD_KEPT: Final = timedelta(days=30)
 REPLICAS_WITHIN: Final = timedelta(milliseconds=400)
 #: The Celery queue that hints wait in; a claim looks whether others wait there.
 HINT_QUEUE: Final = "examrelay"
+_NEWER: Final = "stored by a newer version of examrelay: left to its workers"
 
 
 def milliseconds(span: timedelta) -> int:
@@ -141,20 +143,32 @@ class Ledger:
         return receipt(id, reply)
 
     def claim(self, tenant: str, stage: Stage, token: str, limit: int, slots: int) -> Claim:
-        """Take up to `limit` due events until the lease ends. Nothing while the gate is closed or no slot is free."""
+        """Take up to `limit` due events until the lease ends. Nothing while the gate is closed or no slot is free.
+
+        What a newer version has stored, and this one cannot read, is put back.
+        """
         _, now, hint, others, works = self.scripts(
             "claim", tenant, stage, limit, token, milliseconds(self._lease), slots, HINT_QUEUE
         )
-        return Claim(tuple(self._work(*work) for work in works), instant(now), bool(hint), bool(others))
+        readable, strange = [], []
+        for work in works:
+            try:
+                readable.append(self._work(*work))
+            except (ValueError, TypeError, KeyError):  # a source, state or member of a version newer than this one
+                strange.append(
+                    decisions.defer(work[0].decode(), PAUSE, Reason.INTERNAL_ERROR, _NEWER, keep_intent=True)
+                )
+        self.settle(tenant, stage, token, strange)
+        return Claim(tuple(readable), instant(now), bool(hint), bool(others))
 
-    def settle(self, tenant: str, stage: Stage, token: str, decisions: Sequence[Decision]) -> tuple[list[str], bool]:
+    def settle(self, tenant: str, stage: Stage, token: str, decided: Sequence[Decision]) -> tuple[list[str], bool]:
         """Apply decisions. Returns each event's state (`lost` where the claim was no longer ours) and hint wanted."""
-        if not decisions:
+        if not decided:
             return [], False
         hint, states = self.scripts(
             "settle", tenant, stage, token, milliseconds(PAYLOAD_KEPT), milliseconds(IDENTITY_KEPT),
-            json.dumps([self._sealed(decision.as_arguments()) for decision in decisions]),
-            *(decision.outcome for decision in decisions),
+            json.dumps([self._sealed(decision.as_arguments()) for decision in decided]),
+            *(decision.outcome for decision in decided),
         )  # fmt: skip
         return [state.decode() for state in states], bool(hint)
 

@@ -52,6 +52,11 @@ class Valkey:
         self._config |= {name.replace("_", "-"): value for name, value in config.items()}
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Where its data is."""
+        return Path(self._folder.name)
+
     def start(self) -> "Valkey":
         """Start, or start again on the same data."""
         options = [part for name, value in self._config.items() for part in (f"--{name}", value)]

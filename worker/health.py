@@ -14,8 +14,10 @@ from worker.errors import ConfigurationError
 from worker.ledger import index
 from worker.ledger.client import UNAVAILABLE, check_redis
 
-#: No sweep for this long, or work due for this long: nobody is working.
+#: Something due for this long, and nothing settled for as long: nobody is working.
 STALLED: Final = timedelta(seconds=60)
+#: A cron sweeps once a minute.
+SWEEP_LATE: Final = timedelta(seconds=150)
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def readiness(at: Services) -> Readiness:
         report.durability = check_redis(at.redis, at.settings)
         report.checks["redis"] = None
         now = index.redis_now(at.redis)
-        report.checks["sweep"] = _late("the last sweep was", index.swept_at(at.redis), now) or None
+        report.checks["sweep"] = _late(index.swept_at(at.redis), now)
         report.checks["work"] = next(filter(None, (stuck(at, tenant, now) for tenant in at.tenants.tenants)), None)
     except ConfigurationError as error:
         report.checks["redis"] = str(error)
@@ -61,10 +63,10 @@ def readiness(at: Services) -> Readiness:
     return report
 
 
-def _late(what: str, at: datetime | None, now: datetime) -> str | None:
+def _late(at: datetime | None, now: datetime) -> str | None:
     if at is None:
         return "no sweep yet: are beat and the sweeper running?"
-    return f"{what} {round((now - at).total_seconds())} s ago" if now - at > STALLED else None
+    return f"the last sweep was {round((now - at).total_seconds())} s ago" if now - at > SWEEP_LATE else None
 
 
 def stuck(at: Services, tenant: str, now: datetime) -> str | None:

@@ -18,10 +18,8 @@ from worker.ledger.events import Claim
 
 #: Events in one claim: as many as one of Rhythm's batches holds.
 BATCH: Final = 100
-#: A task goes on claiming for this long: Celery's cost a message is shared by what it does.
+#: A task goes on claiming for this long, while no other tenant waits: Celery's cost a message is shared by what it does.
 TASK_SECONDS: Final = 2.0
-#: When another hint waits its turn, it ends sooner.
-SHARED_SECONDS: Final = 0.3
 
 _LOG = structlog.get_logger()
 
@@ -65,7 +63,7 @@ class Tally:
 def work(
     services: Services, tenant: str, stage: Stage, slots: int, handle: Callable[[Claim, str], Sequence[Decision]]
 ) -> Tally:
-    """Claim and handle batches until nothing is due, time is up, or another hint waits. Returns what was done.
+    """Claim and handle batches until nothing is due, time is up, or another tenant waits. Returns what was done.
 
     `handle` gets a claim and its token. Whatever it raises leaves its batch to the lease: those events are claimed
     again when it ends.
@@ -86,7 +84,7 @@ def work(
                 hint(Stage.SYNC, tenant)
             tally.add(decisions, states)
             _log(tenant, stage, decisions, states, time.monotonic() - began)
-            if time.monotonic() - began_at > (SHARED_SECONDS if claim.others else TASK_SECONDS):
+            if claim.others or time.monotonic() - began_at > TASK_SECONDS:
                 break
     finally:
         if ledger.release(tenant, stage, token):

@@ -107,7 +107,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one claim took. `hint`: publish one more, others can work too. `others`: some other hint waits its turn."""
+    """What one claim took. `hint`: publish one more, others can work too. `others`: another tenant waits its turn."""
 
     works: tuple[Work, ...]
     now: datetime

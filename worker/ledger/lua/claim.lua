@@ -15,13 +15,15 @@ local slot_index = key(tenant, 'slots:' .. stage)
 local MAX_ALONE = 3
 local SLOT = 50000 -- ms: longer than a task may run, so that a dead one's slot is free again long before its lease ends
 
-redis.call('DEL', key(tenant, 'hint', stage))
+-- A task's first claim answers its hint; at its later ones the hint under way is another's.
+local answers = not redis.call('ZSCORE', slot_index, token)
+if answers then redis.call('DEL', key(tenant, 'hint', stage)) end
 if stage == 'sync' then
   local closed = redis.call('HGET', key(tenant, 'gate'), 'closed_until')
   if closed and tonumber(closed) > now then return { 'closed', now, 0, 0, {} } end
 end
 redis.call('ZREMRANGEBYSCORE', slot_index, '-inf', int(now))
-if slots > 0 and not redis.call('ZSCORE', slot_index, token) and redis.call('ZCARD', slot_index) >= slots then
+if slots > 0 and answers and redis.call('ZCARD', slot_index) >= slots then
   return { 'busy', now, 0, 0, {} }
 end
 
@@ -82,7 +84,10 @@ for _, each in ipairs(taken) do
 end
 
 if #works > 0 then redis.call('ZADD', slot_index, int(math.min(until_, now + SLOT)), token) end
+-- Hints in the queue, but for this tenant's own: another tenant waits.
+local own = redis.call('EXISTS', key(tenant, 'hint', 'process'), key(tenant, 'hint', 'sync'))
+local others = redis.call('LLEN', queue) > own and 1 or 0
 local more = redis.call('ZCOUNT', due, '-inf', int(now)) > 0
 local free = slots == 0 or redis.call('ZCARD', slot_index) < slots
 local hint = (#works > 0 and more and free) and want_hint(tenant, stage, now) or 0
-return { '', now, hint, redis.call('LLEN', queue), works }
+return { '', now, hint, others, works }

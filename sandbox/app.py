@@ -1,81 +1,94 @@
-"""The stand-in Rhythm over HTTP: admits a call, plays its faults, answers, and logs it.
-
-Bare ASGI for Rhythm's own face, so that the stand-in is never the bottleneck; Starlette for `/_sandbox`.
-"""
+"""The stand-in Rhythm over HTTP: admits a call, plays its faults, answers, and logs it."""
 
 import asyncio
 import contextlib
 import socket
 import struct
 import time
+from typing import Any
+from urllib.parse import unquote
 
+from pydantic_core import from_json, to_json
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from sandbox.admission import authorize
-from sandbox.calls import Call, Refused, Reply, encode, parse
-from sandbox.endpoints import World, answer
-from sandbox.face import control_face
-from sandbox.faults import Fault
+from sandbox.access import admit
+from sandbox.calls import Call, Refused, parse
+from sandbox.endpoints import answer
+from sandbox.options import Fault
+from sandbox.world import Acts, World
 
 #: SO_LINGER without time: closing sends RST, as a dying peer does.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class App:
-    """One process, one event loop: no locks. `world` is replaced by a reset."""
+    """Rhythm's own face, and `/_sandbox` for those who test with it (no authorisation: loopback only)."""
 
     def __init__(self) -> None:
-        self.world = World()
-        self._face = control_face(self)
+        self._acts = Acts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"].startswith("/_sandbox"):
-            await self._face(scope, receive, send)
-            return
-        world, call = self.world, await _read(scope, receive)
-        entry = world.log.begin(call)
-        try:
-            reply = await _serve(world, call, receive)
-        except Refused as refused:
-            reply = refused.reply
-        world.log.end(call, entry, reply)
-        if reply is None:
-            await _cut(scope, receive)
+        request = Request(scope, receive)
+        if scope["path"].startswith("/_sandbox/"):
+            response: Response | None = await self._act(request)
         else:
-            await _send(reply, send)
+            response = await _respond(self._acts.world, request)
+        await (_cut(request) if response is None else response(scope, receive, send))
+
+    async def _act(self, request: Request) -> Response:
+        """What the caller got wrong is 422, with the reason."""
+        act, *places = [unquote(part) for part in request.scope["raw_path"].decode().split("/")[2:]]
+        try:
+            named = from_json(await request.body() or b"{}")
+            return Answer(getattr(self._acts, act)(*places, **named))
+        except (AttributeError, LookupError, TypeError, ValueError) as mistake:  # pydantic's and JSON's are ValueErrors
+            return Answer(f"{type(mistake).__name__}: {mistake}", 422)
 
 
-async def _read(scope: Scope, receive: Receive) -> Call:
-    at, raw, more = time.time(), b"", True
-    while more:
-        message = await receive()
-        raw += message.get("body", b"")
-        more = message.get("more_body", False)
-    authorization = next((value for name, value in scope["headers"] if name == b"authorization"), b"").decode("latin-1")
-    return parse(at, scope["method"], scope["raw_path"].decode(), scope["query_string"].decode(), authorization, raw)
+class Answer(Response):
+    """JSON; pydantic's encoder is faster than Starlette's."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content)
 
 
-async def _serve(world: World, call: Call, receive: Receive) -> Reply | None:
-    """The answer; None is none at all, and the connection is cut."""
+async def _respond(world: World, request: Request) -> Response | None:
+    """None is no answer at all."""
+    at, call = time.time(), parse(request.scope, await request.body())
+    entry = world.log.begin(call, at)
+    try:
+        response = await _serve(world, call, request)
+    except Refused as refused:
+        response = Answer(refused.body, refused.status, refused.headers)
+    world.log.end(entry, response)
+    return response
+
+
+async def _serve(world: World, call: Call, request: Request) -> Response | None:
     if call.kind == "unknown":
         raise Refused(404, "The resource could not be found")
     if call.kind != "token":
-        authorize(world.options, world.tokens, call)
-        if world.options.rate_limit is not None:
-            world.pace.take(world.options.rate_limit, call.tenant)
-    latency_ms = world.options.latency_ms + world.faults.latency_ms(call)
-    if latency_ms:
+        admit(world, call)
+    slow = world.fault(call, call.ids, "latency")
+    if latency_ms := world.options.latency_ms + (slow.ms if slow else 0):
         await asyncio.sleep(latency_ms / 1000)
-    fault = world.faults.of_call(call)
-    return answer(world, call) if fault is None else await _play(fault, world, call, receive)
+    fault = world.fault(call, call.ids, "status", "hang", "reset", "apply_then_lose", "apply_late")
+    return await _play(fault, world, call, request) if fault else Answer(answer(world, call))
 
 
-async def _play(fault: Fault, world: World, call: Call, receive: Receive) -> Reply | None:
+async def _play(fault: Fault, world: World, call: Call, request: Request) -> Response | None:
     match fault.action:
         case "status":
-            return Reply(fault.status, fault.body, fault.headers)
+            return Answer(fault.body, fault.status, fault.headers)
+        case "hang" if fault.seconds is not None:
+            await asyncio.sleep(fault.seconds)
+            return Answer(answer(world, call))
         case "hang":
-            return await _hang(fault, world, call, receive)
+            await _client_gone(request)
         case "apply_then_lose":
             _apply_unheard(world, call)
         case "apply_late":
@@ -83,37 +96,20 @@ async def _play(fault: Fault, world: World, call: Call, receive: Receive) -> Rep
     return None
 
 
-async def _hang(fault: Fault, world: World, call: Call, receive: Receive) -> Reply | None:
-    early = answer(world, call) if fault.applied == "first" else None
-    if fault.seconds is None:
-        await _client_gone(receive)
-        return None
-    await asyncio.sleep(fault.seconds)
-    return early or answer(world, call)
-
-
 def _apply_unheard(world: World, call: Call) -> None:
     with contextlib.suppress(Refused):
         answer(world, call)
 
 
-async def _client_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _send(reply: Reply, send: Send) -> None:
-    body = encode(reply.body).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    headers += [(name.encode(), value.encode()) for name, value in reply.headers.items()]
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _cut(scope: Scope, receive: Receive) -> None:
+async def _cut(request: Request) -> None:
     """Reset the connection (`__main__` puts the transport into the scope) and wait until the server has seen it."""
-    transport = scope["state"]["transport"]
+    transport = request.scope["state"]["transport"]
     if not transport.is_closing():
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
         transport.abort()
-    await _client_gone(receive)
+    await _client_gone(request)
+
+
+async def _client_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

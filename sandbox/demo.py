@@ -17,8 +17,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import requests
 from rich.console import Console
@@ -35,80 +35,71 @@ SETTLE_SECONDS = 45.0
 STOP_SECONDS = 120.0
 TENANT, RHYTHM_TENANT = "acme", "acme.org"
 #: With data of its own, the demo heeds none of these, so that it can run beside anything.
-_OURS = ("REDIS_URL", "PORT", "EXAMRELAY_CONFIG")
+_OURS = {"REDIS_URL", "PORT", "EXAMRELAY_CONFIG"}
 
 
 @dataclass
 class Outcome:
-    """What became of one scenario."""
+    """What became of one scenario: an event for each delivery, and the stand-in's record of the registration."""
 
     scenario: Scenario
-    before: Json = field(default_factory=dict)
-    after: Json = field(default_factory=dict)
-    letters: int = 0
     events: list[Json] = field(default_factory=list)
+    record: Json = field(default_factory=lambda: {"registration": {}, "history": [], "letters": []})
 
     @property
-    def writes(self) -> int:
-        """How far the first registration's version moved."""
-        return int(self.after.get("sys_version", 0)) - int(self.before.get("sys_version", 0))
+    def ends(self) -> str:
+        """`passed 82.5`."""
+        registration: Json = self.record["registration"]
+        score = f" {registration['score']:g}" if "score" in registration else ""
+        return f"{registration.get('status', 'none')}{score}"
 
     @property
     def as_expected(self) -> bool:
         """Whether every event and the registration ended as they should."""
         wanted = self.scenario
+        counted = (len(self.record["history"]), len(self.record["letters"]))
         return (
-            all(ended(event, sent) for event, sent in zip_longest(self.events, wanted.deliveries, fillvalue=None))
-            and all(self.after.get(name) == value for name, value in wanted.expected.items())
-            and (self.writes, self.letters) == (wanted.writes, wanted.letters)
+            all(ended(*one) for one in zip(self.events, wanted.deliveries, strict=True))
+            and self.ends == wanted.ends
+            and counted == (wanted.writes, wanted.writes)
         )
 
 
-def ended(event: Json | None, sent: Delivery | None) -> bool:
+def ended(event: Json, sent: Delivery) -> bool:
     """Whether an event is where it should be. One that waits there must have been tried."""
-    return event is not None and sent is not None and (event["state"], event["reason"]) == (sent.state, sent.reason)
+    return (event["state"], event["reason"]) == (sent.state, sent.reason)
 
 
 class Door:
     """The door of a running examrelay, as platforms and an operator see it."""
 
     def __init__(self, running: Running) -> None:
-        self._url = running.door
-        self._secrets = running.variables
+        self._url, self._secrets = f"{running.door}/v1/{TENANT}", running.variables
         self._session = requests.Session()
         self._session.trust_env = False
 
-    def post(self, sent: Delivery) -> str:
-        """Deliver. Returns the event's id."""
-        url = f"{self._url}/v1/{TENANT}/{sent.source}/{sent.path}".rstrip("/")
-        return str(
-            _told(
-                self._session.request(sent.method, url, data=sent.body, auth=self._auth(sent.source), timeout=10), 202
-            )["id"]
-        )
-
-    def event(self, id: str) -> Json:
-        """Where an event stands."""
-        headers = {"Authorization": f"Bearer {self._secrets['ACME_READ']}"}
-        return _told(self._session.get(f"{self._url}/v1/{TENANT}/events/{id}", headers=headers, timeout=10), 200)
+    def deliver(self, sent: Delivery) -> str:
+        """Returns the event's id."""
+        method, path = ("PUT", f"{sent.source}/{sent.put}") if sent.put else ("POST", sent.source)
+        key = (sent.source, self._secrets[f"ACME_{sent.source.upper()}"])
+        return str(self._call(method, path, data=sent.body, auth=key)["id"])
 
     def wait(self, id: str, sent: Delivery) -> Json:
         """The event once it is where it should be, or where it is when time is up."""
         deadline = time.monotonic() + SETTLE_SECONDS
-        while not ended(event := self.event(id), sent) and time.monotonic() < deadline:
+        key = {"Authorization": f"Bearer {self._secrets['ACME_READ']}"}
+        while not ended(event := self._call("GET", f"events/{id}", headers=key), sent):
+            if time.monotonic() > deadline:
+                break
             time.sleep(0.05)
         return event
 
-    def _auth(self, source: str) -> tuple[str, str]:
-        return source, self._secrets[f"ACME_{source.upper()}"]
-
-
-def _told(answer: requests.Response, expected: int) -> Json:
-    """What the door answered; anything but the expected ends the demo."""
-    if answer.status_code != expected:
-        sys.exit(f"the door answered {answer.status_code} to {answer.request.method} {answer.url}: {answer.text}")
-    told: Json = answer.json()
-    return told
+    def _call(self, method: str, path: str, **more: Any) -> Json:
+        answer = self._session.request(method, f"{self._url}/{path}", timeout=10, **more)
+        if not answer.ok:
+            sys.exit(f"the door answered {answer.status_code} to {method} {answer.url}: {answer.text}")
+        told: Json = answer.json()
+        return told
 
 
 def play(running: Running) -> list[Outcome]:
@@ -117,26 +108,15 @@ def play(running: Running) -> list[Outcome]:
     assert running.sandbox is not None
     with Sandbox(running.sandbox) as rhythm:
         rhythm.seed(RHYTHM_TENANT, [one for outcome in outcomes for one in outcome.scenario.registrations])
-        for outcome in outcomes:
-            outcome.before, _ = _first_registration(rhythm, outcome.scenario)
         door = Door(running)
-        for number in range(max(len(outcome.scenario.deliveries) for outcome in outcomes)):
-            now = [one for one in outcomes if number < len(one.scenario.deliveries)]
-            sent = [(one, one.scenario.deliveries[number]) for one in now]
-            posted = [(one, delivery, door.post(delivery)) for one, delivery in sent]
-            for one, delivery, id in posted:
-                one.events.append(door.wait(id, delivery))
-        for outcome in outcomes:
-            outcome.after, outcome.letters = _first_registration(rhythm, outcome.scenario)
+        for number in range(max(len(one.scenario.deliveries) for one in outcomes)):
+            now = [(one, one.scenario.deliveries[number]) for one in outcomes if number < len(one.scenario.deliveries)]
+            for one, sent, id in [(one, sent, door.deliver(sent)) for one, sent in now]:
+                one.events.append(door.wait(id, sent))
+        for one in outcomes:
+            if one.scenario.registrations:
+                one.record = rhythm.record(RHYTHM_TENANT, one.scenario.registrations[0]["id"])
     return outcomes
-
-
-def _first_registration(rhythm: Sandbox, scenario: Scenario) -> tuple[Json, int]:
-    """As it is now, and how many letters it has sent."""
-    if not scenario.registrations:
-        return {}, 0
-    record = rhythm.record(RHYTHM_TENANT, scenario.registrations[0]["id"])
-    return record["registration"], len(record["letters"])
 
 
 def table(outcomes: list[Outcome]) -> Table:
@@ -160,83 +140,55 @@ def _stands(event: Json) -> str:
 
 def _changed(outcome: Outcome) -> str:
     """Before → after, and how: `1 → 2, 1 letter`."""
-    if not outcome.before:
-        return "none"
-    before, after = _says(outcome.before), _says(outcome.after)
-    if not outcome.writes and before == after:
-        return f"{before}\n  not written"
-    letters = "1 letter" if outcome.letters == 1 else f"{outcome.letters} letters"
-    return f"{before} → {after}\n  {outcome.before['sys_version']} → {outcome.after['sys_version']}, {letters}"
-
-
-def _says(registration: Json) -> str:
-    score = registration.get("score")
-    return str(registration.get("status")) + ("" if score is None else f" {score:g}")
+    writes, letters = len(outcome.record["history"]), len(outcome.record["letters"])
+    if not writes:
+        return outcome.ends if outcome.ends == "none" else f"{outcome.ends}\n  not written"
+    return f"registered → {outcome.ends}\n  1 → {1 + writes}, {letters} letter{'' if letters == 1 else 's'}"
 
 
 @contextmanager
-def everything(data: Path, environment: dict[str, str], *options: str) -> Iterator[Running]:
-    """`examrelay up --sandbox` until the block ends. In a session of its own: Ctrl-C is ours to pass on."""
-    command = [sys.executable, "-m", "worker", "up", "--sandbox", "--quiet", *options]
+def everything(data: Path, environment: dict[str, str], told: bool, *options: str) -> Iterator[Running]:
+    """`examrelay up --sandbox` until the block ends, which says where things are if `told`.
+
+    In a session of its own: Ctrl-C is ours to pass on.
+    """
     process = subprocess.Popen(
-        command, env=environment | {"EXAMRELAY_DATA": str(data)}, start_new_session=True,
-        preexec_fn=tie_to_parent(signal.SIGTERM), stdout=subprocess.DEVNULL,  # noqa: PLW1509  # one thread
+        [sys.executable, "-m", "worker", "up", "--sandbox", "--quiet", *options], start_new_session=True,
+        env=environment | {"EXAMRELAY_DATA": str(data)}, stdout=None if told else subprocess.DEVNULL,
+        preexec_fn=tie_to_parent(signal.SIGTERM),  # noqa: PLW1509  # one thread
     )  # fmt: skip
-    try:
-        yield _started(process, data)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        process.wait(STOP_SECONDS)
-
-
-def _started(process: "subprocess.Popen[bytes]", data: Path) -> Running:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            sys.exit(process.returncode)  # it has said why
-        running = find(data)
-        if running is not None and running.pid == process.pid:
-            return running
-        time.sleep(0.05)
-    sys.exit(f"examrelay was not up within {START_SECONDS:g} s; see {data / 'logs'}")
+    try:
+        while (running := find(data)) is None or running.pid != process.pid:
+            if process.poll() is not None:
+                sys.exit(process.returncode)  # it has said why
+            if time.monotonic() > deadline:
+                sys.exit(f"examrelay was not up within {START_SECONDS:g} s; see {data / 'logs'}")
+            time.sleep(0.05)
+        yield running
+    finally:
+        process.terminate()
+        process.wait(STOP_SECONDS)
 
 
 def run(data: Path, environment: dict[str, str], stay: bool, *options: str) -> int:
     """Start, play, show; stay until Ctrl-C if asked to. Returns the exit code."""
-    wide = None if sys.stdout.isatty() else 120
-    console = Console(width=wide, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     began = time.monotonic()
     console.print("starting examrelay with a stand-in Rhythm ...")
-    with everything(data, environment, *options) as running:
+    with everything(data, environment, stay, *options) as running:
         console.print(f"up after {time.monotonic() - began:.1f} s; sending ...")
         outcomes = play(running)
         console.print(table(outcomes))
-        good = sum(outcome.as_expected for outcome in outcomes)
-        console.print(
-            f"{good} of {len(outcomes)} scenarios ended as they should, {time.monotonic() - began:.1f} s in all"
-        )
+        good, seconds = sum(outcome.as_expected for outcome in outcomes), time.monotonic() - began
+        console.print(f"{good} of {len(outcomes)} scenarios ended as they should, {seconds:.1f} s in all")
         if stay:
-            _stay(console, running, data)
+            console.print(f"what Rhythm has now: {running.sandbox}/_sandbox/registrations/{RHYTHM_TENANT}")
+            console.print("Ctrl-C stops everything.")
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+            console.print("stopping ...")
     return 0 if good == len(outcomes) else 1
-
-
-def _stay(console: Console, running: Running, data: Path) -> None:
-    """Say where to look, and wait for Ctrl-C."""
-    for what, where in {
-        "tasks (Flower)": running.flower,
-        "ready?": f"{running.door}/readyz",
-        "figures": f"{running.door}/metrics",
-        "stand-in Rhythm": f"{running.sandbox}/_sandbox/registrations/{RHYTHM_TENANT}",
-        "events": ".venv/bin/examrelay status · events list · held list",
-        "logs": f"{data}/logs",
-    }.items():
-        console.print(f"  {what:<16} {where}")
-    console.print("Ctrl-C stops everything.")
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            signal.pause()
-    console.print("stopping ...")
 
 
 def main() -> None:
@@ -246,22 +198,19 @@ def main() -> None:
     parser.add_argument("--stay", action="store_true", help="on a terminal: stay up until Ctrl-C")
     told = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    environment = dict(os.environ)
-    with contextlib.suppress(KeyboardInterrupt):
-        if told.data:
-            sys.exit(run(told.data, environment, told.stay and sys.stdout.isatty()))
-        for name in _OURS:
-            environment.pop(name, None)
-        sys.exit(_run_aside(environment))
-    sys.exit(130)
+    stay = told.stay and sys.stdout.isatty()
+    try:
+        sys.exit(run(told.data, dict(os.environ), stay) if told.data else _run_aside(stay))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
-def _run_aside(environment: dict[str, str]) -> int:
+def _run_aside(stay: bool) -> int:
     """On a temporary folder and free ports. What did not go well leaves its folder, to be looked into."""
     folder = Path(tempfile.mkdtemp(prefix="examrelay-demo-"))
     failed = True
     try:
-        failed = run(folder, environment, False, "--port", "0") != 0
+        failed = run(folder, {name: os.environ[name] for name in os.environ.keys() - _OURS}, stay, "--port", "0") != 0
     except KeyboardInterrupt:
         failed = False
         raise

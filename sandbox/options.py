@@ -1,54 +1,45 @@
-"""What the vendor's document leaves open, as switches: each default is our best guess of the real Rhythm.
+"""What a test may tell the stand-in: options for what the vendor's document leaves open, and scripted faults.
 
-Only values and their validation; nothing here acts.
+Each option's default is our best guess of the real Rhythm.
 """
 
-from typing import Literal
+import random
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
+
+from sandbox.calls import Call, Kind
 
 
-class Strict(BaseModel):
+class _Told(BaseModel, extra="forbid"):
     """Unknown members are refused, so that a mistyped option or fault cannot pass as the default."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-
-class RateLimit(Strict):
+class RateLimit(_Told):
     """A token bucket for each tenant; over it the answer is 429 with, or without, `Retry-After`."""
 
     calls_per_second: float = Field(gt=0)
-    burst: int = Field(default=1, ge=1)
+    burst: int = 1
     retry_after: Literal["seconds", "date", "none"] = "seconds"
 
 
-class OAuthClient(Strict):
-    """A machine-to-machine client; `tenant` None may call every tenant."""
-
-    secret: str
-    tenant: str | None = None
-
-
-class Options(Strict):
-    """How this Rhythm behaves. A guess where the Exam Registrations document is silent."""
+class Options(_Told):
+    """How this Rhythm behaves."""
 
     #: Time before each answer, after authorisation and rate limit.
-    latency_ms: float = Field(default=0, ge=0)
-    #: Items in a page of a list, lookup or search.
+    latency_ms: float = 0
     page_size: int = Field(default=100, ge=1)
     #: Filter after cutting the page, as DynamoDB does: a search page may be short or empty and still not the last.
     sparse_pages: bool = False
-    #: GET all: the document's bare array, or `{Count, Items, LastEvaluatedKey}` as the lookups give it.
-    list_shape: Literal["array", "page"] = "array"
     #: A lookup without a match: 404 "Unable to locate records", or 200 with no items.
     nothing_found: Literal["404", "empty"] = "404"
     #: `LastEvaluatedKey` as a string, or as an object that comes back JSON-encoded.
     cursor: Literal["string", "object"] = "string"
-    #: How texts (name, email_address, ...) match in a search.
-    search_text: Literal["exact", "ignore_case", "contains"] = "ignore_case"
+    #: How a text (an e-mail address) matches in a search.
+    search_text: Literal["ignore_case", "contains"] = "ignore_case"
     #: The inner shape of a batch's `results`, which no document gives.
     batch_results: Literal["by_id", "by_index", "bare", "opaque"] = "by_id"
-    #: Operations are "parallel": a seeded shuffle applies them in another order than asked.
+    #: Operations are "parallel": shuffled, they are applied in another order than asked.
     batch_order: Literal["request", "shuffled"] = "request"
     #: Enforce the sibling API's `object` (required) in each operation.
     batch_requires_object: bool = False
@@ -57,20 +48,57 @@ class Options(Strict):
     #: Types of `value` in a patch: native; strings also taken and converted; or only strings, as documented.
     values: Literal["native", "string", "strict_string"] = "native"
     failed_test_status: Literal[400, 409, 412] = 400
-    #: Answer to a write on a registration with `sys_locked`.
-    locked_status: int = Field(default=403, ge=400, le=499)
-    #: When told, another exam_id or student_id is 409 "refers to a non-existent object".
+    #: When told, another exam_id is 409 "refers to a non-existent object".
     known_exam_ids: list[str] | None = None
-    known_student_ids: list[str] | None = None
-    #: Tenants that exist; None is every tenant, a tenant outside the list is 403.
-    tenants: list[str] | None = None
     #: API key -> the tenant it may call; None is every tenant.
     api_keys: dict[str, str | None] = {"sandbox-key": None}
-    oauth_clients: dict[str, OAuthClient] = {"sandbox-client": OAuthClient(secret="sandbox-secret")}  # noqa: S106 - public
-    audience: str = "https://api.rhythmsoftware.com"
-    token_seconds: float = Field(default=86_400, gt=0)
+    token_seconds: float = 86_400
     rate_limit: RateLimit | None = None
 
-    def changed(self, changes: dict[str, object]) -> "Options":
-        """These options with some of them replaced; raises pydantic's ValidationError."""
-        return Options.model_validate(self.model_dump() | changes)
+
+class Fault(_Told):
+    """One scripted failure: what goes wrong, and for which calls; `kind`, `ids` and `tenant` must fit, where given.
+
+    status: this answer, nothing applied · hang: an answer after `seconds`, or never · reset: connection cut, nothing
+    applied · apply_then_lose: applied, then cut · apply_late: cut, applied `delay_ms` later if the patch's own `test`
+    still holds · latency: `ms` more, then on. Of single registrations: stale: reads without consistentRead give the
+    version before the last change · item_error: its item of a batch fails with `status` · alter: the write is accepted,
+    and `fields` are changed on the way.
+    """
+
+    action: Literal[
+        "status", "hang", "reset", "apply_then_lose", "apply_late", "latency", "stale", "item_error", "alter"
+    ]
+    kind: Kind | list[Kind] | None = None
+    ids: set[str] | None = None
+    tenant: str | None = None
+    #: How often it is still to happen; None is always. Of a registration's faults each registration counts.
+    times: int | None = 1
+    #: So many fitting calls are let through first.
+    skip: int = 0
+    probability: float = 1
+    status: int = 500
+    body: Any = {"message": "scripted failure"}
+    headers: dict[str, str] = {}
+    seconds: float | None = None
+    delay_ms: float = 0
+    ms: float = 0
+    fields: dict[str, Any] = {}
+
+    def fires(self, call: Call, ids: tuple[str, ...]) -> bool:
+        """Whether it happens to this call, or to these registrations of it; if so, it has."""
+        if self.times == 0 or not self._fits(call, ids) or random.random() >= self.probability:
+            return False
+        if self.skip:
+            self.skip -= 1
+            return False
+        if self.times is not None:
+            self.times -= 1
+        return True
+
+    def _fits(self, call: Call, ids: tuple[str, ...]) -> bool:
+        return (
+            (self.kind is None or call.kind in ([self.kind] if isinstance(self.kind, str) else self.kind))
+            and (self.tenant is None or call.tenant == self.tenant)
+            and (self.ids is None or not self.ids.isdisjoint(ids))
+        )

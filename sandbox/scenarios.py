@@ -16,11 +16,11 @@ class Delivery:
     """One delivery, and the state and reason in which its event must end (`ready`: where it must wait)."""
 
     body: bytes
-    state: str
+    state: str = "synced"
     reason: str | None = None
     source: str = "certiverse"
-    method: str = "POST"
-    path: str = ""
+    #: The path that it is put to; posted if none.
+    put: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,188 +28,121 @@ class Scenario:
     """Deliveries in order, each sent when the one before has ended; and what Rhythm must say then."""
 
     name: str
-    deliveries: tuple[Delivery, ...]
     why: str
+    deliveries: list[Delivery]
     #: What Rhythm has beforehand; the first one's change is shown.
-    registrations: tuple[Json, ...] = ()
-    #: Members of the first registration at the end, and how many writes and letters it took.
-    expected: Json = field(default_factory=dict)
+    registrations: list[Json] = field(default_factory=list)
+    #: Status and score of the first registration at the end, and how many writes, each with a letter, that took.
+    ends: str = "registered"
     writes: int = 0
-    letters: int = 0
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One who sat an exam, and the ids that belong to that."""
-
-    run: str
-    first_name: str
-    last_name: str
-
-    @property
-    def id(self) -> str:
-        """Part of every id of theirs."""
-        return f"{self.first_name.lower()}-{self.run}"
-
-    def registration(self, suffix: str = "", **more: Any) -> Json:
-        """An open registration for `exam-1`."""
-        return {
-            "id": f"reg-{self.id}{suffix}", "exam_id": "exam-1", "student_id": f"stu-{self.id}",
-            "email_address": f"{self.id}@example.org", "name": f"{self.first_name} {self.last_name}",
-            "date": "2026-01-05T00:00:00Z", "status": "registered", **more,
-        }  # fmt: skip
-
-    def result(
-        self, score: float, *, passed: bool, named: bool = True, exam: str = "CERT-1", rescore: bool = False
-    ) -> Json:
-        """Certiverse's ExamResult; `named`: its eligibility id is the registration's."""
-        completed = (datetime.now(UTC) - timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
-        return {
-            "examDelivery": {
-                "deliverableId": f"dlv-{self.id}", "deliveryDateTime": _text(completed - timedelta(minutes=90)),
-                "deliveryCompletedDateTime": _text(completed), "deliveryType": "Live Proctored", "status": "completed",
-                "eligibilityId": f"reg-{self.id}" if named else None, "completeReasonCode": "candidate ended",
-            },
-            "candidate": {
-                "candidateId": f"cv-{self.id}", "orgCandidateId": f"stu-{self.id}", "firstName": self.first_name,
-                "lastName": self.last_name, "email": f"{self.id}@example.org",
-            },
-            "exam": {"examName": "Certified Example", "examCode": exam, "languageCode": "en"},
-            "examResult": {
-                "passFail": "Pass" if passed else "Fail", "reportedScore": score, "scaled": score, "cutScore": 70,
-                "cutScoreType": "scaled", "timeOnExam": 88.5, "maxTimeOnExam": 120, "isRescore": rescore,
-            },
-        }  # fmt: skip
+def registration(who: str, exam_id: str = "exam-1", suffix: str = "") -> Json:
+    """An open one."""
+    return {
+        "id": f"reg-{who}{suffix}", "exam_id": exam_id, "student_id": f"stu-{who}", "status": "registered",
+        "email_address": f"{who}@example.org", "name": who.title(), "date": "2026-01-05T00:00:00Z",
+    }  # fmt: skip
 
 
-def _text(at: datetime) -> str:
-    return at.isoformat().replace("+00:00", "Z")
+def certiverse(who: str, score: float, *, named: bool = True, exam: str = "CERT-1", rescore: bool = False) -> bytes:
+    """Certiverse's ExamResult, passed from 70; `named`: its eligibility id is the registration's."""
+    return _sent({
+        "examDelivery": {
+            "deliverableId": f"dlv-{who}", "deliveryDateTime": _ago(4), "deliveryCompletedDateTime": _ago(2),
+            "eligibilityId": f"reg-{who}" if named else None, "completeReasonCode": "candidate ended",
+        },
+        "candidate": {"orgCandidateId": f"stu-{who}", "firstName": who.title(), "email": f"{who}@example.org"},
+        "exam": {"examName": "Certified Example", "examCode": exam, "languageCode": "en"},
+        "examResult": {
+            "passFail": "Pass" if score >= 70 else "Fail", "reportedScore": score, "scaled": score, "cutScore": 70,
+            "timeOnExam": 88.5, "maxTimeOnExam": 120, "isRescore": rescore,
+        },
+    })  # fmt: skip
 
 
-def _sent(payload: Json, *, indent: int | None = None) -> bytes:
-    return json.dumps(payload, indent=indent).encode()
+def drillster(who: str, score: Json, **named: Any) -> bytes:
+    """Drillster's TestCompletedEvent."""
+    times = {"started": _ago(1), "completed": _ago(1)}
+    return _sent({"id": f"attempt-{who}", "score": score, "test": {"id": "DRILL-2"}, **times, **named})
+
+
+def prov(who: str, score: str) -> bytes:
+    """Prov's result, passed."""
+    return _sent({
+        "CandidateName": who.title(), "CandidateID": f"stu-{who}", "ExamCode": "PROV-2", "OverallScore": score,
+        "Result": "1", "ExamDate": _ago(24), "Domains": [{"DomainName": "Safety", "DomainScore": 82}],
+    })  # fmt: skip
+
+
+def _sent(payload: Json) -> bytes:
+    return json.dumps(payload).encode()
+
+
+def _ago(hours: int) -> str:
+    return (datetime.now(UTC).replace(minute=0, second=0) - timedelta(hours=hours)).isoformat(timespec="seconds")
 
 
 def scenarios(run: str) -> list[Scenario]:
     """All of them. `run` becomes part of every id."""
-    return [*_results(run), *_more_than_one(run), *_other_platforms(run), *_stopped(run)]
+    return [*_written(run), *_other_platforms(run), *_stopped(run)]
 
 
-def _results(run: str) -> list[Scenario]:
-    """One result, one write."""
-    ana, bo = Candidate(run, "Ana", "Quill"), Candidate(run, "Bo", "Marrow")
+def _written(run: str) -> list[Scenario]:
+    """Certiverse's results: what they make of the registration."""
+    ana, bo, cem, dee, eli = (f"{name}-{run}" for name in ("ana", "bo", "cem", "dee", "eli"))
+    again = certiverse(eli, 83)
     return [
-        Scenario(
-            "passed", (Delivery(_sent(ana.result(82.5, passed=True)), "synced"),),
-            "named by its eligibility id", (ana.registration(),), {"status": "passed", "score": 82.5},
-            writes=1, letters=1,
-        ),
-        Scenario(
-            "failed", (Delivery(_sent(bo.result(51, passed=False, named=False)), "synced"),),
-            "no id: found by student and exam", (bo.registration(),), {"status": "failed", "score": 51},
-            writes=1, letters=1,
-        ),
+        Scenario("passed", "named by its eligibility id",
+                 [Delivery(certiverse(ana, 82.5))], [registration(ana)], "passed 82.5", writes=1),
+        Scenario("failed", "no id: found by student and exam",
+                 [Delivery(certiverse(bo, 51, named=False))], [registration(bo)], "failed 51", writes=1),
+        Scenario("original, then rescore", "the rescore replaces the original",
+                 [Delivery(certiverse(cem, 68)), Delivery(certiverse(cem, 71, rescore=True))],
+                 [registration(cem)], "passed 71", writes=2),
+        Scenario("rescore, then original", "the older result never overwrites the newer",
+                 [Delivery(certiverse(dee, 74, rescore=True)), Delivery(certiverse(dee, 69), "superseded")],
+                 [registration(dee)], "passed 74", writes=1),
+        Scenario("delivered three times",
+                 "same bytes: the same event; other bytes, same result: a duplicate; one write",
+                 [Delivery(again), Delivery(again), Delivery(again + b"\n", "duplicate")],
+                 [registration(eli)], "passed 83", writes=1),
     ]  # fmt: skip
-
-
-def _more_than_one(run: str) -> list[Scenario]:
-    """Several deliveries of one sitting."""
-    cem, dee, eli = Candidate(run, "Cem", "Tarn"), Candidate(run, "Dee", "Hollis"), Candidate(run, "Eli", "Fenn")
-    original, rescore = cem.result(68, passed=False), cem.result(71, passed=True, rescore=True)
-    first_rescore, late_original = dee.result(74, passed=True, rescore=True), dee.result(69, passed=False)
-    again = eli.result(83, passed=True)
-    return [
-        Scenario(
-            "original, then rescore", (Delivery(_sent(original), "synced"), Delivery(_sent(rescore), "synced")),
-            "the rescore replaces the original", (cem.registration(),), {"status": "passed", "score": 71},
-            writes=2, letters=2,
-        ),
-        Scenario(
-            "rescore, then original",
-            (Delivery(_sent(first_rescore), "synced"), Delivery(_sent(late_original), "superseded")),
-            "the older result never overwrites the newer", (dee.registration(),), {"status": "passed", "score": 74},
-            writes=1, letters=1,
-        ),
-        Scenario(
-            "delivered three times",
-            (
-                Delivery(_sent(again), "synced"), Delivery(_sent(again), "synced"),
-                Delivery(_sent(again, indent=1), "duplicate"),
-            ),
-            "same bytes: the same event; other bytes, same result: a duplicate; one write", (eli.registration(),),
-            {"status": "passed", "score": 83}, writes=1, letters=1,
-        ),
-    ]  # fmt: skip
-
-
-def _drillster(who: Candidate, percentage: float, **more: Any) -> Json:
-    """Drillster's TestCompletedEvent, without who sat it."""
-    at = _text(datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1))
-    return {
-        "id": f"attempt-{who.id}", "started": at, "completed": at, "score": {"percentage": percentage},
-        "test": {"id": "DRILL-2"}, **more,
-    }  # fmt: skip
 
 
 def _other_platforms(run: str) -> list[Scenario]:
-    """Drillster, regular and anonymous; Prov."""
-    jo, kit, lou, mo = (Candidate(run, *name.split()) for name in ("Jo Ash", "Kit Rowan", "Lou Vane", "Mo Teal"))
-    for_exam_2 = {"exam_id": "exam-2"}
+    jo, kit, lou, mo = (f"{name}-{run}" for name in ("jo", "kit", "lou", "mo"))
     passed = {"transformations": [{"id": "pass-at-70", "passed": True, "result": "passed"}], "percentage": 91}
-    user = {"id": f"user-{jo.id}", "name": "Jo Ash", "thirdPartyIds": [{"id": f"stu-{jo.id}", "thirdParty": "ACME"}]}
-    regular = _drillster(jo, 91, eventId=f"event-{jo.id}", eventType="TEST_COMPLETED", user=user) | {"score": passed}
-    anonymous = _drillster(kit, 64, ticket={"id": f"ticket-{kit.id}", "reference": f"reg-{kit.id}"})
-    put = Delivery(_sent(anonymous), "synced", None, "drillster", "PUT", f"TEST_COMPLETED/event-{kit.id}")
-    question = {"eventId": f"event-{mo.id}", "eventType": "QUESTION_ANSWERED", "id": "question-1"}
-    prov = {
-        "CandidateName": "Lou Vane", "CandidateID": f"stu-{lou.id}", "ExamCode": "PROV-2", "OverallScore": "78.5",
-        "Result": "1", "ExamDate": _text(datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)),
-        "Domains": [{"DomainName": "Safety", "DomainScore": 82}],
-    }  # fmt: skip
+    user = {"id": f"user-{jo}", "name": "Jo Ash", "thirdPartyIds": [{"id": f"stu-{jo}", "thirdParty": "ACME"}]}
+    regular = drillster(jo, passed, eventId=f"event-{jo}", eventType="TEST_COMPLETED", user=user)
+    ticket = {"id": f"ticket-{kit}", "reference": f"reg-{kit}"}
+    anonymous, put = drillster(kit, {"percentage": 64}, ticket=ticket), f"TEST_COMPLETED/event-{kit}"
+    question = _sent({"eventId": f"event-{mo}", "eventType": "QUESTION_ANSWERED", "id": "question-1"})
     return [
-        Scenario(
-            "Drillster, a user", (Delivery(_sent(regular), "synced", None, "drillster"),),
-            "its third party id is the student's; a transformation says passed", (jo.registration(**for_exam_2),),
-            {"status": "passed", "score": 91}, writes=1, letters=1,
-        ),
-        Scenario(
-            "Drillster, anonymous, put twice", (put, put),
-            "its ticket names the registration; below the threshold; the same event", (kit.registration(**for_exam_2),),
-            {"status": "failed", "score": 64}, writes=1, letters=1,
-        ),
-        Scenario(
-            "Drillster, no result", (Delivery(_sent(question), "ignored", None, "drillster"),),
-            "a question was answered: not a result",
-        ),
-        Scenario(
-            "Prov", (Delivery(_sent(prov), "synced", None, "prov"),),
-            "its candidate id is the student's", (lou.registration(**for_exam_2),),
-            {"status": "passed", "score": 78.5}, writes=1, letters=1,
-        ),
+        Scenario("Drillster, a user", "its third party id is the student's; a transformation says passed",
+                 [Delivery(regular, source="drillster")], [registration(jo, "exam-2")], "passed 91", writes=1),
+        Scenario("Drillster, anonymous, put twice",
+                 "its ticket names the registration; below the threshold; the same event",
+                 [Delivery(anonymous, source="drillster", put=put)] * 2,
+                 [registration(kit, "exam-2")], "failed 64", writes=1),
+        Scenario("Drillster, no result", "a question was answered: not a result",
+                 [Delivery(question, "ignored", source="drillster")], ends="none"),
+        Scenario("Prov", "its candidate id is the student's",
+                 [Delivery(prov(lou, "78.5"), source="prov")], [registration(lou, "exam-2")], "passed 78.5", writes=1),
     ]  # fmt: skip
 
 
 def _stopped(run: str) -> list[Scenario]:
     """What must not be written, or not yet."""
-    fay, gus, hao, ivy = (Candidate(run, *name.split()) for name in ("Fay Brook", "Gus Pike", "Hao Wren", "Ivy Slate"))
+    fay, gus, hao, ivy = (f"{name}-{run}" for name in ("fay", "gus", "hao", "ivy"))
     return [
-        Scenario(
-            "malformed JSON", (Delivery(_sent(fay.result(90, passed=True))[:-40], "dead", "invalid_json"),),
-            "accepted and buried: refused, the platform might hold back all later results", (fay.registration(),),
-            {"status": "registered"},
-        ),
-        Scenario(
-            "unknown exam", (Delivery(_sent(gus.result(77, passed=True, exam="CERT-9")), "held", "unknown_exam"),),
-            "waits for a line in the exam map", (gus.registration(),), {"status": "registered"},
-        ),
-        Scenario(
-            "no registration", (Delivery(_sent(hao.result(79, passed=True)), "ready", "registration_not_found"),),
-            "tried again for 72 hours: the registration may come later",
-        ),
-        Scenario(
-            "ambiguous match",
-            (Delivery(_sent(ivy.result(88, passed=True, named=False)), "held", "registration_ambiguous"),),
-            "two open registrations fit: a person decides", (ivy.registration("-1"), ivy.registration("-2")),
-            {"status": "registered"},
-        ),
+        Scenario("malformed JSON", "accepted and buried: refused, the platform might hold back all later results",
+                 [Delivery(certiverse(fay, 90)[:-40], "dead", "invalid_json")], [registration(fay)]),
+        Scenario("unknown exam", "waits for a line in the exam map",
+                 [Delivery(certiverse(gus, 77, exam="CERT-9"), "held", "unknown_exam")], [registration(gus)]),
+        Scenario("no registration", "tried again for 72 hours: the registration may come later",
+                 [Delivery(certiverse(hao, 79), "ready", "registration_not_found")], ends="none"),
+        Scenario("ambiguous match", "two open registrations fit: a person decides",
+                 [Delivery(certiverse(ivy, 88, named=False), "held", "registration_ambiguous")],
+                 [registration(ivy, suffix="-1"), registration(ivy, suffix="-2")]),
     ]  # fmt: skip

@@ -18,7 +18,7 @@ from worker.ledger.events import Claim
 
 #: Events in one claim: as many as one of Rhythm's batches holds.
 BATCH: Final = 100
-#: A task goes on claiming for this long, while no other tenant waits: Celery's cost a message is shared by what it does.
+#: A task goes on claiming for this long while no other tenant waits: what it does shares Celery's cost a message.
 TASK_SECONDS: Final = 2.0
 
 _LOG = structlog.get_logger()

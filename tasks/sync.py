@@ -58,7 +58,7 @@ def sync_batch(run: Run, claim: Claim) -> list[Decision]:
     """Every claimed event's decision. What Rhythm's gate stops halfway is put back without an attempt."""
     jobs = [Job(work, UNREAD, UNMAPPED, claim.now, in_doubt=bool(work.intent or work.trouble)) for work in claim.works]
     try:
-        each(jobs, lambda job: _open(run, job))
+        read(run, jobs)
         recall(run, undecided(jobs))
         consider(run, undecided(jobs))
         resolve(run, undecided(jobs))
@@ -72,7 +72,12 @@ def sync_batch(run: Run, claim: Claim) -> list[Decision]:
     return [job.decision for job in jobs if job.decision is not None]
 
 
-def _open(run: Run, job: Job) -> None:
+def read(run: Run, jobs: list[Job]) -> None:
+    """Each event's outcome, as process has stored it."""
+    each(jobs, lambda job: _read(run, job))
+
+
+def _read(run: Run, job: Job) -> None:
     if job.work.trouble is not None:
         raise job.work.trouble
     stored = run.ledger.sealer.open(job.work.sealed, job.work.id)

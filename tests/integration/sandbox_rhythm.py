@@ -3,17 +3,21 @@
 import time
 from collections.abc import Callable
 from typing import Any, Self
+from urllib.parse import quote
 
 import requests
 
-from sandbox.control import API_KEY
+from sandbox.control import API_KEY, Sandbox
 
 TENANT = "acme.org"
 TO_PASSED = [{"op": "add", "path": "/status", "value": "passed"}]
-COMPLETE = {
-    "name": "Jo Doe", "exam_id": "exam-1", "exam_offering_id": "offering-1", "student_id": "student-1",
-    "date": "2026-01-05T00:00:00Z",
-}  # fmt: skip
+
+
+def seeded(sandbox: Sandbox) -> Sandbox:
+    """Anew, with reg-1 to reg-5 of a student each."""
+    sandbox.reset()
+    sandbox.seed(TENANT, [{"id": f"reg-{n}", "student_id": f"student-{n}", "exam_id": "exam-1"} for n in range(1, 6)])
+    return sandbox
 
 
 class Rhythm:
@@ -41,6 +45,9 @@ class Rhythm:
 
     def patch(self, registration_id: str, *directives: Any, **more: Any) -> requests.Response:
         return self.call("PATCH", f"/{registration_id}", list(directives), **more)
+
+    def student_exam(self, student_id: str, exam_id: str, **query: str) -> requests.Response:
+        return self.call("GET", f"/studentExam/{quote(student_id, safe='')}/{quote(exam_id, safe='')}", params=query)
 
     def search(self, body: Any, **query: str) -> requests.Response:
         return self.call("POST", "/search", body, params=query)

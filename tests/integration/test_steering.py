@@ -24,7 +24,7 @@ def run(pipeline: Pipeline) -> Run:
 def held(pipeline: Pipeline, count: int, begin: int = 0) -> list[Event]:
     """Events held as `unknown_exam`, the oldest first."""
     numbers = range(begin, begin + count)
-    return pipeline.run(*(certiverse(f"dlv-{number}", exam=f"NEW-{number}") for number in numbers))
+    return [pipeline.run(certiverse(f"dlv-{number}", exam=f"NEW-{number}"))[0] for number in numbers]
 
 
 def test_a_replay_says_how_many_first_and_records_who_when_and_why(pipeline: Pipeline, run: Run) -> None:

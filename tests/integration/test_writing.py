@@ -12,7 +12,7 @@ import requests
 
 from sandbox.control import API_KEY, Sandbox
 from schemas.event import Event, EventState, Reason, Stage
-from schemas.outcome import ExamOutcome, Source
+from schemas.outcome import Source
 from schemas.rhythm import PatchOperation
 from tasks import sync
 from tasks.job import Job, undecided
@@ -99,8 +99,7 @@ def begun(pipeline: Pipeline, steps: int, token: str = "slow") -> tuple[Run, lis
     rules, turns = services.tenants[TENANT], services.gate(TENANT)
     run = Run(TENANT, rules, token, services.ledger, Reader(services.rhythm(rules, turns), turns))
     jobs = [Job(work, sync.UNREAD, UNMAPPED, claim.now, in_doubt=work.intent is not None) for work in claim.works]
-    for job in jobs:
-        job.outcome = ExamOutcome.model_validate_json(services.ledger.sealer.open(job.work.sealed, job.work.id))
+    sync.read(run, jobs)
     for step in STEPS[:steps]:
         step(run, undecided(jobs))
     return run, jobs

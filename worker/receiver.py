@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from schemas.event import Receipt, Stage
 from schemas.outcome import Source
@@ -240,10 +240,23 @@ class _App(Starlette):
             return
         path = scope["raw_path"].decode("latin-1").partition("?")[0]
         scope["path"] = path.removesuffix("/") or "/"
+        unheard = False
+
+        async def answer(message: Message) -> None:
+            nonlocal unheard
+            try:
+                await send(message)
+            except RuntimeError:  # uvloop's, for a connection that its client has reset
+                unheard = True
+                raise
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, answer)
         except Exception as error:  # noqa: BLE001  # answered already, with 500
-            telemetry.report_bug(error, process="web")
+            if unheard:
+                _LOG.info("answer.unheard")
+            else:
+                telemetry.report_bug(error, process="web")
 
 
 def main() -> None:

@@ -120,7 +120,7 @@ def test_no_bytes_whatever_break_the_door(door: DoorAt, parts: list[bytes]) -> N
 
 
 def test_after_all_that_it_is_alive_and_has_reported_no_bug(door: DoorAt) -> None:
-    assert door.accepted("acme") > 20  # else nothing got far enough to break anything
+    assert door.accepted("acme") > 5  # else nothing got far enough to break anything
     assert door.call("GET", "/healthz").status_code == 200
     log = door.stack.log("web").read_text()
     assert "bug.caught" not in log

@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -40,6 +41,21 @@ def test_many_at_once_are_all_accepted(door: DoorAt) -> None:
         sender.close()
     assert set(answers) == {b"HTTP/1.1 202 Accepted\r\n"}
     assert door.accepted() == 400
+
+
+def test_senders_who_hang_up_before_the_answer_are_no_bug_of_ours(door: DoorAt) -> None:
+    request = "POST /v1/acme/certiverse HTTP/1.1\r\nHost: x\r\nAuthorization: Basic Y2VydGl2ZXJzZTpzM2NyZXQ=\r\n"
+    request += "Content-Length: 2\r\n\r\n{}"
+    answered = False
+    for number in range(600):
+        with socket.create_connection(("127.0.0.1", door.stack.port)) as sender:
+            sender.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+            sender.sendall((request * 2).encode())
+            time.sleep(number % 30 / 10_000)  # at every moment of the answer
+        answered = answered or "answer.unheard" in door.stack.log("web").read_text()
+    assert answered, "it was met"
+    assert "bug.caught" not in door.stack.log("web").read_text()
+    assert door.call("GET", "/healthz").status_code == 200
 
 
 def test_senders_who_never_finish_and_endless_headers_keep_nobody_else_out(door: DoorAt) -> None:

@@ -255,8 +255,13 @@ class ExamResult(Payload):
             "languageCode": exam.language_code,
             "languageName": exam.language_name,
         }
-        details.update({f"customData.{item.name}": item.value for item in self.custom_data or ()})
+        if self.custom_data:
+            details |= {f"customData.{item.name}": item.value for item in sorted(self.custom_data, key=_name)}
         return told(details)
+
+
+def _name(item: CustomData) -> str:
+    return item.name
 
 
 def _text(instant: datetime | None) -> str | None:

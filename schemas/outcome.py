@@ -1,11 +1,11 @@
 """ExamOutcome: what a payload means, whichever platform sent it, before the exam map is applied.
 
-Every source's payload model turns itself into this one form; everything after `prepare` knows only it.
-Scores are `Decimal` and instants are aware and in UTC, so that two ways of writing the same result are equal.
+Every source's payload model turns itself into this one form; everything after `prepare` knows only it. Two ways of
+writing the same result are one outcome to the letter: scores have one spelling (`values.Number`), instants are in UTC,
+and what a platform sends in no certain order is sorted.
 """
 
 import hashlib
-import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -14,24 +14,10 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
 
 #: Prefix of every digest; a change of what the digest covers must change it, so that old and new never compare.
-DIGEST_VERSION = "1"
+DIGEST_VERSION = "2"
 #: First byte of a stored outcome. A change of the model that an older version cannot read must change it.
 STORED_FORM = b"1"
 _NOT_DIGESTED = {"source", "delivery", "event_ref", "rescore", "unclear", "candidate"}
-
-
-def _one_spelling(value: object) -> str:
-    """One for each value: decimals without exponent or trailing zeros, instants in ISO 8601 UTC."""
-    match value:
-        case Decimal():
-            return format(value.normalize() + 0, "f")
-        case datetime():
-            return value.isoformat()
-    raise TypeError(type(value).__name__)
-
-
-#: Made once: `json.dumps` makes one a call, which costs more than the encoding.
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_one_spelling)
 
 
 class Source(StrEnum):
@@ -148,6 +134,6 @@ class ExamOutcome(_Frozen):
         of a result has not got a second result.
         """
         # Without defaults, so that a field added to the model later does not change the digest of old results.
-        told = self.model_dump(exclude=_NOT_DIGESTED, exclude_defaults=True)
-        told["student_id"] = self.candidate.student_id
-        return DIGEST_VERSION + hashlib.sha256(_ENCODER.encode(told).encode()).hexdigest()[:20]
+        told = self.model_dump_json(exclude=_NOT_DIGESTED, exclude_defaults=True)
+        # A JSON document ends where it ends: what follows cannot be taken for a part of it.
+        return DIGEST_VERSION + hashlib.sha256(f"{told}{self.candidate.student_id}".encode()).hexdigest()[:20]

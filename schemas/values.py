@@ -54,11 +54,16 @@ _WORDS = {
 
 
 def _number(value: object) -> Decimal | None:
-    """Plain Python, for it is 2 to 3 times as fast as pydantic's own bounded Decimal, and most fields are numbers."""
+    """One Decimal for each number, however it is written: 80, 80.0, "80.00" and 8e1 are the same to the letter.
+
+    Plain Python, for it is 2 to 3 times as fast as pydantic's own bounded Decimal, and most fields are numbers.
+    """
     kind = type(value)
     if kind is int or kind is float:
-        # A comparison with NaN is false.
-        return Decimal(repr(value)) if -_BOUND < value < _BOUND else refuse("not a number within reason")  # type: ignore[operator]
+        if not -_BOUND < value < _BOUND:  # type: ignore[operator]  # a comparison with NaN is false
+            refuse("not a number within reason")
+        whole = int(value)  # type: ignore[call-overload]
+        return Decimal(whole) if whole == value else Decimal(repr(value))
     if value is None:
         return None
     return _number_in(value) if isinstance(value, str) else refuse("not a number")
@@ -73,7 +78,10 @@ def _number_in(text: str) -> Decimal | None:
         refuse("not a number")
     number = Decimal(text)
     # Bounded both ways, for 1e-999999999 written out would fill the memory.
-    return number if -30 <= number.adjusted() < 12 else refuse("not a number within reason")
+    if not -30 <= number.adjusted() < 12:
+        refuse("not a number within reason")
+    plain = f"{number:f}"
+    return Decimal(plain.rstrip("0").rstrip(".") if "." in plain else plain) if number else Decimal(0)
 
 
 def _percentage(value: object) -> Decimal | None:

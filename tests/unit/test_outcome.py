@@ -1,16 +1,21 @@
 """An outcome, its version, and its way through JSON."""
 
 import hashlib
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from schemas.outcome import STORED_FORM, Candidate, ExamOutcome, Part, Source, Transformation, Verdict
+from schemas.values import Number
 from tests import samples
+from tests.events import certiverse
 from worker.sources import read
 
 RESULTS = [path for path in samples.valid() if path.with_suffix(".outcome.json").read_text().strip() != "null"]
@@ -37,9 +42,44 @@ def test_an_outcome_comes_back_from_json_as_it_went(path: Path) -> None:
     assert again.version == result.version
 
 
-@pytest.mark.parametrize("written", ["500", "500.0", "500.00", "5E2", "5.00e+2"])
-def test_two_ways_of_writing_a_number_are_one_version(written: str) -> None:
-    assert outcome(scores={"cut": Decimal("4E2"), "reported": Decimal(written)}).version == outcome().version
+def as_certiverse(score: object, custom_data: list[dict[str, Any]] | None = None) -> ExamOutcome:
+    """What Certiverse's payload means with this score, and these custom data."""
+    sent = json.loads(certiverse())
+    sent["examResult"]["reportedScore"] = score
+    sent["customData"] = custom_data
+    result = read(Source.CERTIVERSE, json.dumps(sent).encode())
+    assert result
+    return result
+
+
+@pytest.mark.parametrize("written", [500, 500.0, "500", "500.0", "500.00", "5E2", "5.00e+2", " +0500 ", "5000e-1"])
+def test_two_ways_of_writing_a_number_are_one_version(written: object) -> None:
+    assert as_certiverse(written).version == as_certiverse(500).version != as_certiverse(500.5).version
+
+
+@pytest.mark.parametrize("written", [0.0000001, "0.0000001", "0.00000010", "1e-7", "10E-8"])
+def test_two_ways_of_writing_a_small_number_are_one_version(written: object) -> None:
+    assert as_certiverse(written).version == as_certiverse(1e-7).version
+
+
+@pytest.mark.parametrize("written", [0, 0.0, -0.0, "-0", "0.00", "0e5", "-.0"])
+def test_there_is_one_nought(written: object) -> None:
+    assert as_certiverse(written).version == as_certiverse(0).version
+
+
+@given(st.decimals(-(10**11), 10**11, allow_nan=False, places=6), st.integers(0, 4), st.integers(-3, 3))
+def test_a_number_is_one_decimal_however_it_is_written(number: Decimal, noughts: int, shift: int) -> None:
+    plain = TypeAdapter(Number).validate_python(f"{number:f}")
+    more = f"{number:f}{'0' * noughts}"
+    moved = f"{number.scaleb(-shift):f}e{shift}"
+    for written in (more, moved, f"  {more} "):
+        assert str(TypeAdapter(Number).validate_python(written)) == str(plain)
+    assert plain == number
+
+
+def test_what_is_sent_in_no_certain_order_is_one_version() -> None:
+    sent = [{"name": "Region", "value": "North"}, {"name": "Cohort", "value": "7"}]
+    assert as_certiverse(1, sent).version == as_certiverse(1, sent[::-1]).version != as_certiverse(1, sent[:1]).version
 
 
 def test_two_ways_of_writing_an_instant_are_one_version() -> None:

@@ -45,7 +45,7 @@ class Remembered:
 def remembered(
     client: "redis.Redis", sealer: Sealer, tenant: str, registrations: Iterable[str]
 ) -> dict[str, Remembered]:
-    """What is remembered of each registration; two round trips."""
+    """What is remembered of each registration; one round trip, and another where we have written."""
     wanted = list(dict.fromkeys(registrations))
     if not wanted:
         return {}
@@ -53,14 +53,16 @@ def remembered(
     for registration in wanted:
         pipeline.hgetall(key(tenant, "registration", registration))
     records: list[Any] = pipeline.execute(raise_on_error=False)
-    for record in records:
-        writer = record.get(b"event", b"") if isinstance(record, dict) else b""
+    writers = [record[b"event"] for record in records if isinstance(record, dict) and b"event" in record]
+    for writer in writers:
         pipeline.hget(key(tenant, "event", text(writer)), "delivery")
-    every = zip(wanted, records, pipeline.execute(raise_on_error=False), strict=True)
-    return {name: _remembered(sealer, name, record, delivery) for name, record, delivery in every}
+    deliveries = dict(zip(writers, pipeline.execute(raise_on_error=False), strict=True))
+    every = zip(wanted, records, strict=True)
+    return {name: _remembered(sealer, name, record, deliveries) for name, record in every}
 
 
-def _remembered(sealer: Sealer, registration: str, found: Any, delivery: Any) -> Remembered:
+def _remembered(sealer: Sealer, registration: str, found: Any, deliveries: dict[bytes, Any]) -> Remembered:
+    delivery = None if isinstance(found, redis.ResponseError) else deliveries.get(found.get(b"event", b""))
     if isinstance(found, redis.ResponseError) or isinstance(delivery, redis.ResponseError):
         return Remembered(read=_broken)
     told = {name.decode(): value.decode() for name, value in found.items() if not name.startswith(b"values:")}

@@ -17,7 +17,7 @@ def keep(client: "redis.Redis", sealer: Sealer, why: str, task: str, content: by
 
     `why` is for people and quotes nothing of it; `task` is Celery's id of the message. Raises what Redis raises.
     """
-    id = "stray_" + base64.b32encode(hashlib.sha256(content).digest()).decode().lower()[:26]
+    id = "stray_" + base64.b32encode(hashlib.sha256(content).digest()[:20]).decode().lower()[:26]
     told = json.dumps({"why": why, "task": task[:64], "bytes": len(content)})
     client.eval(script_text("stray"), 0, id, told, sealer.seal(content, id))
     return id

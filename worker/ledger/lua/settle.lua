@@ -39,14 +39,15 @@ end
 
 local apply = {}
 
--- Held, dead or final: what leads out of the stage.
-local function finish(id, state, d, fields)
-  enter(tenant, id, state, d.to, now, {
+-- Ready, held, dead or final: what leads out of the stage.
+local function finish(id, was, d, fields)
+  fields.who = d.who
+  enter(tenant, id, was.state, d.to, now, {
     reason = d.reason, detail = d.detail, move = d.move, by = stage, keep = keep, fields = fields,
   })
 end
 
-function apply.prepare(id, state, d, outcome)
+function apply.prepare(id, was, d, outcome)
   local fields = { delivery = d.delivery, version = d.version }
   local other, rescored_away = prior(id, d)
   if other and rescored_away and not d.accepts.result_repeated then
@@ -64,37 +65,36 @@ function apply.prepare(id, state, d, outcome)
     redis.call('SET', key(tenant, 'outcome', id), outcome)
     d.to, prepared = 'ready', true
   end
-  finish(id, state, d, fields)
+  finish(id, was, d, fields)
 end
 
 -- Whoever had a registration gives it back; `trace` still finds who tried there.
-local function leave(id, state, d)
-  release(tenant, id, redis.call('HGET', key(tenant, 'event', id), 'registration'))
+local function leave(id, was, d)
+  release(tenant, id, was.registration)
   if d.registration then
     local record = key(tenant, 'registration', d.registration)
     redis.call('HSET', record, 'e:' .. id, '')
     identified(record)
   end
-  finish(id, state, d, { registration = d.registration })
+  finish(id, was, d, { registration = d.registration })
 end
 
 apply.drop, apply.hold, apply.bury = leave, leave, leave
 
 -- Rhythm says what the result says. The values are ours when this event or its delivery wrote them.
-function apply.settle(id, state, d)
+function apply.settle(id, was, d)
   local record = key(tenant, 'registration', d.registration)
-  local delivery_id, version, had = unpack(redis.call('HMGET', key(tenant, 'event', id), 'delivery', 'version', 'registration'))
-  local highest, writer, owner = unpack(redis.call('HMGET', record, 'sys_version', 'event', 'owner'))
-  local fields, gone = {}, {}
-  if had and had ~= d.registration then release(tenant, id, had) end
+  local highest, writer, owner, rev = unpack(redis.call('HMGET', record, 'sys_version', 'event', 'owner', 'rev'))
+  local fields, gone = { rev = int((rev or 0) + 1) }, {}
+  if was.registration and was.registration ~= d.registration then release(tenant, id, was.registration) end
   if owner == id then table.insert(gone, 'owner') end
   if d.sys_version and d.sys_version > tonumber(highest or -1) then fields.sys_version = int(d.sys_version) end
   local of = writer and redis.call('HGET', key(tenant, 'event', writer), 'delivery')
-  local ours = d.result == 'written' or of == delivery_id
+  local ours = d.result == 'written' or of == was.delivery
   if ours then
     if writer and writer ~= id then fields['e:' .. writer] = '' end
     fields.event = id
-    in_pieces(fields, gone, 'values', d.values)
+    in_pieces(fields, writer and gone or {}, 'values', d.values)
     table.insert(gone, 'accepted')
     table.insert(gone, 'e:' .. id)
   else
@@ -103,27 +103,26 @@ function apply.settle(id, state, d)
   set_fields(record, fields)
   if #gone > 0 then redis.call('HDEL', record, unpack(gone)) end
   local left = math.ceil(#d.values / 64) + 9 -- beyond what `in_pieces` names: values were much longer before
-  while ours and redis.call('HDEL', record, 'values:' .. left) == 1 do left = left + 1 end
-  redis.call('HINCRBY', record, 'rev', 1)
+  while ours and writer and redis.call('HDEL', record, 'values:' .. left) == 1 do left = left + 1 end
   identified(record)
-  local delivery = key(tenant, 'delivery', delivery_id)
-  redis.call('HSET', delivery, 'applied', version)
+  local delivery = key(tenant, 'delivery', was.delivery)
+  redis.call('HSET', delivery, 'applied', was.version)
   redis.call('HINCRBY', delivery, 'rev', 1)
   identified(delivery)
   add(tenant, 'synced:' .. d.result, 1)
-  finish(id, state, d, { registration = d.registration, result = d.result })
+  finish(id, was, d, { registration = d.registration, result = d.result })
 end
 
 -- Back to the index, due later. An attempt is counted when the try reached Rhythm; an intent stays when the write may
 -- have been applied.
-function apply.defer(id, state, d)
+function apply.defer(id, was, d)
   local event = key(tenant, 'event', id)
   if d.attempt then
     redis.call('HINCRBY', event, 'attempts', 1)
     redis.call('HSETNX', event, 'first_attempt_at', int(now))
   end
   if not d.keep_intent then
-    release(tenant, id, redis.call('HGET', event, 'registration'))
+    release(tenant, id, was.registration)
     redis.call('HDEL', event, 'intent', 'registration')
   end
   redis.call('HDEL', event, 'lease', 'batch', 'expiries', 'alone')
@@ -134,15 +133,25 @@ function apply.defer(id, state, d)
   end
 end
 
+-- The lease on an event, and the event as this script finds it.
+local function was_of(id)
+  local told = redis.call(
+    'HMGET', key(tenant, 'event', id), 'lease', 'state', 'delivery', 'version', 'registration', 'who', 'received_at'
+  )
+  return told[1], {
+    state = told[2], delivery = told[3], version = told[4], registration = told[5], who = told[6] or '', received_at = told[7],
+  }
+end
+
 local states, moved = {}, false
 begin_counts()
 for i, decision in ipairs(decisions) do
   local id = decision.id
-  local state, lease = unpack(redis.call('HMGET', key(tenant, 'event', id), 'state', 'lease'))
-  if lease == token and state == (stage == 'process' and 'received' or 'ready') then
-    if decision.who then name(tenant, id, decision.who) end
-    apply[decision.move](id, state, decision, ARGV[FIRST_OUTCOME + i - 1])
-    states[i], moved = decision.to or state, true
+  local lease, was = was_of(id)
+  if lease == token and was.state == (stage == 'process' and 'received' or 'ready') then
+    if decision.who then name(tenant, was.who, decision.who, was.received_at) end
+    apply[decision.move](id, was, decision, ARGV[FIRST_OUTCOME + i - 1])
+    states[i], moved = decision.to or was.state, true
   else
     states[i] = 'lost'
   end

@@ -1,8 +1,8 @@
 -- Prepended to every script. Keys, time, and the one place where an event changes its state.
 -- The key schema is prose at the top of worker/ledger/keys.py. Every script is safe to repeat.
 
-local function key(tenant, ...)
-  return 'er:' .. tenant .. ':' .. table.concat({...}, ':')
+local function key(tenant, kind, id)
+  return id and 'er:' .. tenant .. ':' .. kind .. ':' .. id or 'er:' .. tenant .. ':' .. kind
 end
 
 local function now_ms()
@@ -95,12 +95,11 @@ local function release(tenant, id, registration)
   end
 end
 
--- Puts an event under its candidate's names (12 characters each), instead of those that it had. A bucket holds, in 10
--- bytes each, when its events were received, from which `events` finds them again, and ten bits of the name.
-local function name(tenant, id, who)
-  local event = key(tenant, 'event', id)
-  local old, at = unpack(redis.call('HMGET', event, 'who', 'received_at'))
-  if (old or '') == who then return end
+-- Puts an event, received `at`, under its candidate's names (12 characters each) instead of `old` ones; the caller sets
+-- its `who`. A bucket holds, in 10 bytes each, when its events were received, from which `events` finds them again, and
+-- ten bits of the name.
+local function name(tenant, old, who, at)
+  if old == who then return end
   local function put(command, names, ...)
     for one in string.gmatch(names, string.rep('.', 12)) do
       local bits = (string.byte(one, 3) * 32 + string.byte(one, 4)) % 1024
@@ -109,9 +108,8 @@ local function name(tenant, id, who)
       redis.call(command, unpack(arguments))
     end
   end
-  put('LREM', old or '', 1)
+  put('LREM', old, 1)
   put('RPUSH', who)
-  redis.call('HSET', event, 'who', who)
 end
 
 -- What is only there while an event waits or is claimed.

@@ -22,11 +22,11 @@ local function prune()
   local pruned = 0
   local events = key(tenant, 'events')
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', events, '-inf', int(now - age), 'LIMIT', 0, most)) do
-    local state = redis.call('HGET', key(tenant, 'event', id), 'state')
+    local state, who, at = unpack(redis.call('HMGET', key(tenant, 'event', id), 'state', 'who', 'received_at'))
     if FINAL[state] then
       count(tenant, state, nil, -1)
       redis.call('HINCRBY', key(tenant, 'counts'), 'pruned', 1)
-      name(tenant, id, '')
+      name(tenant, who or '', '', at)
       redis.call('ZREM', events, id)
       redis.call('DEL', key(tenant, 'event', id), key(tenant, 'history', id), key(tenant, 'payload', id))
       pruned = pruned + 1

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -23,12 +24,13 @@ from bench import naive
 from bench.measure import RedisCounts, cpu_seconds
 from bench.payloads import Sitting
 from sandbox.control import Sandbox
+from schemas.event import Stage
 from schemas.outcome import Source
 from tests.running import ROOT, Valkey, free_port, wait_until
 from tests.tenants import ENVIRON, write_tenants
 from worker.bootstrap import build
 from worker.ledger import index
-from worker.ledger.events import HINT_QUEUE, Ledger
+from worker.ledger.events import Ledger
 from worker.settings import Settings
 from worker.sources import event_id
 
@@ -121,13 +123,14 @@ class Side:
 class Ours(Side):
     """examrelay."""
 
-    queue = HINT_QUEUE
+    queue = "examrelay"
 
     def __init__(self, folder: Path, rhythm_url: str) -> None:
         super().__init__(folder)
         self.environ |= ENVIRON | {
             "REDIS_URL": self.valkey.url, "PORT": str(self.port), "EXAMRELAY_DATA": str(folder),
-            "EXAMRELAY_CONFIG": str(write_tenants(folder, rhythm_url)), "EXAMRELAY_LOG_FORMAT": "json",
+            "EXAMRELAY_CONFIG": str(write_tenants(folder, rhythm_url, rhythm="concurrency = 4")),
+            "EXAMRELAY_LOG_FORMAT": "json",
         }  # fmt: skip
         self.app = Celery(broker=self.valkey.url)
         os.environ.update(self.environ)
@@ -145,6 +148,7 @@ class Ours(Side):
         The sweeper, which would send the hint that is missing, stands still meanwhile.
         """
         self._signal("sweeper", signal.SIGSTOP)
+        self.client.set(f"er:{TENANT}:hint:{Stage.PROCESS}", int(time.time() * 1000))
         shares = [sittings[number::_LOADERS] for number in range(_LOADERS)]
         with ThreadPoolExecutor(_LOADERS) as loaders:
             list(loaders.map(self._load, self._ledgers, shares))

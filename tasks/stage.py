@@ -1,4 +1,4 @@
-"""What both stages share: claim a tenant's work batch by batch, hint for more, tell Flower how it went."""
+"""What both stages share: claim a tenant's work batch by batch, tell Flower how it went."""
 
 import secrets
 import time
@@ -12,7 +12,6 @@ from celery.exceptions import Retry
 
 from schemas.event import Policy, Stage
 from worker.bootstrap import Services
-from worker.celery import hint
 from worker.ledger.decisions import Decision
 from worker.ledger.events import Claim
 
@@ -75,20 +74,15 @@ def work(
             claim = ledger.claim(tenant, stage, token, BATCH, slots)
             if not claim.works:
                 break
-            if claim.hint:
-                hint(stage, tenant)
             began = time.monotonic()
             decisions = handle(claim, token)
-            states, wanted = ledger.settle(tenant, stage, token, decisions)
-            if wanted:
-                hint(Stage.SYNC, tenant)
+            states = ledger.settle(tenant, stage, token, decisions)
             tally.add(decisions, states)
             _log(tenant, stage, decisions, states, time.monotonic() - began)
             if claim.others or time.monotonic() - began_at > TASK_SECONDS:
                 break
     finally:
-        if ledger.release(tenant, stage, token):
-            hint(stage, tenant)
+        ledger.release(tenant, stage, token)
     return tally
 
 

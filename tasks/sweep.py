@@ -10,7 +10,7 @@ import structlog
 
 from worker import celery
 from worker.bootstrap import Services, services
-from worker.celery import app, hint
+from worker.celery import app
 from worker.ledger import index
 
 #: A hint not answered by a claim within this is taken for lost.
@@ -31,9 +31,9 @@ def sweep_tenants(at: Services) -> dict[str, int]:
     """One pass. Returns hints sent and events pruned; says so in the log when there were any."""
     done = {"hinted": 0, "pruned": 0}
     for tenant in index.tenants(at.redis) or [""]:
-        stages, pruned = at.ledger.sweep(tenant, PATIENCE, PRUNED_AT_MOST)
+        hinted, pruned = at.ledger.sweep(tenant, PATIENCE, PRUNED_AT_MOST, known=tenant in at.tenants.tenants)
+        done["hinted"] += hinted
         done["pruned"] += pruned
-        done["hinted"] += sum(hint(stage, tenant) for stage in stages if tenant in at.tenants.tenants)
     if any(done.values()):
         _LOG.info("sweep.finished", **done)
     return done

@@ -1,4 +1,4 @@
-"""The Celery app: queues, limits, schedule, task names, and `hint`. Run: `celery -A worker.celery worker`.
+"""The Celery app: queues, limits, schedule, task names. Run: `celery -A worker.celery worker`.
 
 Messages are hints: "this tenant has work". The ledger is the truth, so a hint that Celery loses costs seconds and one
 that it doubles finds nothing to claim. Each odd setting has its reason beside it.
@@ -12,13 +12,11 @@ from typing import Any, Final
 import celery
 import structlog
 from celery import signals
-from kombu import Connection, Exchange, Queue
+from kombu import Exchange, Queue
 
-from schemas.event import Stage
 from worker import broker, telemetry
 from worker.errors import ConfigurationError
 from worker.ledger.client import UNAVAILABLE, Scripts, check_redis, connect
-from worker.ledger.events import HINT_QUEUE
 from worker.ledger.identity import load_identity
 from worker.ledger.processes import Presence, Process, at_host
 from worker.ledger.sealed import Sealer
@@ -28,7 +26,7 @@ PROCESS: Final = "tasks.process"
 SYNC: Final = "tasks.sync"
 SWEEP: Final = "tasks.sweep"
 RECEIVE: Final = "tasks.receive"
-TASKS: Final = {Stage.PROCESS: PROCESS, Stage.SYNC: SYNC}
+HINT_QUEUE: Final = "examrelay"
 SWEEP_QUEUE: Final = "examrelay.sweep"
 RECEIVE_QUEUE: Final = "examrelay.receive"
 
@@ -119,19 +117,6 @@ def _app() -> celery.Celery:
 
 
 app = _app()
-
-
-def hint(stage: Stage, tenant: str, connection: Connection | None = None) -> bool:
-    """Tell the workers that a tenant has work. Returns whether it was sent; one that was not, the sweep repeats.
-
-    `connection`: one of the caller's own, in place of those that the process shares.
-    """
-    try:
-        app.send_task(TASKS[stage], args=[tenant], queue=HINT_QUEUE, retry=False, connection=connection)
-    except Exception as error:  # noqa: BLE001  # whatever it is, the event is on the books
-        _LOG.warning("hint.failed", stage=stage, tenant=tenant, error=type(error).__name__)
-        return False
-    return True
 
 
 @signals.setup_logging.connect

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from schemas.event import Stage
 from schemas.outcome import Source
-from worker.bootstrap import build
+from worker import enqueue
 from worker.cli_output import show_json, show_table
 from worker.credentials import present
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.running import Running
 from worker.settings import Settings
-from worker.sources import event_id
 from worker.tenants import SourceRules
 
 _SECONDS = 30
@@ -42,7 +40,7 @@ def send(
     rules = _rules(settings, tenant, source)
     bodies = {str(file): _read(file) for file in files}
     if way.direct:
-        answers = [_record(settings, tenant, source, path, body) for body in bodies.values()]
+        answers = [_record(tenant, source, path, body) for body in bodies.values()]
     else:
         url = way.url or (way.beside.door if way.beside else f"http://127.0.0.1:{settings.port}")
         answers = [_post(url, f"/v1/{tenant}/{source}/{path}".rstrip("/"), rules, body) for body in bodies.values()]
@@ -69,13 +67,11 @@ def _read(file: Path) -> bytes:
         raise ConfigurationError(f"{file}: cannot be read ({error.strerror}).") from None
 
 
-def _record(settings: Settings, tenant: str, source: Source, path: str, body: bytes) -> dict[str, Any]:
-    from worker.celery import hint  # reads the environment when imported
-
-    at = build(settings, patient=False)
-    receipt, wanted = at.ledger.record(tenant, event_id(tenant, source, path, body), source, body, path, "")
-    if wanted:
-        hint(Stage.PROCESS, tenant)
+def _record(tenant: str, source: Source, path: str, body: bytes) -> dict[str, Any]:
+    try:
+        receipt = enqueue(tenant, source, body, path)
+    except LedgerUnavailable as error:
+        raise DoorAway(f"not recorded: {error}") from None
     return {"status": 202, **receipt.model_dump(mode="json")}
 
 

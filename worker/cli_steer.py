@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import typer
 
-from schemas.event import Event, Reason, Stage
+from schemas.event import Event, Reason
 from schemas.outcome import VerdictAnswer
 from worker.bootstrap import Services
 from worker.cli_filters import STOPPED, Filters
@@ -53,8 +53,6 @@ class Scope:
 
 def replay(at: Services, filters: Filters, answers: dict[str, Any], scope: Scope) -> bool:
     """Held and dead events back to `received`, with answers. Returns whether all of them were moved."""
-    from worker.celery import hint  # reads the environment when imported
-
     chosen = _stopped(at, filters, "replay", scope.limit)
     if "registration" in answers and len(chosen) > 1:
         raise ConfigurationError(f"--registration answers for one event, and {len(chosen)} match: say which by --id.")
@@ -70,8 +68,6 @@ def replay(at: Services, filters: Filters, answers: dict[str, Any], scope: Scope
     moved = act_on(
         ready, "replay", scope, lambda event: at.ledger.replay(event.tenant, event.id, who(), answers, scope.why)
     )
-    for tenant in {event.tenant for event in ready if event.tenant in at.tenants.tenants}:
-        hint(Stage.PROCESS, tenant)
     return moved and not lacking
 
 

@@ -7,13 +7,12 @@ included. So a process that calls has one thread with an event loop, made at its
 import asyncio
 import atexit
 import os
-from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as TookTooLong
 from threading import Lock, Thread
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
-from schemas.event import Receipt, Stage
+from schemas.event import Receipt
 from schemas.outcome import Source
 from worker.body import Body, keep
 from worker.errors import LedgerUnavailable, Unacceptable
@@ -41,9 +40,6 @@ class Intake:
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="examrelay-intake", daemon=True)
         self._thread.start()
-        #: Publishes hints, one behind the other, after the answer.
-        self._hints = ThreadPoolExecutor(1, thread_name_prefix="examrelay-hints")
-        self._broker: Any = None
         atexit.register(self.close)
 
     def accept(self, tenant: str, source: str, body: bytes | str, path: str | None = None) -> Receipt:
@@ -54,22 +50,16 @@ class Intake:
         id = event_id(tenant, Source(source), below, kept.content)
         recording = asyncio.run_coroutine_threadsafe(self._record(tenant, id, Source(source), below, kept), self._loop)
         try:
-            receipt, hint_wanted = recording.result(_LONGEST_SECONDS)
+            return recording.result(_LONGEST_SECONDS)
         except TookTooLong:
             recording.cancel()
             raise LedgerUnavailable("no answer in time") from None
-        if hint_wanted:
-            self._hints.submit(self._hint, tenant)
-        return receipt
 
     def close(self) -> None:
-        """Send the hints that wait, give back connections and the thread. Nothing in a child: they are its parent's."""
+        """Give back connections and the thread. Nothing in a child: they are its parent's."""
         atexit.unregister(self.close)
         if os.getpid() != self._pid or self._loop.is_closed():
             return
-        self._hints.shutdown()
-        if self._broker is not None:
-            self._broker.release()
         asyncio.run_coroutine_threadsafe(self._door.client.aclose(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -84,7 +74,7 @@ class Intake:
             raise Unacceptable(f"this tenant has no such source; it has: {', '.join(known.sources)}")
         return rules
 
-    async def _record(self, tenant: str, id: str, source: Source, path: str, body: Body) -> tuple[Receipt, bool]:
+    async def _record(self, tenant: str, id: str, source: Source, path: str, body: Body) -> Receipt:
         try:
             async with asyncio.timeout(DEADLINE.total_seconds()):
                 if not self._checked:
@@ -94,14 +84,6 @@ class Intake:
                 return await self._door.record(tenant, id, source, path, body.content, body.problem)
         except UNAVAILABLE as error:
             raise LedgerUnavailable(type(error).__name__) from None
-
-    def _hint(self, tenant: str) -> None:
-        """On a connection of our own: a fork may leave those that others share locked."""
-        from worker.celery import app, hint  # reads the environment when imported
-
-        if self._broker is None:
-            self._broker = app.connection_for_write()
-        hint(Stage.PROCESS, tenant, self._broker)
 
 
 def _as_bytes(body: object) -> bytes:

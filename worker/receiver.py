@@ -8,10 +8,8 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
@@ -25,12 +23,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from schemas.event import Receipt, Stage
+from schemas.event import Receipt
 from schemas.outcome import Source
 from worker import health, telemetry
 from worker.body import Refused, keep, read_body
 from worker.bootstrap import Services, build
-from worker.celery import hint
 from worker.contract import OPENAPI
 from worker.credentials import allowed, look_into_body
 from worker.errors import ConfigurationError, LedgerUnavailable
@@ -58,8 +55,6 @@ class Receiver:
         self.door = door
         self.tenants = services.tenants.tenants
         self.measures = Measures()
-        #: One thread publishes hints, in order, after the answer.
-        self.hints = ThreadPoolExecutor(1, thread_name_prefix="hints")
 
     async def accept(self, request: Request) -> Response:
         """`POST /v1/{tenant}/{source}`, and below it for Drillster: 202 once the body is on disk."""
@@ -68,7 +63,7 @@ class Receiver:
         if rules is None:
             return await self._refuse(request, Refused(404, "no such tenant, or no such source of its"))
         try:
-            receipt, hint_wanted = await self._record(request, tenant, source, rules)
+            receipt = await self._record(request, tenant, source, rules)
         except Refused as refused:
             return await self._refuse(request, refused)
         except ClientDisconnect:
@@ -78,11 +73,9 @@ class Receiver:
             self.measures.refused(tenant, source, 503)
             return problem(503, "not recorded: send it again", _LATER)
         self.measures.accepted(tenant, source, receipt.duplicate)
-        if hint_wanted:
-            self.hints.submit(hint, Stage.PROCESS, tenant)
         return Response(receipt.model_dump_json(), 202, media_type="application/json")
 
-    async def _record(self, request: Request, tenant: str, source: str, rules: SourceRules) -> tuple[Receipt, bool]:
+    async def _record(self, request: Request, tenant: str, source: str, rules: SourceRules) -> Receipt:
         """Raises Refused, ClientDisconnect, LedgerUnavailable. Reads no body for a sender known to be none."""
         listed, headers = rules.credentials, request.headers
         known = allowed(listed, headers)
@@ -202,7 +195,6 @@ def make_app(settings: Settings) -> Starlette:
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
-        await run_in_threadpool(partial(receiver.hints.shutdown, wait=True))
         await receiver.door.client.aclose()
         services.close()
 

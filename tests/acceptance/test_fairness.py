@@ -14,11 +14,9 @@ from tests.acceptance.stack import PROCESSES, Stack, stack_at
 from tests.acceptance.test_patience import BETA
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT
-from worker.celery import PROCESS, make_app
 from worker.ledger.client import Scripts
-from worker.ledger.events import HINT_QUEUE, record_arguments
+from worker.ledger.events import record_arguments
 from worker.ledger.sealed import Sealer
-from worker.settings import Settings
 from worker.sources import event_id
 
 WAITING, STILL, PAGE = 50_000, 10_000, 500
@@ -52,8 +50,8 @@ def singles(stack: Stack, name: str) -> list[float]:
 
 
 def fill(stack: Stack) -> None:
-    """Put a backlog of `acme` on the books with the door's own script, all due at once, and hint as the door does."""
-    app, scripts, sealer = make_app(Settings(redis_url=stack.valkey.url)), Scripts(stack.client), Sealer()
+    """Put a backlog of `acme` on the books with the door's own script, all due at once."""
+    scripts, sealer = Scripts(stack.client), Sealer()
     for begin in range(0, WAITING, PAGE):
         ids = [f"reg-{number}" for number in range(begin, begin + PAGE)]
         stack.rhythm.seed(ORG, [registration(id, student_id=f"stu-{id}") for id in ids])
@@ -63,9 +61,7 @@ def fill(stack: Stack) -> None:
                 event = event_id(TENANT, Source.CERTIVERSE, "", body)
                 arguments = record_arguments(TENANT, event, Source.CERTIVERSE, "", sealer.seal(body, event), "")
                 scripts.queue(pipeline, "record", *arguments)
-            hints = [hint for _, _, hint in pipeline.execute()]
-        if any(hints):
-            app.send_task(PROCESS, args=[TENANT], queue=HINT_QUEUE)
+            pipeline.execute()
 
 
 def batches(stack: Stack) -> list[float]:

@@ -107,7 +107,7 @@ def test_with_replicas_asked_for_it_is_on_one_when_it_returns(
             wait_until(lambda: accepts(intake, "{}"), 10, "accepted")
             receipt = intake.accept("acme", "certiverse", "another")
             assert index.event(client, "acme", receipt.id)
-            ours, _ = ledger.record("acme", "evt_2", Source.CERTIVERSE, b"{}", "", "")
+            ours = ledger.record("acme", "evt_2", Source.CERTIVERSE, b"{}", "", "")
             assert index.event(client, "acme", ours.id)
             replica.pause()
             assert "0 of 1" in refused_within_a_second(intake)

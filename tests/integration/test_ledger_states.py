@@ -36,7 +36,7 @@ class Moves(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def deliver(self, number: int) -> None:
         before = index.event(self.client, T, f"evt_{number}")
-        receipt, _ = self.ledger.record(T, f"evt_{number}", Source.CERTIVERSE, b"{}", "", "")
+        receipt = self.ledger.record(T, f"evt_{number}", Source.CERTIVERSE, b"{}", "", "")
         assert receipt.duplicate == (before is not None)
 
     @rule(stage=st.sampled_from(Stage), limit=st.integers(1, 4), slots=st.integers(0, 2))
@@ -56,8 +56,8 @@ class Moves(RuleBasedStateMachine):
         stage, claim = self.claims.pop(token)
         chosen = [self.draw_decision(data, stage, work.id) for work in claim.works]
         before = {work.id: index.event(self.client, T, work.id) for work in claim.works}
-        states, _ = self.ledger.settle(T, stage, token, chosen)
-        again, _ = self.ledger.settle(T, stage, token, chosen)
+        states = self.ledger.settle(T, stage, token, chosen)
+        again = self.ledger.settle(T, stage, token, chosen)
         assert all(state == "lost" for state in again), "a repeated settlement moves nothing"
         for decision, state in zip(chosen, states, strict=True):
             event = before[decision.id]

@@ -26,7 +26,7 @@ def test_a_poison_event_is_buried_alone_and_the_others_go_through(pipeline: Pipe
         assert claims < 60
     assert pipeline.event(poison).reason is Reason.WORKER_KILLER
     assert crashes <= {1: 3, 7: 5, 100: 9}[count]
-    for _ in range(20):  # each ends at once: hints that nobody takes here are waiting
+    for _ in range(20):  # each ends at once: a hint that nobody takes here is waiting
         pipeline.process()
     states = {pipeline.event(id).state for id in ids if id != poison}
     assert states <= {EventState.IGNORED, EventState.READY}

@@ -30,7 +30,6 @@ def restored(valkey: Valkey, backup: Path) -> None:
     valkey.start()
 
 
-@pytest.mark.usefixtures("client")  # where hints go
 def test_after_a_restore_nothing_is_written_or_sent_twice(
     rhythm: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -108,7 +108,7 @@ def begun(pipeline: Pipeline, steps: int, token: str = "slow") -> tuple[Run, lis
 def finish(run: Run, jobs: list[Job]) -> list[str]:
     """What the ledger says to the worker that goes on after all."""
     decisions = [job.decision for job in jobs if job.decision is not None]
-    return run.ledger.settle(TENANT, Stage.SYNC, run.token, decisions)[0]
+    return run.ledger.settle(TENANT, Stage.SYNC, run.token, decisions)
 
 
 # What is written

@@ -40,10 +40,8 @@ class Door:
         #: redis-py's own waiting pool does the same and costs a tenth of a request.
         self._free = asyncio.Semaphore(DOOR_CONNECTIONS)
 
-    async def record(
-        self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str
-    ) -> tuple[Receipt, bool]:
-        """On disk when it returns, and on the replicas asked for. Returns the receipt and whether a hint is wanted.
+    async def record(self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str) -> Receipt:
+        """On disk when it returns, and on the replicas asked for.
 
         Raises LedgerUnavailable: Redis is away, slow, out of memory, or too few replicas answered.
         """

@@ -27,8 +27,6 @@ IDENTITY_KEPT: Final = timedelta(days=400)
 PAYLOAD_KEPT: Final = timedelta(days=30)
 #: Replicas that do not have an event by then are taken for away.
 REPLICAS_WITHIN: Final = timedelta(milliseconds=400)
-#: The Celery queue that hints wait in; a claim looks whether others wait there.
-HINT_QUEUE: Final = "examrelay"
 _NEWER: Final = "stored by a newer version of examrelay: left to its workers"
 
 
@@ -107,11 +105,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one claim took. `hint`: publish one more, others can work too. `others`: another tenant waits its turn."""
+    """What one claim took. `others`: another tenant waits its turn."""
 
     works: tuple[Work, ...]
     now: datetime
-    hint: bool
     others: bool
 
 
@@ -125,10 +122,8 @@ class Ledger:
         self._lease = lease
         self._replicas = replicas
 
-    def record(
-        self, tenant: str, id: str, source: Source, body: bytes, path: str, problem: str
-    ) -> tuple[Receipt, bool]:
-        """Put a payload on the books. Returns the receipt and whether a hint is wanted.
+    def record(self, tenant: str, id: str, source: Source, body: bytes, path: str, problem: str) -> Receipt:
+        """Put a payload on the books.
 
         Raises LedgerUnavailable: too few replicas have it in time.
         """
@@ -147,9 +142,7 @@ class Ledger:
 
         What a newer version has stored, and this one cannot read, is put back.
         """
-        _, now, hint, others, works = self.scripts(
-            "claim", tenant, stage, limit, token, milliseconds(self._lease), slots, HINT_QUEUE
-        )
+        _, now, others, works = self.scripts("claim", tenant, stage, limit, token, milliseconds(self._lease), slots)
         readable, strange = [], []
         for work in works:
             try:
@@ -159,18 +152,18 @@ class Ledger:
                     decisions.defer(work[0].decode(), PAUSE, Reason.INTERNAL_ERROR, _NEWER, keep_intent=True)
                 )
         self.settle(tenant, stage, token, strange)
-        return Claim(tuple(readable), instant(now), bool(hint), bool(others))
+        return Claim(tuple(readable), instant(now), bool(others))
 
-    def settle(self, tenant: str, stage: Stage, token: str, decided: Sequence[Decision]) -> tuple[list[str], bool]:
-        """Apply decisions. Returns each event's state (`lost` where the claim was no longer ours) and hint wanted."""
+    def settle(self, tenant: str, stage: Stage, token: str, decided: Sequence[Decision]) -> list[str]:
+        """Apply decisions. Returns each event's state: `lost` where the claim was no longer ours."""
         if not decided:
-            return [], False
-        hint, states = self.scripts(
+            return []
+        states = self.scripts(
             "settle", tenant, stage, token, milliseconds(PAYLOAD_KEPT), milliseconds(IDENTITY_KEPT),
             json.dumps([self._sealed(decision.as_arguments()) for decision in decided]),
             *(decision.outcome for decision in decided),
         )  # fmt: skip
-        return [state.decode() for state in states], bool(hint)
+        return [state.decode() for state in states]
 
     def intend(self, tenant: str, token: str, plans: Sequence[dict[str, str]]) -> list[str]:
         """Take registrations and store what is about to be written. Returns ok, taken, moved or lost for each."""
@@ -179,9 +172,9 @@ class Ledger:
         sealed = [plan | {"intent": self.sealer.seal_text(plan["intent"], plan["id"])} for plan in plans]
         return [answer.decode() for answer in self.scripts("intend", tenant, token, json.dumps(sealed))]
 
-    def release(self, tenant: str, stage: Stage, token: str) -> bool:
-        """Give a task's slot back. Returns whether a hint is wanted."""
-        return bool(self.scripts("release", tenant, stage, token))
+    def release(self, tenant: str, stage: Stage, token: str) -> None:
+        """Give a task's slot back."""
+        self.scripts("release", tenant, stage, token)
 
     def replay(self, tenant: str, id: str, who: str, answers: dict[str, Any], why: str = "") -> tuple[bool, str]:
         """Held or dead, back to received, with answers beside those given before. Returns whether it moved, and the
@@ -208,13 +201,12 @@ class Ledger:
         done, state, why = self.scripts("steer", tenant, id, "forget", who, "", "", 0)
         return bool(done), (state if done else why).decode()
 
-    def sweep(self, tenant: str, patience: timedelta, prune: int) -> tuple[list[Stage], int]:
-        """Find stages with due work and no hint under way; prune. Returns the stages to hint and how many went."""
-        process, sync, pruned = self.scripts(
-            "sweep", tenant, milliseconds(patience), milliseconds(IDENTITY_KEPT), prune
+    def sweep(self, tenant: str, patience: timedelta, prune: int, *, known: bool = True) -> tuple[int, int]:
+        """Hint stages with due work and no hint under way, if the tenant is `known`; prune. Returns how many each."""
+        hinted, pruned = self.scripts(
+            "sweep", tenant, milliseconds(patience), milliseconds(IDENTITY_KEPT), prune, int(known)
         )
-        stages = [stage for stage, due in ((Stage.PROCESS, process), (Stage.SYNC, sync)) if due]
-        return stages, pruned
+        return hinted, pruned
 
     def look(self, tenant: str, id: str) -> tuple[Work, EventState] | None:
         """An event as process would claim it, and its state; None when there is none. Takes nothing."""
@@ -307,7 +299,7 @@ def enough(acknowledged: int, replicas: int) -> None:
         raise LedgerUnavailable(f"{acknowledged} of {replicas} replicas have it")
 
 
-def receipt(id: str, reply: list[Any]) -> tuple[Receipt, bool]:
-    """The receipt in the record script's reply, and whether a hint is wanted."""
-    state, duplicate, hint = reply
-    return Receipt(id=id, state=EventState(state.decode()), duplicate=bool(duplicate)), bool(hint)
+def receipt(id: str, reply: list[Any]) -> Receipt:
+    """The receipt in the record script's reply."""
+    state, duplicate = reply
+    return Receipt(id=id, state=EventState(state.decode()), duplicate=bool(duplicate))

@@ -24,7 +24,7 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 `registration:{id}` hash: what it last said by our doing: event, `values:{n}` (sealed, in pieces); accepted (a person's
     override that an operator took for right; sealed); the highest sys_version seen; owner (the event whose intent is on
     it); rev (grows with each settlement); `e:{event}`: others that wrote, tried, or were held when they came to it.
-`hint:{stage}` string: when a hint was asked for. Cleared by the claim before it takes.
+`hint:{stage}` string: when a hint was sent. Cleared by the first claim of a task, before it takes.
 `slots:{stage}` zset: the tokens of running tasks, by when they are over at the latest.
 `moved:{stage}` string: when a task last settled events of a stage.
 `gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), learned (ms between
@@ -38,6 +38,7 @@ sealed).
     the content sealed. Kept until a person removes them.
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.
 `er:token.{credentials}` string: an OAuth token, sealed; `er:token.{credentials}.lock`: who fetches one now.
+`er:hints` string: how many hints were ever sent.
 `er:processes` hash: what each process tells of itself; `er:processes.seen` zset: when it last did.
 """
 

@@ -2,11 +2,11 @@
 -- claim: takes what is due at a stage, 1 to `limit` events, under a token until the lease ends.
 -- The due time of a claimed event is the end of its lease, so a lease that expires needs nobody to free it.
 -- Leases that expire in a row halve the event's batch; three expiries alone bury it (a poison event hurts only itself).
--- ARGV: tenant, stage, limit, token, lease in ms, slots (0: no limit), queue that hints wait in
--- Returns {why nothing: '' | 'closed' | 'busy', now, hint wanted, others wait, works}; a work is
+-- ARGV: tenant, stage, limit, token, lease in ms, slots (0: no limit)
+-- Returns {why nothing: '' | 'closed' | 'busy', now, others wait, works}; a work is
 -- {id, fields of the event, payload or outcome, delivery}; a delivery is {applied, registration, rev, siblings}, what
 -- the ledger knows of the sitting, and a sibling another version of it: {version, event, state, received_at}.
-local tenant, stage, limit, token, lease, slots, queue = unpack(ARGV)
+local tenant, stage, limit, token, lease, slots = unpack(ARGV)
 limit, slots = tonumber(limit), tonumber(slots)
 local now = now_ms()
 local until_ = now + tonumber(lease)
@@ -20,11 +20,11 @@ local answers = not redis.call('ZSCORE', slot_index, token)
 if answers then redis.call('DEL', key(tenant, 'hint', stage)) end
 if stage == 'sync' then
   local closed = redis.call('HGET', key(tenant, 'gate'), 'closed_until')
-  if closed and tonumber(closed) > now then return { 'closed', now, 0, 0, {} } end
+  if closed and tonumber(closed) > now then return { 'closed', now, 0, {} } end
 end
 redis.call('ZREMRANGEBYSCORE', slot_index, '-inf', int(now))
 if slots > 0 and answers and redis.call('ZCARD', slot_index) >= slots then
-  return { 'busy', now, 0, 0, {} }
+  return { 'busy', now, 0, {} }
 end
 
 -- An event whose lease expired may only be claimed in a smaller batch; alone too often, it is buried.
@@ -86,8 +86,8 @@ end
 if #works > 0 then redis.call('ZADD', slot_index, int(math.min(until_, now + SLOT)), token) end
 -- Hints in the queue, but for this tenant's own: another tenant waits.
 local own = redis.call('EXISTS', key(tenant, 'hint', 'process'), key(tenant, 'hint', 'sync'))
-local others = redis.call('LLEN', queue) > own and 1 or 0
+local others = redis.call('LLEN', HINT_QUEUE) > own and 1 or 0
 local more = redis.call('ZCOUNT', due, '-inf', int(now)) > 0
 local free = slots == 0 or redis.call('ZCARD', slot_index) < slots
-local hint = (#works > 0 and more and free) and want_hint(tenant, stage, now) or 0
-return { '', now, hint, others, works }
+if #works > 0 and more and free then hint(tenant, stage, now) end
+return { '', now, others, works }

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- release: a task ends and gives its slot back. ARGV: tenant, stage, token. Returns 1 when a hint is wanted: only one
+-- release: a task ends and gives its slot back, and hints if there is more to do. ARGV: tenant, stage, token. Only one
 -- who had a slot looks, or tasks that find all slots busy would go on waking each other.
 local tenant, stage, token = unpack(ARGV)
 local now = now_ms()
@@ -7,4 +7,5 @@ if redis.call('ZREM', key(tenant, 'slots:' .. stage), token) == 0 then return 0 
 if redis.call('ZCOUNT', key(tenant, 'due:' .. stage), '-inf', int(now)) == 0 then return 0 end
 local closed = stage == 'sync' and redis.call('HGET', key(tenant, 'gate'), 'closed_until')
 if closed and tonumber(closed) > now then return 0 end
-return want_hint(tenant, stage, now)
+hint(tenant, stage, now)
+return 0

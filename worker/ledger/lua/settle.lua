@@ -2,7 +2,7 @@
 -- settle: what a stage decided for the events it has claimed. One script for every move out of a lease, so that a
 -- batch costs one round trip. A decision whose lease is not the caller's any more moves nothing.
 -- ARGV: tenant, stage, token, keep-payload in ms, keep-identity in ms, decisions as JSON, then one outcome for each
--- decision in order ('' where it has none). Returns {hint for sync wanted, state after each decision or 'lost'}.
+-- decision in order ('' where it has none). Returns the state after each decision, or 'lost'.
 local tenant, stage, token, keep, identity = unpack(ARGV)
 local decisions = cjson.decode(ARGV[6])
 local now = now_ms()
@@ -158,4 +158,5 @@ for i, decision in ipairs(decisions) do
 end
 end_counts(tenant)
 if moved then redis.call('SET', key(tenant, 'moved', stage), int(now)) end
-return { prepared and want_hint(tenant, 'sync', now) or 0, states }
+if prepared then hint(tenant, 'sync', now) end
+return states

@@ -61,9 +61,25 @@ local function by_name(fields)
   return named
 end
 
--- A hint is wanted unless one is on its way: the mark is the time it was asked for.
-local function want_hint(tenant, stage, now)
-  return redis.call('SET', key(tenant, 'hint', stage), int(now), 'NX') and 1 or 0
+-- A hint is a message of Celery's (protocol 2), and goes on its queue together with what it is about: no publisher can
+-- fail between the two. What is in it says only: this tenant has work at this stage.
+local HINT = '{"body": "[[\\"%s\\"], {}, {\\"callbacks\\": null, \\"errbacks\\": null, \\"chain\\": null, \\"chord\\": null}]", '
+  .. '"content-encoding": "utf-8", "content-type": "application/json", "headers": {"lang": "py", "task": "tasks.%s", '
+  .. '"id": "%s", "root_id": "%s", "parent_id": null, "group": null, "eta": null, "expires": null, "retries": 0, '
+  .. '"timelimit": [null, null], "argsrepr": "[\'%s\']", "kwargsrepr": "{}", "origin": "the ledger"}, "properties": '
+  .. '{"correlation_id": "%s", "reply_to": "", "delivery_mode": 2, "delivery_info": {"exchange": "", '
+  .. '"routing_key": "%s"}, "priority": 0, "delivery_tag": "%s"}}'
+local HINT_QUEUE = 'examrelay'
+
+local function send_hint(tenant, stage, now)
+  local id = 'hint-' .. int(redis.call('INCR', 'er:hints'))
+  redis.call('SET', key(tenant, 'hint', stage), int(now))
+  redis.call('LPUSH', HINT_QUEUE, string.format(HINT, tenant, stage, id, id, tenant, id, HINT_QUEUE, id))
+end
+
+-- Unless one is on its way: the mark is the time it was sent.
+local function hint(tenant, stage, now)
+  if redis.call('EXISTS', key(tenant, 'hint', stage)) == 0 then send_hint(tenant, stage, now) end
 end
 
 -- A text as fields of a hash, in pieces: a hash takes little room as long as no value of it is over 64 bytes. `gone`

@@ -41,5 +41,5 @@ end
 redis.call('HDEL', event, 'attempts', 'first_attempt_at', 'registration')
 if answers ~= '' then redis.call('HSET', event, 'answers', answers) end
 enter(tenant, id, state, 'received', now, { move = move, by = who, why = why })
-want_hint(tenant, 'process', now)
+hint(tenant, 'process', now)
 return { 1, 'received', '' }

@@ -1,20 +1,20 @@
 #!lua flags=allow-oom
--- sweep: finds what is due and unhinted in one tenant, and prunes what is final and old.
--- ARGV: tenant, patience with a hint in ms, prune older than ms, prune at most
--- Returns {hint process, hint sync, pruned}.
-local tenant, patience, age, most = unpack(ARGV)
+-- sweep: hints what is due and unhinted in one tenant, and prunes what is final and old.
+-- ARGV: tenant, patience with a hint in ms, prune older than ms, prune at most, 1 if the tenant is one of today's
+-- Returns {hinted, pruned}.
+local tenant, patience, age, most, known = unpack(ARGV)
 local now = now_ms()
 
 local function overdue(stage)
+  if known ~= '1' then return 0 end
   if redis.call('ZCOUNT', key(tenant, 'due:' .. stage), '-inf', int(now)) == 0 then return 0 end
   if stage == 'sync' then
     local closed = redis.call('HGET', key(tenant, 'gate'), 'closed_until')
     if closed and tonumber(closed) > now then return 0 end
   end
-  local mark = key(tenant, 'hint', stage)
-  local asked = redis.call('GET', mark)
-  if asked and now - tonumber(asked) < tonumber(patience) then return 0 end
-  redis.call('SET', mark, int(now))
+  local sent = redis.call('GET', key(tenant, 'hint', stage))
+  if sent and now - tonumber(sent) < tonumber(patience) then return 0 end
+  send_hint(tenant, stage, now)
   return 1
 end
 
@@ -36,4 +36,4 @@ local function prune()
 end
 
 redis.call('HSET', 'er:sweep', 'at', int(now))
-return { overdue('process'), overdue('sync'), prune() }
+return { overdue('process') + overdue('sync'), prune() }

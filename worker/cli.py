@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from redis.exceptions import ResponseError
 
 from schemas.event import EventState
 from schemas.outcome import Source, VerdictAnswer
@@ -63,6 +64,9 @@ def main() -> None:
         sys.exit(UNCHECKED)
     except (SealUnknown, SealBroken) as error:
         complain(f"what is stored cannot be opened: {error.args[0]}")
+        sys.exit(UNCHECKED)
+    except ResponseError as error:
+        complain(f"Redis refuses what the ledger asks ({error}): was a key of er: changed by hand? `examrelay audit`.")
         sys.exit(UNCHECKED)
     except UNAVAILABLE as error:
         complain(f"Redis does not answer ({error}). Check REDIS_URL and that it runs, or start `examrelay up`.")

@@ -138,7 +138,7 @@ class Receiver:
 
     def _rules(self, tenant: str, source: str) -> SourceRules | None:
         rules = self.tenants.get(tenant)
-        return rules.sources.get(Source(source)) if rules and source in set(Source) else None
+        return rules.sources.get(Source(source)) if rules and source in _SOURCES else None
 
 
 def _asked(request: Request) -> tuple[str, str]:
@@ -161,6 +161,7 @@ def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> 
     return JSONResponse(told, status, headers, media_type="application/problem+json")
 
 
+_SOURCES: Final = frozenset(Source)
 _TITLES: Final = {
     400: "Bad request",
     401: "Unauthorized",

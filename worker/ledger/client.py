@@ -18,8 +18,8 @@ from worker.settings import Settings
 SCRIPTS: Final[tuple[str, ...]] = (
     "record", "claim", "settle", "intend", "release", "steer", "sweep", "gate", "token", "seen",
 )  # fmt: skip
-#: Records of one door under way at once.
-DOOR_CONNECTIONS: Final = 64
+#: Two record, two look at memory and say that we are here, and the others are for notes of refusals.
+DOOR_CONNECTIONS: Final = 16
 #: Redis errors that a later try may not meet.
 UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
 
@@ -71,13 +71,13 @@ def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
 def connect_door(settings: Settings) -> "redis.asyncio.Redis":
     """The receiver's client: its deadline is the receiver's, so it tries twice at once and no more.
 
-    Its pool refuses a request that finds no connection free, so `Door` lets in no more at once than there are.
+    Its pool refuses a request that finds no connection free, so `Door` has no more calls under way than there are.
     """
     return redis.asyncio.Redis.from_url(
         settings.redis_url.get_secret_value(),
         socket_timeout=2,
         socket_connect_timeout=1,
-        max_connections=DOOR_CONNECTIONS + 2,  # the two who look at memory and say that we are here
+        max_connections=DOOR_CONNECTIONS,
         retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
         client_name="examrelay-door",
     )

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, cast
 
 import redis.asyncio
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from schemas.event import Receipt
 from schemas.outcome import Source
@@ -24,21 +25,34 @@ DEADLINE: Final = timedelta(milliseconds=850)
 #: A full Redis must be able to drain: above this share of `maxmemory` nothing new is taken.
 FULL: Final = 0.85
 _REFUSALS_KEPT: Final = 50
+#: Calls under way at once: one that waits for a replica does not hold up all others.
+_CALLS: Final = 2
+#: Of one call; payloads may be large.
+_MOST, _MOST_BYTES = 64, 4 * 2**20
+
+
+Arguments = tuple[str | bytes, ...]
+Waiting = tuple[Arguments, "asyncio.Future[Any]"]
 
 
 class Door:
-    """Records deliveries. One a process; not shared between threads."""
+    """Records deliveries. One a process; not shared between threads.
+
+    Those that come while calls are under way go together in the next: what a call costs is shared.
+    """
 
     def __init__(self, client: "redis.asyncio.Redis", replicas: int, keys: Sequence[bytes] = ()) -> None:
         self.client = client
         self._replicas = replicas
-        self._record = client.register_script(script_text("record"))
+        self._script = script_text("record")
+        self._sha = ""
         self._sealer = Sealer(keys)
         #: Set by `watch_memory` or `look_at_memory`.
         self.full = False
         self._look_at = 0.0
-        #: redis-py's own waiting pool does the same and costs a tenth of a request.
-        self._free = asyncio.Semaphore(DOOR_CONNECTIONS)
+        self._waiting: deque[Waiting] = deque()
+        self._recording: set[asyncio.Task[None]] = set()
+        self._noting = asyncio.Semaphore(DOOR_CONNECTIONS - 4)
 
     async def record(self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str) -> Receipt:
         """On disk when it returns, and on the replicas asked for.
@@ -48,22 +62,66 @@ class Door:
         if self.full:
             raise LedgerUnavailable("Redis is nearly full")
         arguments = record_arguments(tenant, id, source, path, self._sealer.seal(body, id), problem)
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting.append((arguments, answer))
+        if len(self._recording) < _CALLS:
+            self._recording.add(asyncio.create_task(self._record_all()))
         try:
-            async with asyncio.timeout(DEADLINE.total_seconds()), self._free:
-                if self._replicas:
-                    return receipt(id, await self._record_and_wait(arguments))
-                return receipt(id, await self._record(args=arguments))
+            async with asyncio.timeout(DEADLINE.total_seconds()):
+                return receipt(id, await answer)
         except (RedisError, OSError, TimeoutError) as error:
             raise LedgerUnavailable(type(error).__name__) from None
 
-    async def _record_and_wait(self, arguments: tuple[str | bytes, ...]) -> list[object]:
-        """The record script, then WAIT."""
+    async def _record_all(self) -> None:
+        """Record what waits, call after call, until nothing does. Whoever gave up waiting is left out."""
+        try:
+            while batch := self._batch():
+                for (_, answer), reply in zip(batch, await self._replies(batch), strict=True):
+                    if answer.done():
+                        continue
+                    if isinstance(reply, Exception):
+                        answer.set_exception(reply)
+                    else:
+                        answer.set_result(reply)
+        finally:  # in the same breath: who comes now must not think that this task still looks
+            self._recording.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _replies(self, batch: Sequence[Waiting]) -> Sequence[Any]:
+        try:
+            async with asyncio.timeout(DEADLINE.total_seconds()):
+                return await self._call([arguments for arguments, _ in batch])
+        except Exception as error:  # noqa: BLE001  # whatever it is, those who wait are told
+            return [error] * len(batch)
+
+    def _batch(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        size = 0
+        while self._waiting and len(batch) < _MOST and size < _MOST_BYTES:
+            arguments, answer = self._waiting.popleft()
+            if not answer.done():
+                batch.append((arguments, answer))
+                size += sum(map(len, arguments))
+        return batch
+
+    async def _call(self, batch: Sequence[Arguments]) -> list[Any]:
+        """The record script for each, then WAIT. A reply may be an error, of its own or of all."""
+        if not self._sha:
+            self._sha = await self.client.script_load(self._script)
         async with self.client.pipeline(transaction=False) as pipeline:
-            await self._record(args=arguments, client=pipeline)
-            pipeline.execute_command("WAIT", *wait_arguments(self._replicas))
-            reply, acknowledged = await pipeline.execute()
-        enough(acknowledged, self._replicas)
-        return list(reply)
+            for arguments in batch:
+                pipeline.execute_command("EVALSHA", self._sha, 0, *arguments)
+            if self._replicas:
+                pipeline.execute_command("WAIT", *wait_arguments(self._replicas))
+            replies = await pipeline.execute(raise_on_error=False)
+        if any(isinstance(reply, NoScriptError) for reply in replies):  # a Redis that was restarted
+            self._sha = ""
+            return await self._call(batch)  # the nonce makes a repeat harmless
+        if self._replicas:
+            acknowledged = replies.pop()
+            if isinstance(acknowledged, Exception):
+                raise acknowledged
+            enough(acknowledged, self._replicas)
+        return list(replies)
 
     async def refused(self, tenant: str, source: str, told: str) -> None:
         """Note a refusal for `status`, if Redis has a moment; the last 50 of a tenant and source are kept."""
@@ -71,7 +129,7 @@ class Door:
         try:
             async with (
                 asyncio.timeout(DEADLINE.total_seconds()),
-                self._free,
+                self._noting,
                 self.client.pipeline(transaction=False) as pipeline,
             ):
                 pipeline.lpush(refusals, told)

@@ -3,13 +3,14 @@
 Exit codes: 0 holds, 1 does not, 2 usage or configuration, 3 could not be checked (Redis or the door is away).
 """
 
+import logging
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
-from redis.exceptions import ResponseError
 
 from schemas.event import EventState
 from schemas.outcome import Source, VerdictAnswer
@@ -32,7 +33,7 @@ from worker.cli_filters import (
 from worker.cli_output import complain, say, show_json
 from worker.cli_steer import Scope
 from worker.errors import ConfigurationError
-from worker.ledger.client import UNAVAILABLE
+from worker.ledger.client import REFUSED, UNAVAILABLE
 from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.running import open_services
 from worker.settings import load_settings
@@ -54,6 +55,10 @@ app.add_typer(dead, name="dead")
 
 def main() -> None:
     """Run the command. A mistake is one sentence that says what to do, never a traceback."""
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),  # what is printed is the answer's
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    )
     try:
         app()
     except ConfigurationError as error:
@@ -65,7 +70,7 @@ def main() -> None:
     except (SealUnknown, SealBroken) as error:
         complain(f"what is stored cannot be opened: {error.args[0]}")
         sys.exit(UNCHECKED)
-    except ResponseError as error:
+    except REFUSED as error:
         complain(f"Redis refuses what the ledger asks ({error}): was a key of er: changed by hand? `examrelay audit`.")
         sys.exit(UNCHECKED)
     except UNAVAILABLE as error:

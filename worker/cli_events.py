@@ -1,8 +1,10 @@
 """Commands that show events: list, follow, show, and what waits for a person."""
 
 import json
+import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,6 +21,15 @@ from worker.ledger import index
 #: In the order in which a narrow terminal needs them.
 _COLUMNS: Final = ("id", "state", "reason or result", "received", "registration", "source", "tenant", "detail")
 _STOPPED_COLUMNS: Final = ("id", "reason", "detail", "received", "registration", "source", "tenant")
+_STRAY_COLUMNS: Final = ("stray", "at", "why", "task", "bytes")
+#: Ids and places in a detail.
+_ITS_OWN: Final = re.compile(
+    r"evt_\w+|(?<=registration )\S+|(?<=written to )\S+|(?<=likely: ).*|(?<=registrations: ).*"
+    r"|(?<=at line )\d+ column \d+"
+)
+#: Of how many events causes are counted, and how many causes are shown.
+_LOOKED_AT: Final = 10_000
+_CAUSES_SHOWN: Final = 15
 #: How many events are looked at for moves, and how often.
 _FOLLOWED: Final = 500
 _FOLLOW_SECONDS: Final = 1.0
@@ -62,33 +73,41 @@ def _looked_at(found: Iterator[Event], newest: datetime, most: int) -> Iterator[
 
 
 def list_stopped(at: Services, filters: Filters, limit: int, as_json: bool) -> None:
-    """`held list`, `dead list`: how many by reason, then the events."""
-    tenants = [filters.tenant] if filters.tenant else sorted({*index.tenants(at.redis), *at.tenants.tenants})
-    reasons: dict[str, int] = {}
-    for tenant in tenants:
-        for name, count in index.counts(at.redis, tenant).items():
-            state, _, reason = name.partition(":")
-            if state == filters.state and reason and count and filters.reason in (None, reason):
-                reasons[reason] = reasons.get(reason, 0) + count
-    found = list(islice(filters.find(at), limit))
+    """`held list`, `dead list`: how many for each reason and cause, then the events."""
+    every = list(islice(filters.find(at), max(limit, _LOOKED_AT)))
+    found = every[:limit]
+    causes = Counter((str(event.reason), cause(event)) for event in every)
+    reasons = Counter[str]()
+    for (reason, _), count in causes.items():
+        reasons[reason] += count
     malformed = index.malformed(at.redis) if filters.state is EventState.DEAD else 0
     strays = index.strays(at.redis) if filters.state is EventState.DEAD else []
     if as_json:
         listed = [asdict(stray) for stray in strays]
         more = {"malformed": malformed, "strays": listed} if filters.state is EventState.DEAD else {}
-        show_json({"reasons": reasons, "events": [_plain(event) for event in found], **more})
+        told = [{"reason": reason, "cause": why, "events": count} for (reason, why), count in causes.most_common()]
+        show_json({"reasons": reasons, "causes": told, "events": [_plain(event) for event in found], **more})
         return
-    show_table(["reason", "events"], sorted(reasons.items()))
+    rows = [(count, reason, why) for (reason, why), count in causes.most_common(_CAUSES_SHOWN)]
+    show_table(["events", "reason", "cause"], rows, wraps="cause")
+    if len(causes) > _CAUSES_SHOWN:
+        say(f"… and {len(causes) - _CAUSES_SHOWN} more causes")
+    if len(every) == _LOOKED_AT:
+        say(f"of the newest {_LOOKED_AT}; there may be more: examrelay status")
     if found:
         say("")
         show_table(_STOPPED_COLUMNS, map(_stopped_row, found), wraps="detail")
         suggest(f"\nwhat to answer: examrelay events show {found[0].id} · what each reason means: docs/operations.md")
     if strays:
         say("\nmessages on nobody's books, kept in er:strays")
-        rows = [(one.id, one.at, one.why, one.task, one.bytes) for one in strays]
-        show_table(["stray", "at", "why", "task", "bytes"], rows)
+        show_table(_STRAY_COLUMNS, [(one.id, one.at, one.why, one.task, one.bytes) for one in strays])
     if malformed:
         say(f"\n{malformed} queue entries were no messages; they are parked in er:malformed")
+
+
+def cause(event: Event) -> str:
+    """What an event has in common with others that stopped for the same cause: its detail without what is its own."""
+    return _ITS_OWN.sub("…", event.detail or "")
 
 
 def _plain(event: Event) -> dict[str, Any]:

@@ -44,7 +44,6 @@ def test_an_id_is_never_cut_so_that_it_can_be_copied(busy: Pipeline, listing: tu
     ids = [id.decode() for id in busy.services.redis.zrange(f"er:acme:{state or 'events'}", 0, -1)]
     assert ids
     assert [id for id in ids if id not in shown] == []
-    assert "…" not in shown
     assert max(map(len, shown.splitlines()[:-3])) <= columns
 
 

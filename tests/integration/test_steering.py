@@ -3,14 +3,17 @@
 import json
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from subprocess import CompletedProcess
 
 import pytest
 
 from schemas.event import Event, EventState, Reason
+from schemas.outcome import Source
 from tests.commands import command, on_terminal, started
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, Pipeline
+from worker import cli_events
 from worker.ledger.audit import books
 
 Run = Callable[..., "CompletedProcess[str]"]
@@ -25,6 +28,53 @@ def held(pipeline: Pipeline, count: int, begin: int = 0) -> list[Event]:
     """Events held as `unknown_exam`, the oldest first."""
     numbers = range(begin, begin + count)
     return [pipeline.run(certiverse(f"dlv-{number}", exam=f"NEW-{number}"))[0] for number in numbers]
+
+
+def test_what_waits_is_grouped_by_reason_and_cause_first(pipeline: Pipeline, run: Run) -> None:
+    pipeline.rhythm.seed(ORG, [registration("reg-a"), registration("reg-b"), registration("reg-c", exam_id="exam-2")])
+    pipeline.run(
+        *(certiverse(f"dlv-1{number}", exam="NEW") for number in range(3)), certiverse("dlv-2", exam="OLD"),
+        *(certiverse(f"dlv-3{number}", None) for number in range(2)), certiverse("dlv-4", "reg-c"),
+    )  # fmt: skip
+    told = json.loads(run("held", "list", "--json", "--limit", "1").stdout)
+    assert told["reasons"] == {"unknown_exam": 4, "registration_ambiguous": 2, "registration_mismatch": 1}
+    causes = [(one["events"], one["reason"], one["cause"]) for one in told["causes"]]
+    assert causes[:2] == [
+        (3, "unknown_exam", "not in the exam map: NEW, form-a"),
+        (2, "registration_ambiguous", "equally likely: …"),
+    ]
+    assert set(causes[2:]) == {
+        (1, "unknown_exam", "not in the exam map: OLD, form-a"),
+        (1, "registration_mismatch", "registration … is for exam exam-2, the result for exam-1"),
+    }
+    assert len(told["events"]) == 1
+    first = run("held", "list").stdout.splitlines()[:2]
+    assert first == ["events\treason\tcause", "3\tunknown_exam\tnot in the exam map: NEW, form-a"]
+
+
+@pytest.mark.parametrize(
+    ("detail", "cause"),
+    [
+        ("not JSON: EOF while parsing a string at line 1 column 664", "not JSON: EOF while parsing a string at line …"),
+        ("differs from another result: evt_abc, evt_d2", "differs from another result: …, …"),
+        ("registration reg-1 has another result already", "registration … has another result already"),
+        ("this delivery was written to reg|1 before", "this delivery was written to … before"),
+        ("its ids name several registrations: reg-1, reg-2", "its ids name several registrations: …"),
+        ("examResult.passFail: missing", "examResult.passFail: missing"),
+    ],
+)
+def test_a_cause_is_a_detail_without_what_is_one_events_own(detail: str, cause: str) -> None:
+    at = datetime(2026, 5, 4, tzinfo=UTC)
+    event = Event(id="evt_1", tenant="acme", source=Source.PROV, state=EventState.DEAD, received_at=at, detail=detail)
+    assert cli_events.cause(event) == cause
+
+
+def test_a_sweep_from_cron_that_did_nothing_says_nothing(pipeline: Pipeline, run: Run) -> None:
+    done = run("sweep")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    pipeline.deliver(certiverse())
+    pipeline.services.redis.delete("er:acme:hint:process")
+    assert run("sweep").stdout == "1 hinted, 0 pruned\n"
 
 
 def test_a_replay_says_how_many_first_and_records_who_when_and_why(pipeline: Pipeline, run: Run) -> None:

@@ -22,6 +22,8 @@ SCRIPTS: Final[tuple[str, ...]] = (
 DOOR_CONNECTIONS: Final = 16
 #: Redis errors that a later try may not meet.
 UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
+#: Redis is there and refuses: a key is not what it must be.
+REFUSED: Final = ResponseError
 
 
 @cache

@@ -405,6 +405,22 @@ def test_a_result_that_comes_while_another_s_write_is_not_on_the_books_yet_waits
     assert [stands(event) for event in on(pipeline, original, rescore.id)] == [WRITTEN, WRITTEN]
 
 
+def test_a_plan_is_made_anew_when_another_result_was_settled_at_its_registration_meanwhile(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    pipeline.run(body)
+    rescore = pipeline.deliver(certiverse("dlv-1", "reg-1", score=85, rescore=True))
+    pipeline.process()
+    run, jobs = begun(pipeline, INTENDED - 1)
+    (other,) = pipeline.run(certiverse("dlv-2", "reg-1"))
+    assert stands(other) == (EventState.SYNCED, "unchanged")
+    sync.intend(run, jobs)
+    assert [job.decision.move for job in jobs if job.decision] == ["defer"]
+    finish(run, jobs)
+    drain(pipeline)
+    assert stands(pipeline.event(rescore)) == WRITTEN
+    assert pipeline.registration()["score"] == 85
+
+
 def test_of_two_results_for_one_registration_the_one_that_may_be_written_already_goes_first(pipeline: Pipeline) -> None:
     seed(pipeline)
     bodies = [certiverse(f"dlv-{number}", "reg-1", student="stu-1", score=number) for number in range(20, 24)]

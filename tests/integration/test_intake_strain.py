@@ -67,28 +67,6 @@ def test_while_redis_is_away_hangs_or_is_full_it_says_so_within_a_second_and_the
     intake.close()
 
 
-def test_who_was_told_no_is_not_recorded_later_unless_it_was_on_its_way(
-    own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else a door that falls behind would work off, first of all, what nobody waits for any more."""
-    intake = an_intake(own_valkey, tmp_path, monkeypatch)
-    door = intake._door
-    assert accepts(intake, "0")
-    own_valkey.pause()
-    with ThreadPoolExecutor(30) as threads:
-        tried = []
-        for calls in (1, 2):
-            tried.append(threads.submit(accepts, intake, str(calls)))
-            wait_until(lambda calls=calls: (len(door._recording), len(door._waiting)) == (calls, 0), 5, "a call")
-        tried += [threads.submit(accepts, intake, str(number)) for number in range(3, 31)]
-    assert not any(one.result() for one in tried)
-    own_valkey.resume()
-    wait_until(lambda: accepts(intake, "31"), 10, "accepted")
-    with redis.Redis.from_url(own_valkey.url) as client:
-        assert index.counts(client, "acme")["accepted"] <= 4, "the first, the two on their way, and the last"
-    intake.close()
-
-
 def accepts(intake: Intake, body: str) -> bool:
     try:
         return bool(intake.accept("acme", "certiverse", body))

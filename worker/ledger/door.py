@@ -73,7 +73,7 @@ class Door:
             raise LedgerUnavailable(type(error).__name__) from None
 
     async def _record_all(self) -> None:
-        """Record what waits, call after call, until nothing does. Whoever gave up waiting is left out."""
+        """Record what waits, call after call, until nothing does."""
         try:
             while batch := self._batch():
                 for (_, answer), reply in zip(batch, await self._replies(batch), strict=True):
@@ -97,10 +97,8 @@ class Door:
         batch: list[Waiting] = []
         size = 0
         while self._waiting and len(batch) < _MOST and size < _MOST_BYTES:
-            arguments, answer = self._waiting.popleft()
-            if not answer.done():
-                batch.append((arguments, answer))
-                size += sum(map(len, arguments))
+            batch.append(self._waiting.popleft())
+            size += sum(map(len, batch[-1][0]))
         return batch
 
     async def _call(self, batch: Sequence[Arguments]) -> list[Any]:

@@ -67,6 +67,22 @@ def test_while_redis_is_away_hangs_or_is_full_it_says_so_within_a_second_and_the
     intake.close()
 
 
+def test_what_nobody_waits_for_any_more_is_not_worked_off_later(
+    own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intake = an_intake(own_valkey, tmp_path, monkeypatch)
+    assert accepts(intake, "0")
+    own_valkey.pause()
+    with ThreadPoolExecutor(500) as threads:
+        tried = [threads.submit(accepts, intake, str(number)) for number in range(500)]
+    assert not any(one.result() for one in tried)
+    own_valkey.resume()
+    wait_until(lambda: accepts(intake, "500"), 10, "accepted")
+    with redis.Redis.from_url(own_valkey.url) as client:
+        assert index.counts(client, "acme")["accepted"] < 400
+    intake.close()
+
+
 def accepts(intake: Intake, body: str) -> bool:
     try:
         return bool(intake.accept("acme", "certiverse", body))

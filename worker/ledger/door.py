@@ -94,11 +94,14 @@ class Door:
             return [error] * len(batch)
 
     def _batch(self) -> list[Waiting]:
+        """Whoever has given up is left out: else, while Redis hangs, they would fill the memory."""
         batch: list[Waiting] = []
         size = 0
         while self._waiting and len(batch) < _MOST and size < _MOST_BYTES:
-            batch.append(self._waiting.popleft())
-            size += sum(map(len, batch[-1][0]))
+            arguments, answer = self._waiting.popleft()
+            if not answer.done():
+                batch.append((arguments, answer))
+                size += sum(map(len, arguments))
         return batch
 
     async def _call(self, batch: Sequence[Arguments]) -> list[Any]:

@@ -68,21 +68,23 @@ def work(
     again when it ends.
     """
     ledger, token, tally = services.ledger, secrets.token_hex(8), Tally()
-    began_at = time.monotonic()
+    began_at, ended = time.monotonic(), False
     try:
-        while True:
+        while not ended:
             claim = ledger.claim(tenant, stage, token, BATCH, slots)
             if not claim.works:
                 break
             began = time.monotonic()
             decisions = handle(claim, token)
-            states = ledger.settle(tenant, stage, token, decisions)
+            # One event alone: there is no backlog, and whatever comes next has a hint of its own.
+            last = claim.others or len(claim.works) == 1 or time.monotonic() - began_at > TASK_SECONDS
+            states = ledger.settle(tenant, stage, token, decisions, last=last)
+            ended = last
             tally.add(decisions, states)
             _log(tenant, stage, decisions, states, time.monotonic() - began)
-            if claim.others or time.monotonic() - began_at > TASK_SECONDS:
-                break
     finally:
-        ledger.release(tenant, stage, token)
+        if not ended:
+            ledger.release(tenant, stage, token)
     return tally
 
 

@@ -1,5 +1,6 @@
 """The door over real HTTP: what each request is answered, and what is on the books afterwards."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 import zstandard
 from standardwebhooks import Webhook
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route
 
 from schemas.event import EventState
@@ -18,7 +21,7 @@ from tests.senders import CERTIVERSE, DRILLSTER, READER, SECRETS, WHSEC, DoorAt,
 from tests.tenants import ENVIRON
 from worker.contract import OPENAPI
 from worker.credentials import present
-from worker.receiver import make_app
+from worker.receiver import _App, make_app
 from worker.settings import Settings
 from worker.tenants import WebhookCredentials
 
@@ -257,3 +260,30 @@ def test_a_sender_who_leaves_in_the_middle_leaves_nothing_on_the_books(door: Doo
     log = door.stack.log("web").read_text()
     assert "MARKED" not in log
     assert "Traceback" not in log
+
+
+def test_a_bug_of_ours_is_answered_with_500_and_a_time_to_send_it_again() -> None:
+    """In a route of its own, for ours have none that is known."""
+
+    async def broken(_request: Request) -> Response:
+        raise ZeroDivisionError
+
+    route = Route("/v1/{tenant}/{source}", broken, methods=["POST"])
+    app = _App(routes=[route])
+    app.deliveries = route
+    path, told = "/v1/acme/certiverse", list[dict[str, Any]]()
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": []}
+
+    async def call() -> None:
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"{}", "more_body": False}
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        await app(scope, receive, send)
+
+    asyncio.run(call())
+    start, body = told
+    assert (start["status"], dict(start["headers"])[b"retry-after"]) == (500, b"60")
+    assert json.loads(body["body"])["detail"] == "a bug of ours: send it again"

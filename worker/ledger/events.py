@@ -154,12 +154,20 @@ class Ledger:
         self.settle(tenant, stage, token, strange)
         return Claim(tuple(readable), instant(now), bool(others))
 
-    def settle(self, tenant: str, stage: Stage, token: str, decided: Sequence[Decision]) -> list[str]:
-        """Apply decisions. Returns each event's state: `lost` where the claim was no longer ours."""
+    def settle(
+        self, tenant: str, stage: Stage, token: str, decided: Sequence[Decision], *, last: bool = False
+    ) -> list[str]:
+        """Apply decisions. Returns each event's state: `lost` where the claim was no longer ours.
+
+        `last`: the task ends with this, and gives its slot back.
+        """
         if not decided:
+            if last:
+                self.release(tenant, stage, token)
             return []
         states = self.scripts(
             "settle", tenant, stage, token, milliseconds(PAYLOAD_KEPT), milliseconds(IDENTITY_KEPT),
+            int(last),
             json.dumps([self._sealed(decision.as_arguments()) for decision in decided]),
             *(decision.outcome for decision in decided),
         )  # fmt: skip

@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- settle: what a stage decided for the events it has claimed. One script for every move out of a lease, so that a
 -- batch costs one round trip. A decision whose lease is not the caller's any more moves nothing.
--- ARGV: tenant, stage, token, keep-payload in ms, keep-identity in ms, decisions as JSON, then one outcome for each
+-- ARGV: tenant, stage, token, keep-payload in ms, keep-identity in ms, 1 if the task ends with this, decisions as JSON,
+-- then one outcome for each
 -- decision in order ('' where it has none). Returns the state after each decision, or 'lost'.
-local tenant, stage, token, keep, identity = unpack(ARGV)
-local decisions = cjson.decode(ARGV[6])
+local tenant, stage, token, keep, identity, last = unpack(ARGV)
+local decisions = cjson.decode(ARGV[7])
 local now = now_ms()
-local FIRST_OUTCOME = 7
+local FIRST_OUTCOME = 8
 local prepared = false
 
 local function identified(record)
@@ -159,4 +160,5 @@ end
 end_counts(tenant)
 if moved then redis.call('SET', key(tenant, 'moved', stage), int(now)) end
 if prepared then hint(tenant, 'sync', now) end
+if last == '1' then end_task(tenant, stage, token, now) end
 return states

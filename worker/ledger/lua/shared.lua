@@ -82,6 +82,15 @@ local function hint(tenant, stage, now)
   if redis.call('EXISTS', key(tenant, 'hint', stage)) == 0 then send_hint(tenant, stage, now) end
 end
 
+-- A task ends: its slot is free, and if there is more to do somebody is hinted. Only one who had a slot looks, or tasks
+-- that find all slots busy would go on waking each other.
+local function end_task(tenant, stage, token, now)
+  if redis.call('ZREM', key(tenant, 'slots:' .. stage), token) == 0 then return end
+  if redis.call('ZCOUNT', key(tenant, 'due:' .. stage), '-inf', int(now)) == 0 then return end
+  local closed = stage == 'sync' and redis.call('HGET', key(tenant, 'gate'), 'closed_until')
+  if not closed or tonumber(closed) <= now then hint(tenant, stage, now) end
+end
+
 -- A text as fields of a hash, in pieces: a hash takes little room as long as no value of it is over 64 bytes. `gone`
 -- gets the names of pieces that a longer text may have left.
 local function in_pieces(fields, gone, field, told)

@@ -92,7 +92,7 @@ def receive(args: list[Any], kwargs: dict[str, Any]) -> None:
 def _record(task: str, args: list[Any], kwargs: dict[str, Any]) -> None:
     """Raises KeptAsStray; anything else means that it could not be kept now."""
     try:
-        enqueue(*_bound(args, kwargs))
+        enqueue(**bound(args, kwargs))
     except Unacceptable as refused:
         why = str(refused)
     except (LedgerUnavailable, ConfigurationError, SoftTimeLimitExceeded):
@@ -108,10 +108,11 @@ def _record(task: str, args: list[Any], kwargs: dict[str, Any]) -> None:
     raise KeptAsStray(f"{id}: {why}")
 
 
-def _bound(args: list[Any], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def bound(args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The arguments by name. Raises Unacceptable."""
     try:
-        bound = _SIGNATURE.bind(*args, **kwargs)
+        found = _SIGNATURE.bind(*args, **kwargs)
     except TypeError:
         raise Unacceptable("the arguments are not (tenant, source, body, path=None)") from None
-    bound.apply_defaults()
-    return bound.args
+    found.apply_defaults()
+    return found.arguments

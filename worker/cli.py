@@ -14,7 +14,18 @@ import typer
 
 from schemas.event import EventState
 from schemas.outcome import Source, VerdictAnswer
-from worker import cli_audit, cli_check, cli_events, cli_plan, cli_send, cli_settings, cli_status, cli_steer, running
+from worker import (
+    cli_audit,
+    cli_check,
+    cli_events,
+    cli_plan,
+    cli_send,
+    cli_settings,
+    cli_status,
+    cli_steer,
+    cli_strays,
+    running,
+)
 from worker.cli_filters import (
     AsJson,
     AtMost,
@@ -48,9 +59,11 @@ app = typer.Typer(
 events = typer.Typer(help="Find and show events.", no_args_is_help=True)
 held = typer.Typer(help="Events that wait for a person's answer.", no_args_is_help=True)
 dead = typer.Typer(help="Events that will not go through as they are.", no_args_is_help=True)
+strays = typer.Typer(help="Messages that could be put on nobody's books.", no_args_is_help=True)
 app.add_typer(events, name="events")
 app.add_typer(held, name="held")
 app.add_typer(dead, name="dead")
+app.add_typer(strays, name="strays")
 
 
 def main() -> None:
@@ -261,3 +274,8 @@ app.command(
     ),
 )(cli_audit.follow)
 app.command(epilog=_examples("forget --candidate ana@example.org"))(cli_audit.forget)
+_STRAY = "stray_fu5syyryallntqui5a5ofbo4g7"
+strays.command("list", epilog=_examples("strays list", "strays list --json"))(cli_strays.list_strays)
+strays.command(epilog=_examples(f"strays show {_STRAY}", "strays show malformed"))(cli_strays.show)
+strays.command(epilog=_examples(f"strays receive {_STRAY} --tenant acme --source prov"))(cli_strays.receive)
+strays.command(epilog=_examples(f'strays discard {_STRAY} --why "a test of ours"'))(cli_strays.discard)

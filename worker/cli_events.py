@@ -99,10 +99,10 @@ def list_stopped(at: Services, filters: Filters, limit: int, as_json: bool) -> N
         show_table(_STOPPED_COLUMNS, map(_stopped_row, found), wraps="detail")
         suggest(f"\nwhat to answer: examrelay events show {found[0].id} · what each reason means: docs/operations.md")
     if strays:
-        say("\nmessages on nobody's books, kept in er:strays")
+        say("\nmessages on nobody's books: examrelay strays")
         show_table(_STRAY_COLUMNS, [(one.id, one.at, one.why, one.task, one.bytes) for one in strays])
     if malformed:
-        say(f"\n{malformed} queue entries were no messages; they are parked in er:malformed")
+        say(f"\n{malformed} queue entries were no messages: examrelay strays show malformed")
 
 
 def cause(event: Event) -> str:

@@ -35,7 +35,7 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 Outside tenants: `er:tenants` set, `er:sweep` hash (at), `er:malformed` list (what was on a queue and no message;
 sealed).
 `er:strays` hash: messages on nobody's books, by a digest of what they hold: when, a line of JSON (why, task, bytes),
-    the content sealed. Kept until a person removes them.
+    the content sealed. Kept until a person removes them; `er:strays.acts` list: who did, when and why.
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.
 `er:token.{credentials}` string: an OAuth token, sealed; `er:token.{credentials}.lock`: who fetches one now.
 `er:hints` string: how many hints were ever sent.
@@ -46,6 +46,7 @@ TENANTS = "er:tenants"
 SWEEP = "er:sweep"
 MALFORMED = "er:malformed"
 STRAYS = "er:strays"
+STRAYS_ACTS = "er:strays.acts"
 INDEX_KEY = "er:index_key"
 PROCESSES = "er:processes"
 TOKEN = "er:token."  # noqa: S105  # where tokens are, not one

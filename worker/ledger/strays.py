@@ -3,13 +3,15 @@
 import base64
 import hashlib
 import json
-from typing import Any
+from typing import Any, Final
 
 import redis
 
-from worker.ledger.client import script_text
-from worker.ledger.keys import STRAYS
+from worker.ledger.client import script_text, text
+from worker.ledger.keys import MALFORMED, STRAYS, STRAYS_ACTS
 from worker.ledger.sealed import Sealer
+
+_ACTS_KEPT: Final = 1000
 
 
 def keep(client: "redis.Redis", sealer: Sealer, why: str, task: str, content: bytes) -> str:
@@ -27,3 +29,26 @@ def content(client: "redis.Redis", sealer: Sealer, id: str) -> bytes | None:
     """What a stray's message held: `[args, kwargs]` as JSON, or its whole body. None when there is no such stray."""
     found: Any = client.hget(STRAYS, id)
     return None if found is None else sealer.open(found.split(b"\n", 2)[2], id)
+
+
+def malformed(client: "redis.Redis", sealer: Sealer) -> list[bytes]:
+    """What was on a queue and no message, the newest first."""
+    entries: Any = client.lrange(MALFORMED, 0, -1)
+    return [sealer.open(entry, MALFORMED) for entry in entries]
+
+
+def remove(client: "redis.Redis", id: str | None, told: str) -> None:
+    """Remove a stray (None: all that is malformed), and note who did, why: `told`."""
+    with client.pipeline() as pipeline:
+        if id is None:
+            pipeline.delete(MALFORMED)
+        else:
+            pipeline.hdel(STRAYS, id)
+        pipeline.lpush(STRAYS_ACTS, told)
+        pipeline.ltrim(STRAYS_ACTS, 0, _ACTS_KEPT - 1)
+        pipeline.execute()
+
+
+def acts(client: "redis.Redis") -> list[str]:
+    """What people did with strays: when, who, what, why; the newest first."""
+    return [text(line) for line in client.lrange(STRAYS_ACTS, 0, -1)]

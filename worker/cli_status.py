@@ -15,6 +15,8 @@ from worker.ledger.processes import differences, processes
 
 _WAITING: Final = (EventState.RECEIVED, EventState.READY, EventState.HELD, EventState.DEAD)
 _OVER: Final = tuple(state for state in EventState if state not in _WAITING)
+_GATE: Final = ("state", "reason", "closed_until", "since")
+_PROCESS: Final = ("name", "pid", "version", "digest", "seen_at")
 #: In the order in which a narrow terminal needs them.
 _COLUMNS: Final = ("tenant", "gate", *_WAITING, "oldest due", *_OVER)
 
@@ -64,45 +66,30 @@ def show(status: dict[str, Any]) -> None:
     """The screen: tenants, what stopped and why, who works, and what to type next."""
     tenants = status["tenants"].items()
     show_table(_COLUMNS, [_row(name, one) for name, one in tenants])
+    stopped = [(name, state, one[state]) for name, one in tenants for state in ("held", "dead")]
     _more(
         ["tenant", "state", "reason", "events"],
-        [
-            (name, state, reason, count)
-            for name, one in tenants
-            for state in ("held", "dead")
-            for reason, count in sorted(one[state].items())
-        ],
+        [(name, state, reason, count) for name, state, by in stopped for reason, count in sorted(by.items())],
     )
-    _more(
-        ["tenant", "gate", "reason", "until", "since"],
-        [
-            (
-                name,
-                one["gate"]["state"],
-                one["gate"]["reason"],
-                one["gate"]["closed_until"],
-                one["gate"]["since"],
-            )
-            for name, one in tenants
-            if one["gate"]["state"] != "open"
-        ],
-    )
+    gates = [(name, one["gate"]) for name, one in tenants if one["gate"]["state"] != "open"]
+    _more(["tenant", *_GATE], [(name, *(gate[column] for column in _GATE)) for name, gate in gates])
     refused = [(name, source, lines) for name, one in tenants for source, lines in one["refused"].items() if lines]
     _more(
         ["tenant", "source", "refused", "last"], [(name, where, len(lines), lines[0]) for name, where, lines in refused]
     )
-    say("")
-    if status["warnings"]:
-        columns = ("name", "pid", "version", "digest", "seen_at")
-        show_table(columns, [[one[column] for column in columns] for one in status["processes"]])
-        say("")
-    names = " ".join(one["name"] for one in status["processes"]) or "none"
-    swept = f"{status['sweep_at']:%Y-%m-%dT%H:%M:%SZ}" if status["sweep_at"] else "never"
-    say(f"processes {names}\nlast sweep {swept} · durability {status['durability']}")
-    for warning in status["warnings"]:
-        complain(warning)
+    _show_processes(status)
     for line in _next(status):
         suggest(line)
+
+
+def _show_processes(status: dict[str, Any]) -> None:
+    if status["warnings"]:
+        _more(_PROCESS, [[one[column] for column in _PROCESS] for one in status["processes"]])
+    names = " ".join(one["name"] for one in status["processes"]) or "none"
+    swept = f"{status['sweep_at']:%Y-%m-%dT%H:%M:%SZ}" if status["sweep_at"] else "never"
+    say(f"\nprocesses {names}\nlast sweep {swept} · durability {status['durability']}")
+    for warning in status["warnings"]:
+        complain(warning)
 
 
 def _more(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

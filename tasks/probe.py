@@ -12,7 +12,14 @@ from worker.bootstrap import Services
 from worker.errors import ExamrelayError
 from worker.health import Finding
 from worker.ledger.gate import GateClosed
-from worker.rhythm import CredentialsRefused, ItemState, Rhythm, RhythmRejected
+from worker.rhythm import (
+    CredentialsRefused,
+    ItemState,
+    Rhythm,
+    RhythmRejected,
+    RhythmThrottled,
+    RhythmUnavailable,
+)
 from worker.tenants import RhythmConnection
 
 #: No registration has such a version.
@@ -44,8 +51,8 @@ def probe(at: Services, tenant: str) -> Iterator[Finding]:
     except ExamrelayError as error:
         yield Finding("rhythm", False, error.detail, tenant)
         return
-    yield Finding("patch", *_write(rules.rhythm, lambda: _patch(reader.rhythm, sample.id)), tenant)
-    yield Finding("batch", *_write(rules.rhythm, lambda: _batch(reader.rhythm, sample.id)), tenant)
+    yield Finding("patch", *_write(reader, rules.rhythm, lambda: _patch(reader.rhythm, sample.id)), tenant)
+    yield Finding("batch", *_write(reader, rules.rhythm, lambda: _batch(reader.rhythm, sample.id)), tenant)
 
 
 def _by_id(reader: Reader, sample: Registration, tenant: str) -> Finding:
@@ -64,16 +71,21 @@ def _by_student(reader: Reader, sample: Registration, tenant: str) -> Finding:
     return Finding("read by student", known, detail, tenant)
 
 
-def _write(connection: RhythmConnection, write: Callable[[], str | None]) -> tuple[bool | None, str]:
-    """Whether a write that must be refused was, and what that means. Its failure never closes the gate."""
+def _write(reader: Reader, connection: RhythmConnection, write: Callable[[], str | None]) -> tuple[bool | None, str]:
+    """Whether a write that must be refused was, and what that means. As with real ones only a 429 closes the gate."""
     try:
         taken = write()
     except RhythmRejected:
         return True, "may write; the guard holds"
     except CredentialsRefused as error:
         return False, f"{error.detail}: these credentials may read, not write"
+    except RhythmThrottled as error:
+        reader.gate.close(error.reason, error.retry_after)
+        return None, error.detail
     except GateClosed as closed:
         return None, closed.detail
+    except RhythmUnavailable as error:
+        return False, error.detail
     except ExamrelayError as error:
         return False, f"{error.detail}: a refused guard must be answered with 400, 412 or 422"
     if taken is not None:

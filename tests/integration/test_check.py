@@ -75,8 +75,9 @@ def test_live_tries_every_call_and_changes_nothing(pipeline: Pipeline, check: Ch
         ({"status": 403, "kind": "patch"}, "patch", 1, "may read, not write"),
         ({"status": 403, "kind": "batch"}, "batch", 1, "may read, not write"),
         ({"status": 409, "kind": "patch"}, "patch", 1, "must be answered with 400"),
+        ({"status": 503, "kind": "patch"}, "patch", 1, "Rhythm answered 503 to a patch"),
     ],
-    ids=["refused", "down", "patch refused", "batch refused", "odd answer"],
+    ids=["refused", "down", "patch refused", "batch refused", "odd answer", "patch down"],
 )
 def test_live_finds_what_is_wrong_with_a_rhythm(
     pipeline: Pipeline, check: Check, fault: dict[str, Any], check_name: str, code: int, detail: str
@@ -90,6 +91,18 @@ def test_live_finds_what_is_wrong_with_a_rhythm(
     assert detail in found[check_name]["detail"]
     writes_only = fault.get("kind") is not None
     assert (pipeline.services.redis.hget(f"er:{TENANT}:gate", "reason") is None) is writes_only, "only reads close it"
+
+
+def test_a_429_to_a_probing_write_closes_the_gate_for_all(pipeline: Pipeline, check: Check) -> None:
+    swept(pipeline)
+    pipeline.rhythm.seed(ORG, [registration()])
+    pipeline.rhythm.fault("status", status=429, headers={"Retry-After": "60"}, kind="patch", times=None)
+    code, found = check("--live")
+    assert code == 3
+    assert [(found[name]["holds"], found[name]["detail"]) for name in ("patch", "batch")] == [
+        (None, "Rhythm answered 429 to a patch"), (None, "the gate is closed (rhythm_throttled)"),
+    ]  # fmt: skip
+    assert [one["kind"] for one in pipeline.rhythm.requests()].count("batch") == 0, "nobody calls before Retry-After"
 
 
 def test_live_cannot_tell_where_nobody_is_registered(pipeline: Pipeline, check: Check) -> None:

@@ -15,7 +15,7 @@ from tests.acceptance.test_patience import BETA
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT
 from worker.ledger.client import Scripts
-from worker.ledger.events import record_arguments
+from worker.ledger.recording import record_arguments
 from worker.ledger.sealed import Sealer
 from worker.sources import event_id
 

@@ -14,9 +14,9 @@ from schemas.event import Receipt
 from schemas.outcome import Source
 from worker.errors import LedgerUnavailable
 from worker.ledger.client import DOOR_CONNECTIONS, UNTOLD, WANTED, judge_redis, script_text, told_config
-from worker.ledger.events import enough, receipt, record_arguments, wait_arguments
 from worker.ledger.keys import key
 from worker.ledger.processes import Presence
+from worker.ledger.recording import enough, receipt, record_arguments, wait_arguments
 from worker.ledger.sealed import Sealer
 from worker.settings import Settings
 

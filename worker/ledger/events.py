@@ -4,7 +4,6 @@ Knows nothing of what a result means; `tasks/` decides, this records. Keys: `key
 """
 
 import json
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,19 +13,17 @@ import redis
 
 from schemas.event import EventState, Reason, Receipt, Stage
 from schemas.outcome import Source
-from worker.errors import LedgerUnavailable
 from worker.ledger import decisions
 from worker.ledger.client import Scripts
 from worker.ledger.decisions import Decision
 from worker.ledger.keys import key
+from worker.ledger.recording import enough, receipt, record_arguments, wait_arguments
 from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
 
 #: Identity (delivery, version, what was written) is kept this long; an older completion is `result_ancient`.
 IDENTITY_KEPT: Final = timedelta(days=400)
 #: A payload is kept this long after its event is final.
 PAYLOAD_KEPT: Final = timedelta(days=30)
-#: Replicas that do not have an event by then are taken for away.
-REPLICAS_WITHIN: Final = timedelta(milliseconds=400)
 _NEWER: Final = "stored by a newer version of examrelay: left to its workers"
 
 
@@ -287,27 +284,3 @@ def _known(applied: bytes, registration: bytes, rev: bytes, siblings: list[list[
             for version, event, state, at in siblings
         ),
     )
-
-
-def record_arguments(
-    tenant: str, id: str, source: Source, path: str, sealed: bytes, problem: str
-) -> tuple[str | bytes, ...]:
-    """What the record script takes. The nonce makes a repeat of this very call harmless."""
-    return tenant, id, source, path, sealed, secrets.token_hex(8), problem
-
-
-def wait_arguments(replicas: int) -> tuple[int, int]:
-    """What WAIT takes. It counts what went before on its own connection."""
-    return replicas, milliseconds(REPLICAS_WITHIN)
-
-
-def enough(acknowledged: int, replicas: int) -> None:
-    """Raises LedgerUnavailable: too few replicas have it."""
-    if acknowledged < replicas:
-        raise LedgerUnavailable(f"{acknowledged} of {replicas} replicas have it")
-
-
-def receipt(id: str, reply: list[Any]) -> Receipt:
-    """The receipt in the record script's reply."""
-    state, duplicate = reply
-    return Receipt(id=id, state=EventState(state.decode()), duplicate=bool(duplicate))

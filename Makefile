@@ -29,7 +29,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  $$found -m venv $(VENV) || { echo "$$found has no venv: install it (Debian: python3-venv)." >&2; rm -rf $(VENV); exit 1; }; \
 	fi
 	@echo 'installing what requirements.lock names ...'
-	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --require-hashes -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 

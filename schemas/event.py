@@ -86,6 +86,12 @@ class Reason(StrEnum):
     RESULT_REPEATED = "result_repeated", Policy.HELD
     #: Completed longer ago than identities are kept.
     RESULT_ANCIENT = "result_ancient", Policy.HELD
+    #: The payload says two things: a verdict against its own scores, a member twice, an impossible time.
+    RESULT_CONTRADICTORY = "result_contradictory", Policy.HELD
+    #: The exam map wants a score that the result does not have.
+    SCORE_MISSING = "score_missing", Policy.HELD
+    #: Nothing in the result says who sat the exam.
+    NOBODY_NAMED = "nobody_named", Policy.HELD
     #: No registration matches (yet).
     REGISTRATION_NOT_FOUND = "registration_not_found", Policy.RETRY
     #: Several registrations match equally well.

@@ -20,7 +20,10 @@ _LACKING_SHOWN: Final = 20
 _ANSWERS: Final = {
     Reason.REGISTRATION_AMBIGUOUS: "registration",
     Reason.REGISTRATION_MISMATCH: "registration",
+    Reason.NOBODY_NAMED: "registration",
     Reason.RESULT_UNSCORED: "verdict",
+    Reason.RESULT_CONTRADICTORY: "accept",
+    Reason.SCORE_MISSING: "accept",
     Reason.INTEGRITY_REVIEW: "accept",
     Reason.RESULT_CONFLICT: "accept",
     Reason.RESULT_REPEATED: "accept",

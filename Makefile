@@ -1,48 +1,75 @@
-# Needs Python 3.11 or newer, git and make. Everything is installed into .venv, from requirements.lock.
+# Needs Python 3.11 or newer, git and make. Everything is installed into .venv, as the locks name it: nothing is resolved,
+# so no later release of any package can change what is installed.
+#   make VENV=.venv-3.13 PYTHON=python3.13 demo     with another Python, beside the first
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.set-up
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?=
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check lines bench lock clean
+.PHONY: help setup tools run demo test unit check lines bench lock clean
+
+# There from before a virtual environment is made until all of a lock is in it.
+UNFINISHED := $(VENV)/.unfinished
+ifneq ($(wildcard $(UNFINISHED)),)
+$(info an earlier set-up was interrupted: $(VENV) is made anew)
+$(shell rm -rf $(VENV))
+endif
 
 help:
 	@echo 'make run    everything on this machine with a stand-in Rhythm, and events of all kinds; Ctrl-C stops it'
 	@echo 'make demo   the same, in a temporary folder, stopped at the end; exits 0 when every event ended as it should'
 	@echo 'make test   all tests        make check  what CI runs      make bench  the figures'
-	@echo 'make lock   renew the lock   make clean  forget everything that was built, .data included'
+	@echo 'make lock   renew the locks  make clean  forget everything that was built, .data included'
 
-setup: $(STAMP)
+setup: $(VENV)/.project
+tools: $(VENV)/.project $(VENV)/.tools
 
-# Stamped: runs again only when the lock or the project changes.
-$(STAMP): requirements.lock pyproject.toml
-	@set -e; if [ ! -x $(BIN)/python ]; then \
-	  for candidate in $(or $(PYTHON),$(PYTHONS)); do \
-	    if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
-	  done; \
-	  if [ -z "$$found" ]; then \
-	    echo 'examrelay needs Python 3.11 or newer, and none of these is one: $(or $(PYTHON),$(PYTHONS)).' >&2; \
-	    echo 'Install one, or say where it is: make PYTHON=/path/to/python3' >&2; exit 1; \
-	  fi; \
-	  $$found -m venv $(VENV) || { echo "$$found has no venv: install it (Debian: python3-venv)." >&2; rm -rf $(VENV); exit 1; }; \
-	fi
-	@echo 'installing what requirements.lock names ...'
-	@$(PIP) install --no-deps --require-hashes -r requirements.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
+# $(call install,LOCK): exactly what it names, one line a package.
+define install
+@echo 'installing the $(shell grep -c '==' $(1)) packages of $(1): half a minute or so'
+@touch $(UNFINISHED)
+@{ $(PIP) install --no-deps --require-hashes --progress-bar off -r $(1) && rm $(UNFINISHED); } | \
+  awk '/^Collecting/ { print "  " $$2 } /^Installing/ { print "unpacking them" } { fflush() }'
+@test ! -e $(UNFINISHED)
+endef
+
+$(VENV)/.set-up: requirements.lock
+	@set -e; for candidate in $(or $(PYTHON),$(PYTHONS)); do \
+	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo 'examrelay needs Python 3.11 or newer, and none of these is one: $(or $(PYTHON),$(PYTHONS)).' >&2; \
+	  echo 'Install one, or say where it is: make PYTHON=/path/to/python3' >&2; exit 1; \
+	fi; \
+	echo "making $(VENV) with $$($$found --version)"; \
+	rm -rf $(VENV); mkdir $(VENV); touch $(UNFINISHED); \
+	$$found -m venv $(VENV) || { echo "$$found has no venv: install it (Debian: python3-venv)." >&2; rm -rf $(VENV); exit 1; }
+	$(call install,requirements.lock)
 	@touch $@
 
-run: $(STAMP)
+$(VENV)/.tools: requirements-dev.lock $(VENV)/.set-up
+	$(call install,requirements-dev.lock)
+	@touch $@
+
+# The checkout itself, and the command `examrelay`.
+$(VENV)/.project: pyproject.toml $(VENV)/.set-up
+	@$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: setup
 	@$(BIN)/python -m sandbox.demo --stay --data "$${EXAMRELAY_DATA:-.data}"
 
-demo: $(STAMP)
+demo: setup
 	@$(BIN)/python -m sandbox.demo
 
-test: $(STAMP)
+test: tools
 	@$(BIN)/python -m pytest
 
-check: $(STAMP)
+unit: tools
+	@$(BIN)/python -m pytest tests/unit
+
+check: tools
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -55,18 +82,22 @@ lines:
 	@count() { find "$$@" -type f | xargs cat | wc -l | tr -d ' '; }; \
 	told() { printf '%-32s %5d of %5d lines%s\n' "$$1" $$2 $$3 "$$([ $$2 -gt $$3 ] && echo '  WARNING: over budget')"; }; \
 	for package in schemas worker tasks; do printf '%-32s %5d\n' "  $$package" $$(count $$package -name '*.py'); done; \
-	told 'schemas, worker, tasks (Python)' $$(count schemas worker tasks -name '*.py') 4000; \
-	told 'worker/ledger/lua (Lua)' $$(count worker/ledger/lua -name '*.lua') 500; \
-	told 'sandbox (Python)' $$(count sandbox -name '*.py') 800
+	told 'schemas, worker, tasks (Python)' $$(count schemas worker tasks -name '*.py') 10000; \
+	told 'worker/ledger/lua (Lua)' $$(count worker/ledger/lua -name '*.lua') 700; \
+	told 'sandbox (Python)' $$(count sandbox -name '*.py') 1350
 
-bench: $(STAMP)
+bench: tools
 	@$(BIN)/python -m bench
 
-lock: $(STAMP)
-	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header -o requirements.lock
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
+
+# What is locked stays as it is: `make lock UPGRADE=--upgrade` takes newer releases.
+lock: tools
+	$(LOCK) $(UPGRADE) --group run -o requirements.lock
+	$(LOCK) $(UPGRADE) --group dev --constraints requirements.lock -o requirements-dev.lock
 
 clean:
-	rm -rf $(VENV) .data build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) .venv-* .data build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 	  .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

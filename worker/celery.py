@@ -39,8 +39,10 @@ def _queue(name: str) -> Queue:
 
 def make_app(settings: Settings) -> celery.Celery:
     """The app, not yet connected."""
-    app = celery.Celery("examrelay", broker=settings.redis_url.get_secret_value(), include=_TASK_MODULES)
+    app = celery.Celery("examrelay", broker=settings.redis.url, include=_TASK_MODULES)
     app.conf.update(_CONFIG)
+    # Without options kombu does not verify; Flower's broker page takes these too.
+    app.conf.broker_use_ssl = settings.redis.tls or False
     app.conf.beat_schedule = {
         "retry-sweep": {
             "task": SWEEP,

@@ -152,6 +152,16 @@ def test_tls_verifies_unless_told_otherwise(options: str, tls: dict[str, Any]) -
     assert read_address("redis://h/0").tls == {}
 
 
+@pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
+def test_celery_takes_no_other_address_from_the_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("REDIS_URL", "rediss://h:2/0")
+    monkeypatch.setenv(name, "redis://elsewhere:1/0")
+    app = make_app(load_settings())
+    for connection in (app.connection_for_read(), app.connection_for_write()):
+        assert (connection.hostname, connection.port, connection.transport_cls) == ("h", 2, "rediss")
+        connection.close()
+
+
 def test_neither_repr_nor_settings_show_the_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("REDIS_URL", "rediss://relay:hunter2@h/0")
     settings = load_settings()

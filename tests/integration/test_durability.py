@@ -99,7 +99,7 @@ def test_enqueue_notices_too(running: DoorAt, tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_cluster_is_refused_by_check_and_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cluster = Valkey(cluster_enabled="yes").start()
+    cluster = Valkey(cluster_enabled="yes", cluster_port=str(free_port())).start()
     try:
         with redis.Redis.from_url(cluster.url) as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)

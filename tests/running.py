@@ -57,8 +57,9 @@ class Valkey:
         """Where its data is."""
         return Path(self._folder.name)
 
-    def start(self) -> "Valkey":
-        """Start, or start again on the same data."""
+    def start(self, **config: str) -> "Valkey":
+        """Start, or start again on the same data; from then on with `config`."""
+        self._config |= {name.replace("_", "-"): value for name, value in config.items()}
         options = [part for name, value in self._config.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen(
             [get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name, *options],

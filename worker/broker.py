@@ -29,7 +29,7 @@ _NO_HEADERS: Final[tuple[str, ...]] = ()
 _PROPERTIES: Final = ("delivery_tag", "delivery_info")
 
 
-class _Guarded(redis.Channel):
+class Channel(redis.Channel):
     """A channel that hands on messages only; anything else found on a queue is parked in `er:malformed`."""
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -76,24 +76,10 @@ def _message(entry: bytes | str, needed: tuple[str, ...]) -> dict[str, Any] | No
     return message if whole else None
 
 
-class Channel(_Guarded):
-    """Guarded, on one Redis."""
-
-
-class SentinelChannel(_Guarded, redis.SentinelChannel):
-    """Guarded, on the master that Sentinel names."""
-
-
 class Transport(redis.Transport):
     """kombu's Redis transport with guarded channels."""
 
     Channel = Channel
-
-
-class SentinelTransport(redis.SentinelTransport):
-    """kombu's Sentinel transport with guarded channels."""
-
-    Channel = SentinelChannel
 
 
 #: Garbage may be a payload that went astray.
@@ -101,12 +87,11 @@ _sealer = Sealer()
 
 
 def install(keys: Sequence[bytes] = ()) -> None:
-    """Use the guarded transports for `redis://`, `rediss://` and `sentinel://` in this process; seal what they park."""
+    """Use the guarded transport for `redis://` and `rediss://` in this process; seal what it parks."""
     global _sealer
     _sealer = Sealer(keys)
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = "worker.broker:Transport"
-    TRANSPORT_ALIASES["sentinel"] = "worker.broker:SentinelTransport"
 
 
 class SteadyConsumer(Consumer):

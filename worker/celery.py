@@ -5,6 +5,7 @@ that it doubles finds nothing to claim. Each odd setting has its reason beside i
 """
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, Final
@@ -39,8 +40,12 @@ def _queue(name: str) -> Queue:
 
 def make_app(settings: Settings) -> celery.Celery:
     """The app, not yet connected."""
-    app = celery.Celery("examrelay", broker=settings.redis_url.get_secret_value(), include=_TASK_MODULES)
+    for name in _NOT_OURS:
+        os.environ.pop(name, None)
+    app = celery.Celery("examrelay", broker=settings.redis.url, include=_TASK_MODULES)
     app.conf.update(_CONFIG)
+    # Without options kombu does not verify; Flower's broker page takes these too.
+    app.conf.broker_use_ssl = settings.redis.tls or False
     app.conf.beat_schedule = {
         "retry-sweep": {
             "task": SWEEP,
@@ -52,6 +57,8 @@ def make_app(settings: Settings) -> celery.Celery:
     return app
 
 
+#: Celery prefers these to what it is given (its command sets the first from BROKER_URL): another Redis, never checked.
+_NOT_OURS: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
 _TASK_MODULES: Final = ["tasks.process", "tasks.sync", "tasks.sweep", "tasks.receive"]
 _CONFIG: Final[dict[str, Any]] = {
     # Queues. A misspelt name is an error, not a queue that nobody reads.

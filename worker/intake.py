@@ -34,7 +34,7 @@ class Intake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tenants = settings.tenants.tenants
-        self._door = Door(connect_door(settings), settings.replicas, settings.sealing_keys)
+        self._door = Door(connect_door(settings), settings)
         self._checked = False
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
@@ -78,9 +78,9 @@ class Intake:
         try:
             async with asyncio.timeout(DEADLINE.total_seconds()):
                 if not self._checked:
-                    await self._door.check(self._settings)
+                    await self._door.check()
                     self._checked = True
-                await self._door.look_at_memory()
+                await self._door.look()
                 return await self._door.record(tenant, id, source, path, body.content, body.problem)
         except UNAVAILABLE as error:
             raise LedgerUnavailable(type(error).__name__) from None

@@ -189,13 +189,13 @@ async def _contract(_request: Request) -> Response:
 def make_app(settings: Settings) -> Starlette:
     """The ASGI app. Raises ConfigurationError when the tenants file is wrong."""
     services = build(settings, patient=False)
-    receiver = Receiver(services, Door(connect_door(settings), settings.replicas, settings.sealing_keys))
+    receiver = Receiver(services, Door(connect_door(settings), settings))
 
     presence = Presence(Process("web", f"{at_host('web')}:{settings.port}", services.tenants.digest))
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        watch = asyncio.create_task(receiver.door.watch_memory(presence))
+        watch = asyncio.create_task(receiver.door.watch(presence))
         yield
         watch.cancel()
         with suppress(asyncio.CancelledError):

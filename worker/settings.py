@@ -9,10 +9,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import ConfigurationError
+from worker.redis_address import RedisAddress, read_address
 from worker.tenants import Tenants, load_tenants
 
 _ENV = SettingsConfigDict(frozen=True, env_prefix="EXAMRELAY_", extra="ignore", hide_input_in_errors=True)
@@ -20,12 +21,22 @@ _KEY_BYTES: Final = 32
 _Model = TypeVar("_Model", bound=BaseSettings)
 
 
+def _read(url: SecretStr) -> SecretStr:
+    read_address(url.get_secret_value())
+    return url
+
+
+_RedisUrl = Annotated[SecretStr, AfterValidator(_read)]
+
+
 class Settings(BaseSettings):
     """What the environment says."""
 
     model_config = _ENV
 
-    redis_url: SecretStr = Field(validation_alias="REDIS_URL", description="Redis 7.2+ or Valkey.")
+    redis_url: _RedisUrl = Field(
+        validation_alias="REDIS_URL", description="Redis 7.2+ or Valkey, no cluster; `rediss://` verifies certificates."
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, validation_alias="PORT", description="The receiver's port."
     )
@@ -71,6 +82,11 @@ class Settings(BaseSettings):
             raise ValueError("is one key, not several")
         return value
 
+    @cached_property
+    def redis(self) -> RedisAddress:
+        """Where Redis is, as every part reads it."""
+        return read_address(self.redis_url.get_secret_value())
+
     @property
     def sealing_keys(self) -> tuple[bytes, ...]:
         """The keys that personal data is sealed under, the first, and opened with."""
@@ -92,7 +108,7 @@ class LocalSettings(BaseSettings):
 
     model_config = SettingsConfigDict(**_ENV, env_ignore_empty=True)
 
-    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
+    redis_url: _RedisUrl | None = Field(None, validation_alias="REDIS_URL")
     port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, validation_alias="PORT")
     config: Path = Path("examrelay.toml")
     data: Path = Path(".data")
@@ -139,4 +155,6 @@ def _complaint(loc: tuple[int | str, ...], message: str) -> str:
     variable = name if name.isupper() else f"EXAMRELAY_{name.upper()}"
     if variable == "REDIS_URL" and message == "Field required":
         return "REDIS_URL is not set. Point it at your Redis, or run `examrelay up`, which brings its own."
+    if variable == "REDIS_URL":
+        return f"REDIS_URL {message.removeprefix('Value error, ')}"
     return f"{variable}: {message.removeprefix('Value error, ')}"

@@ -23,7 +23,7 @@ from typing import Final
 from rich.console import Console
 from rich.panel import Panel
 
-from worker import running, valkey
+from worker import append_only, running, valkey
 from worker.errors import ConfigurationError
 from worker.ledger.client import UNAVAILABLE, check_redis, connect
 from worker.output import Output
@@ -65,9 +65,15 @@ def up(*, sandbox: bool, port: int | None, quiet: bool) -> int:
         os.environ.update(variables)
         settings = load_settings()
         assert settings.tenants  # read now, so that a mistake shows here
+        mended = ""
         if plan.valkey is None:
             _check_redis(settings)
-        return asyncio.run(_run(plan, settings, variables, Output(plan.data / "logs", quiet=quiet)))
+        else:
+            mended = append_only.mend(plan.data / "valkey")
+        output = Output(plan.data / "logs", quiet=quiet)
+        if mended:
+            output.about("valkey", mended)
+        return asyncio.run(_run(plan, settings, variables, output))
 
 
 def _plan(local: LocalSettings, *, sandbox: bool, port: int | None) -> Plan:
@@ -240,6 +246,8 @@ async def _run(plan: Plan, settings: Settings, variables: dict[str, str], output
             await told.wait()
     except StartFailed as failure:
         sys.stderr.write(f"examrelay up: {failure}\nThe whole of it is in {plan.data / 'logs'}.\n")
+        if str(failure).startswith("valkey ") and (advice := append_only.advice(plan.data / "valkey")):
+            sys.stderr.write(f"{advice}\n")
         return 1
     finally:
         starting.cancel()

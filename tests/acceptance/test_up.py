@@ -119,11 +119,18 @@ def test_sigterm_ends_everything_in_order_and_is_no_failure(up: Up) -> None:
     assert last_said["web"] <= last_said["worker"] <= last_said["valkey"]
 
 
-def test_children_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
+def test_children_do_not_outlive_a_killed_parent_and_after_a_power_cut_all_is_there(tmp_path: Path) -> None:
     with Up(tmp_path) as up:
         assert len(up.alive()) > 8
+        id = up.post(certiverse("dlv-cut"))
         up.process.kill()
         wait_until(lambda: not up.alive(), 5, "the end of all children")
+    (file,) = (tmp_path / "valkey" / "appendonlydir").glob("*.incr.aof")
+    with file.open("ab") as written:
+        written.write(b"*3\r\n$3\r\nSET\r\n$4\r\nha" + b"\0" * 4096)
+    with Up(tmp_path) as up:
+        assert f"had 4096 zero bytes at the end of {file}" in up.said
+        assert up.event(id)["id"] == id
 
 
 def test_told_twice_it_kills_at_once_what_does_not_end(tmp_path: Path) -> None:
@@ -171,6 +178,18 @@ def test_a_child_that_does_not_start_is_named_with_its_last_words(tmp_path: Path
     assert "valkey ended with exit code 1. It said last:" in ended.stderr
     assert "manifest" in ended.stderr
     assert marked(mark, tmp_path) == {}
+
+
+def test_a_damaged_append_only_file_is_named_with_what_to_type(tmp_path: Path) -> None:
+    files = tmp_path / "valkey" / "appendonlydir"
+    files.mkdir(parents=True)
+    (files / "appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
+    file = files / "appendonly.aof.1.incr.aof"
+    file.write_bytes(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n" + b"\0" * 9 + b"damage")
+    ended = command("up", "--sandbox", "--quiet", environ=clean_environ(uuid.uuid4().hex, EXAMRELAY_DATA=str(tmp_path)))
+    assert ended.returncode == 1
+    assert "Bad file format" in ended.stderr
+    assert f"\n  mv {file} {file}.damaged && head -c 23 {file}.damaged > {file}\n" in ended.stderr
 
 
 def one_message(ended: "subprocess.CompletedProcess[str]") -> str:

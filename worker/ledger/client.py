@@ -1,6 +1,8 @@
 """Connections to Redis, the ledger's scripts, and the check that this Redis keeps what it acknowledges."""
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import count, takewhile
@@ -9,7 +11,7 @@ from typing import Any, Final
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from worker.errors import ConfigurationError
@@ -50,23 +52,18 @@ class Scripts:
 
 
 def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
-    """A client. A patient one (a worker's) rides out a restart of Redis; the other answers within seconds.
-
-    Raises ConfigurationError for an address that is none.
-    """
+    """A client. A patient one (a worker's) rides out a restart of Redis; the other answers within seconds."""
     retry = Retry(ExponentialBackoff(cap=2.0, base=0.1), 15) if patient else Retry(NoBackoff(), 1)
-    try:
-        client: redis.Redis = redis.Redis.from_url(
-            settings.redis_url.get_secret_value(),
-            socket_timeout=10 if patient else 3,
-            socket_connect_timeout=3,
-            health_check_interval=30,
-            retry=retry,
-            retry_on_error=[redis.exceptions.BusyLoadingError, redis.exceptions.ConnectionError, redis.TimeoutError],
-            client_name="examrelay",
-        )
-    except ValueError as error:
-        raise ConfigurationError(f"REDIS_URL is no address of a Redis: {error}.") from None
+    client: redis.Redis = redis.Redis.from_url(
+        settings.redis.url,
+        socket_timeout=10 if patient else 3,
+        socket_connect_timeout=3,
+        health_check_interval=30,
+        retry=retry,
+        retry_on_error=[redis.exceptions.BusyLoadingError, redis.exceptions.ConnectionError, redis.TimeoutError],
+        client_name="examrelay",
+        **settings.redis.tls,
+    )
     return client
 
 
@@ -76,67 +73,102 @@ def connect_door(settings: Settings) -> "redis.asyncio.Redis":
     Its pool refuses a request that finds no connection free, so `Door` has no more calls under way than there are.
     """
     return redis.asyncio.Redis.from_url(
-        settings.redis_url.get_secret_value(),
+        settings.redis.url,
         socket_timeout=2,
         socket_connect_timeout=1,
         max_connections=DOOR_CONNECTIONS,
         retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
         client_name="examrelay-door",
+        **settings.redis.tls,
     )
-
-
-def check_redis(client: "redis.Redis", settings: Settings) -> str:
-    """Whether this Redis keeps what it acknowledges. Returns the durability in words.
-
-    Raises ConfigurationError: not reachable, too old, evicts, or would lose acknowledged events.
-    """
-    try:
-        version = client.info("server")["redis_version"]
-        config = _config(client)
-    except RedisError as error:
-        raise ConfigurationError(
-            f"Redis at {_address(settings)} cannot be used: {error}. Check REDIS_URL and that Redis runs and may be "
-            "reached."
-        ) from None
-    return judge_redis(version, config, settings)
-
-
-def judge_redis(version: str, config: dict[str, str], settings: Settings) -> str:
-    """As `check_redis`, of what it said."""
-    address = _address(settings)
-    if tuple(int(part) for part in version.split(".")[:2]) < (7, 2):
-        raise ConfigurationError(f"Redis at {address} is {version}; 7.2 or newer (or Valkey) is needed.")
-    faults = [
-        f"{name} is {config[name]}, must be {wanted}" for name, wanted in WANTED.items() if config[name] != wanted
-    ]
-    if faults and settings.durability == "fsync":
-        raise ConfigurationError(
-            f"Redis at {address} may lose results that were acknowledged: {'; '.join(faults)}. Set these in its "
-            "configuration (deploy/redis.conf), or accept the loss with EXAMRELAY_DURABILITY=memory."
-        )
-    return "fsync" if not faults else "memory: " + "; ".join(faults)
-
-
-def _address(settings: Settings) -> str:
-    return settings.redis_url.get_secret_value().rpartition("@")[2]
 
 
 #: What promise 1 needs of Redis. `appendfsync everysec` acknowledges before the disk has it, `WAITAOF` or not.
 WANTED: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 #: Where `CONFIG GET` is refused.
 UNTOLD: Final = dict.fromkeys(WANTED, "unknown (CONFIG GET is refused)")
+#: A full Redis must be able to drain: above this share of `maxmemory` nothing new is taken.
+FULL: Final = 0.85
+_SECTIONS: Final = ("server", "replication", "persistence", "memory")
 
 
-def _config(client: "redis.Redis") -> dict[str, str]:
+@dataclass(frozen=True)
+class Look:
+    """What Redis says of itself: `INFO` and the part of its configuration that matters."""
+
+    info: Mapping[str, Any]
+    config: Mapping[str, str]
+
+    @property
+    def full(self) -> bool:
+        """Whether what is left of `maxmemory` is for what drains."""
+        limit = self.info.get("maxmemory", 0)
+        return bool(limit) and self.info["used_memory"] > FULL * limit
+
+    @property
+    def rewriting(self) -> bool:
+        """Whether the append-only file is being written anew. Just switched on, it keeps nothing until that is done."""
+        return bool(self.info.get("aof_rewrite_in_progress") or self.info.get("aof_rewrite_scheduled"))
+
+
+def ask(pipeline: Any) -> None:
+    """Queue the questions of a look, on a pipeline of either kind that is executed with `raise_on_error=False`."""
+    for section in _SECTIONS:
+        pipeline.info(section)
+    pipeline.config_get(*WANTED)
+
+
+def answered(replies: Sequence[Any]) -> Look:
+    """The look, from what the pipeline brought. Raises the error that Redis answered to an `INFO`."""
+    *sections, config = replies
+    for refused in sections:
+        if isinstance(refused, Exception):
+            raise refused
+    if isinstance(config, Exception):
+        return Look(ChainMap(*sections), UNTOLD)
+    return Look(ChainMap(*sections), {text(name): text(value) for name, value in config.items()})
+
+
+def check_redis(client: "redis.Redis", settings: Settings) -> str:
+    """Whether this Redis keeps what it acknowledges. Returns the durability in words.
+
+    Raises ConfigurationError: not reachable, too old, a cluster, a replica, evicts, or would lose acknowledged events.
+    """
     try:
-        return told_config(client.config_get(*WANTED))
-    except (NoScriptError, ResponseError):
-        return UNTOLD
+        with client.pipeline(transaction=False) as pipeline:
+            ask(pipeline)
+            look = answered(pipeline.execute(raise_on_error=False))
+    except RedisError as error:
+        raise ConfigurationError(
+            f"Redis at {settings.redis.shown} cannot be used: {error}. Check REDIS_URL and that Redis runs and may be "
+            "reached."
+        ) from None
+    return judge_redis(look, settings)
 
 
-def told_config(found: dict[Any, Any]) -> dict[str, str]:
-    """What `CONFIG GET` answered, as text."""
-    return {text(name): text(value) for name, value in found.items()}
+def judge_redis(look: Look, settings: Settings) -> str:
+    """As `check_redis`, of what it said."""
+    redis_at = f"Redis at {settings.redis.shown}"
+    version = look.info["redis_version"]
+    if tuple(int(part) for part in version.split(".")[:2]) < (7, 2):
+        raise ConfigurationError(f"{redis_at} is {version}; 7.2 or newer (or Valkey) is needed.")
+    if "cluster" in (look.info.get("redis_mode"), look.info.get("server_mode")):  # Redis' name for it; Valkey 9's
+        raise ConfigurationError(
+            f"{redis_at} is a Redis Cluster, and one ledger needs one keyspace: use a Redis or Valkey without it "
+            "(cluster-enabled no)."
+        )
+    if look.info.get("role") in ("slave", "replica"):
+        raise ConfigurationError(f"{redis_at} is a replica and takes no writes: point REDIS_URL at its primary.")
+    faults = [f"{name} is {look.config[name]}, must be {must}" for name, must in WANTED.items()
+              if look.config[name] != must]  # fmt: skip
+    if look.info.get("aof_last_write_status", "ok") != "ok":
+        faults.append("its append-only file cannot be written (is the disk full?)")
+    if faults and settings.durability == "fsync":
+        raise ConfigurationError(
+            f"{redis_at} may lose results that were acknowledged: {'; '.join(faults)}. Set these in its "
+            "configuration (deploy/redis.conf), or accept the loss with EXAMRELAY_DURABILITY=memory."
+        )
+    return "fsync" if not faults else "memory: " + "; ".join(faults)
 
 
 def in_pieces(fields: Mapping[bytes, bytes], name: str) -> bytes:

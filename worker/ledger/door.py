@@ -4,16 +4,18 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, cast
 
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+import structlog
+from redis.exceptions import NoScriptError, RedisError
 
 from schemas.event import Receipt
 from schemas.outcome import Source
-from worker.errors import LedgerUnavailable
-from worker.ledger.client import DOOR_CONNECTIONS, UNTOLD, WANTED, judge_redis, script_text, told_config
+from worker.errors import ConfigurationError, LedgerUnavailable
+from worker.ledger.client import DOOR_CONNECTIONS, Look, answered, ask, judge_redis, script_text
 from worker.ledger.keys import key
 from worker.ledger.processes import Presence
 from worker.ledger.recording import enough, receipt, record_arguments, wait_arguments
@@ -22,13 +24,13 @@ from worker.settings import Settings
 
 #: An answer must be out within a second.
 DEADLINE: Final = timedelta(milliseconds=850)
-#: A full Redis must be able to drain: above this share of `maxmemory` nothing new is taken.
-FULL: Final = 0.85
+_NEARLY_FULL: Final = "Redis is nearly full"
 _REFUSALS_KEPT: Final = 50
 #: Calls under way at once: one that waits for a replica does not hold up all others.
 _CALLS: Final = 2
 #: Of one call; payloads may be large.
 _MOST, _MOST_BYTES = 64, 4 * 2**20
+_LOG = structlog.get_logger()
 
 
 Arguments = tuple[str | bytes, ...]
@@ -41,14 +43,15 @@ class Door:
     Those that come while calls are under way go together in the next: what a call costs is shared.
     """
 
-    def __init__(self, client: "redis.asyncio.Redis", replicas: int, keys: Sequence[bytes] = ()) -> None:
+    def __init__(self, client: "redis.asyncio.Redis", settings: Settings) -> None:
         self.client = client
-        self._replicas = replicas
+        self._settings = settings
+        self._replicas = settings.replicas
         self._script = script_text("record")
         self._sha = ""
-        self._sealer = Sealer(keys)
-        #: Set by `watch_memory` or `look_at_memory`.
-        self.full = False
+        self._sealer = Sealer(settings.sealing_keys)
+        #: Why nothing is taken just now; empty: it is. Set by `watch` or `look`.
+        self.refusal = ""
         self._look_at = 0.0
         self._waiting: deque[Waiting] = deque()
         self._recording: set[asyncio.Task[None]] = set()
@@ -57,10 +60,11 @@ class Door:
     async def record(self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str) -> Receipt:
         """On disk when it returns, and on the replicas asked for.
 
-        Raises LedgerUnavailable: Redis is away, slow, out of memory, or too few replicas answered.
+        Raises LedgerUnavailable: Redis is away, slow, out of memory, less durable than wanted, or too few replicas
+        answered.
         """
-        if self.full:
-            raise LedgerUnavailable("Redis is nearly full")
+        if self.refusal:
+            raise LedgerUnavailable(self.refusal)
         arguments = record_arguments(tenant, id, source, path, self._sealer.seal(body, id), problem)
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append((arguments, answer))
@@ -114,8 +118,11 @@ class Door:
             if self._replicas:
                 pipeline.execute_command("WAIT", *wait_arguments(self._replicas))
             replies = await pipeline.execute(raise_on_error=False)
-        if any(isinstance(reply, NoScriptError) for reply in replies):  # a Redis that was restarted
+        if any(isinstance(reply, NoScriptError) for reply in replies):  # restarted, or another that took its place
             self._sha = ""
+            await self._look()
+            if self.refusal:
+                raise LedgerUnavailable(self.refusal)
             return await self._call(batch)  # the nonce makes a repeat harmless
         if self._replicas:
             acknowledged = replies.pop()
@@ -139,35 +146,43 @@ class Door:
         except (RedisError, OSError, TimeoutError):
             return
 
-    async def check(self, settings: Settings) -> None:
+    async def check(self) -> None:
         """As `check_redis`. Raises ConfigurationError, and what Redis raises when it does not answer."""
-        version = (await self.client.info("server"))["redis_version"]
-        try:
-            config = told_config(await self.client.config_get(*WANTED))
-        except ResponseError:
-            config = UNTOLD
-        judge_redis(version, config, settings)
+        judge_redis(await self._ask(), self._settings)
 
-    async def look_at_memory(self) -> None:
-        """Whether Redis has room, if that was not asked in the last second; where nobody watches."""
+    async def look(self) -> None:
+        """Whether Redis takes and keeps results, if that was not asked in the last second; where nobody watches."""
         now = time.monotonic()
         if now >= self._look_at:
             await self._look()
             self._look_at = now + 1
 
     async def _look(self) -> None:
-        memory = await self.client.info("memory")
-        limit = memory.get("maxmemory", 0)
-        self.full = bool(limit) and memory["used_memory"] > FULL * limit
+        refusal = self._why_not(await self._ask())
+        if refusal != self.refusal:
+            _LOG.warning("record.refused" if refusal else "record.resumed", why=refusal or self.refusal)
+        self.refusal = refusal
 
-    async def watch_memory(self, presence: Presence | None = None) -> None:
-        """Look once a second whether Redis has room, and say that we are here. Ends only when cancelled."""
+    async def _ask(self) -> Look:
+        async with self.client.pipeline(transaction=False) as pipeline:
+            ask(pipeline)
+            return answered(await pipeline.execute(raise_on_error=False))
+
+    def _why_not(self, look: Look) -> str:
+        try:
+            judge_redis(look, self._settings)
+        except ConfigurationError as error:
+            return str(error)
+        if look.rewriting and self.refusal not in ("", _NEARLY_FULL):
+            return "Redis writes its append-only file anew and keeps nothing before that is done"
+        return _NEARLY_FULL if look.full else ""
+
+    async def watch(self, presence: Presence | None = None) -> None:
+        """Look once a second whether Redis takes and keeps results; say that we are here. Ends only when cancelled."""
         seen = self.client.register_script(script_text("seen"))
         while True:
-            try:
+            with suppress(RedisError, OSError, TimeoutError):  # recording will say what is wrong
                 await self._look()
                 if presence and presence.due():
                     await seen(args=presence.arguments())
-            except (RedisError, OSError, TimeoutError):
-                self.full = False  # recording will say what is wrong
             await asyncio.sleep(1)

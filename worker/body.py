@@ -1,22 +1,39 @@
-"""Reads a request's body, unpacked, and says what of a body is kept. The second is the same for every way in."""
+"""Reads a request's body, unpacked, and says what of a body is kept. The second is the same for every way in.
 
+Whoever sends it, no more than the limit is held in memory, and the event loop is never kept long: packed bodies are
+unpacked in small pieces, large ones are searched for keys in a thread, and strangers' large ones are few at a time.
+"""
+
+import asyncio
 import hashlib
 import json
+import re
 import zlib
 from base64 import b64encode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from schemas.event import Reason
-from worker.credentials import without_keys
+from worker.credentials import Proof, without_keys
 from worker.tenants import Credentials
 
-#: Larger than this is refused outright.
+#: Larger than this is refused outright, as it was sent or unpacked.
 REFUSED_ABOVE: Final = 20 * 2**20
-#: Of a body that is too large to keep, this much is kept.
+#: Of a body that is too large to keep, this much is kept. A body up to it is small: it is worked on at once.
 BEGINNING: Final = 64 * 1024
+#: Large bodies of senders not yet known that are read at once, and how long each may take.
+_STRANGERS, _STRANGER_SECONDS = 16, 60
+#: gzip members in one body. A packer makes one.
+_MEMBERS: Final = 1000
 _GZIP: Final = ("gzip", "x-gzip")
+#: What says nothing of how a body is packed, but is written there by senders who mean its characters or its lines.
+_NO_CODING: Final = re.compile(
+    r"(identity|none|binary|[78]bit"
+    r"|(charset\s*=\s*)?(utf-?(8|16|32)([bl]e)?|(us-)?ascii|iso-?8859-?\d+|latin-?\d+|(windows|cp|ibm)-?\d+|unicode))?"
+)
 
 
 class Refused(Exception):
@@ -37,50 +54,174 @@ class Body:
 
 
 def keep(sent: bytes, listed: Sequence[Credentials], largest: int) -> Body:
-    """What goes on the books: the body without the keys that a tenant's credentials expect in it, else as it was sent.
+    """What is recorded: the body without the keys that a tenant's credentials expect in it, else as it was sent.
 
     Above `largest` bytes a stub: the beginning, the length and the digest of that.
     """
-    content = without_keys(listed, sent)
-    if len(content) <= largest:
+    content, rest = without_keys(listed, sent[: _searched(largest)]), sent[_searched(largest) :]
+    if not rest and len(content) <= largest:
         return Body(content)
-    stub = {
-        "beginning": b64encode(content[:BEGINNING]).decode(),
-        "length": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-    return Body(json.dumps(stub).encode(), Reason.BODY_TOO_LARGE)
+    stub = _Stub(content)
+    stub.update(rest)
+    return stub.body()
 
 
-async def read_body(chunks: AsyncIterator[bytes], encoding: str) -> bytes:
-    """The body, unpacked.
+class _Stub:
+    """What is kept of a body over the limit. Keys behind its searched beginning can only be in the digest."""
 
-    Raises Refused: 413 above 20 MiB, 415 for an encoding that is not gzip, 400 for gzip that is none.
+    def __init__(self, content: bytes) -> None:
+        self._beginning = content[:BEGINNING]
+        self._length = len(content)
+        self._digest = hashlib.sha256(content)
+
+    def update(self, piece: bytes) -> None:
+        self._length += len(piece)
+        self._digest.update(piece)
+
+    def body(self) -> Body:
+        told = {
+            "beginning": b64encode(self._beginning).decode(),
+            "length": self._length,
+            "sha256": self._digest.hexdigest(),
+        }
+        return Body(json.dumps(told).encode(), Reason.BODY_TOO_LARGE)
+
+
+def check_framing(transfer_encodings: Sequence[str], has_length: bool) -> None:
+    """Raises Refused for a body whose end is not known (RFC 9112, 6.3), or that is packed on its way.
+
+    Without a length a request has no body, whatever comes behind it: an old client may send it all the same.
     """
-    encoding = encoding.strip().lower()
-    if encoding not in ("", "identity", *_GZIP):
+    if not transfer_encodings and not has_length:
+        raise Refused(411, "neither Content-Length nor Transfer-Encoding: say how long the body is, be it 0")
+    if transfer_encodings and [one.strip().lower() for one in transfer_encodings] != ["chunked"]:
+        raise Refused(415, "Transfer-Encoding: only chunked is understood")
+
+
+def is_packed(encodings: Sequence[str]) -> bool:
+    """Whether the body is gzip, by what stands in `Content-Encoding`. Raises Refused: 415, it is packed otherwise."""
+    told = (one.strip(" \t\"'").lower() for one in ",".join(encodings).split(","))
+    codings = [one for one in told if not _NO_CODING.fullmatch(one)]
+    if len(codings) > 1 or any(one not in _GZIP for one in codings):
         raise Refused(415, "only gzip is unpacked: send the body as it is, or Content-Encoding: gzip")
-    parts: list[bytes] = []
-    length = 0
-    async for part in _unpacked(chunks) if encoding in _GZIP else chunks:
-        length += len(part)
-        if length > REFUSED_ABOVE:
-            raise Refused(413, f"the body is over {REFUSED_ABOVE} bytes")
-        parts.append(part)
-    return b"".join(parts)
+    return bool(codings)
+
+
+class Reader:
+    """Reads bodies. One a process, for one event loop."""
+
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+        self._searched = _searched(largest)
+        self._strangers = 0
+        self._thread = ThreadPoolExecutor(1, "search")
+
+    async def read(self, chunks: AsyncIterator[bytes], packed: bool, proof: Proof) -> Body:
+        """What is to be recorded of a body whose sender is known by the end of it.
+
+        Raises Refused: 401 for a sender who is not; 413 above 20 MiB; 400 for gzip that is none; 503 or 408 for a
+        large body of a sender not yet known, when there are many or it takes long.
+        """
+        pieces, parts = _unpacked(chunks) if packed else chunks, list[bytes]()
+        if await _gather(pieces, parts, BEGINNING, proof):
+            return self._kept(proof.open(b"".join(parts)), proof)
+        if proof.known:
+            return await self._read_large(pieces, parts, proof)
+        with self._room():
+            try:
+                async with asyncio.timeout(_STRANGER_SECONDS):
+                    return await self._read_large(pieces, parts, proof)
+            except TimeoutError:
+                raise Refused(408, f"the body took over {_STRANGER_SECONDS} s") from None
+
+    async def _read_large(self, pieces: AsyncIterator[bytes], parts: list[bytes], proof: Proof) -> Body:
+        """Of what is over the limit only the beginning that is searched is held; the rest goes into a digest."""
+        whole = await _gather(pieces, parts, self._searched, proof)
+        sent = b"".join(parts)
+        parts.clear()
+        content = await self._opened(sent[: self._searched], proof)
+        if whole:
+            return self._kept(content, proof)
+        if not (proof.known or proof.signed):
+            raise Refused(401, "bad credentials")
+        stub = _Stub(content)
+        stub.update(sent[self._searched :])
+        size = len(sent)
+        async for piece in pieces:
+            size += len(piece)
+            _bounded(size)
+            proof.update(piece)
+            stub.update(piece)
+        _bounded(size)
+        if not proof.end():
+            raise Refused(401, "bad credentials")
+        return stub.body()
+
+    async def _opened(self, sent: bytes, proof: Proof) -> bytes:
+        if not proof.searches:
+            return sent
+        return await asyncio.get_running_loop().run_in_executor(self._thread, proof.open, sent)
+
+    def _kept(self, content: bytes, proof: Proof) -> Body:
+        if not proof.end():
+            raise Refused(401, "bad credentials")
+        return keep(content, (), self._largest)
+
+    @contextmanager
+    def _room(self) -> Iterator[None]:
+        """For one large body of a sender who is not known yet. So strangers cannot fill the memory."""
+        if self._strangers >= _STRANGERS:
+            raise Refused(503, "too many large bodies of unknown senders at once: send it again")
+        self._strangers += 1
+        try:
+            yield
+        finally:
+            self._strangers -= 1
+
+
+def _searched(largest: int) -> int:
+    """How much of a body is searched for keys: a body that is kept without them may have been larger with them."""
+    return min(largest + BEGINNING, REFUSED_ABOVE)
+
+
+def _bounded(size: int) -> None:
+    if size > REFUSED_ABOVE:
+        raise Refused(413, f"the body is over {REFUSED_ABOVE} bytes")
+
+
+async def _gather(pieces: AsyncIterator[bytes], parts: list[bytes], enough: int, proof: Proof) -> bool:
+    """Read until there are more than `enough` bytes. Whether the body ended before."""
+    size = sum(map(len, parts))
+    if size > enough:
+        return False
+    async for piece in pieces:
+        parts.append(piece)
+        size += len(piece)
+        proof.update(piece)
+        if size > enough:
+            return False
+    return True
 
 
 async def _unpacked(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What gzip packed, in small pieces. It may be in several members, one behind the other (RFC 1952, 2.2)."""
-    unpack = _member()
+    """What gzip packed, in small pieces. It may be in several members, one behind the other (RFC 1952, 2.2).
+
+    Others have their turn between two pieces: some kilobytes may be megabytes unpacked.
+    """
+    unpack, members, size = _member(), 1, 0
     try:
         async for chunk in chunks:
             packed = chunk
+            size += len(chunk)
+            _bounded(size)
             while packed:
                 if unpack.eof:
-                    unpack = _member()
+                    unpack, members = _member(), members + 1
+                    if members > _MEMBERS:
+                        raise Refused(400, f"the gzip body has over {_MEMBERS} members")
                 yield unpack.decompress(packed, BEGINNING)
                 packed = unpack.unused_data if unpack.eof else unpack.unconsumed_tail
+                await asyncio.sleep(0)
         yield unpack.flush()
     except zlib.error:
         raise Refused(400, "the body is not gzip") from None

@@ -1,4 +1,4 @@
-"""The door's contract, as OpenAPI 3.1. Data only; a test holds it against the routes and against every answer.
+"""The receiver's contract, as OpenAPI 3.1. Data only; a test holds it against the routes and against every answer.
 
 What each answer means for a sender, and what to do on it, is in `docs/sending.md`.
 """
@@ -41,7 +41,10 @@ _CLOSED: Final = {
     "401": _problem("Bad credentials. Nothing was recorded.", WWW_Authenticate="What is accepted."),
     "404": _problem("There is no such tenant or source. Nothing was recorded."),
     "500": _problem("A bug of ours. Send it again.", Retry_After="Seconds."),
-    "503": _problem("The ledger cannot be used just now. Send it again.", Retry_After="Seconds."),
+    "503": _problem(
+        "The ledger cannot be used just now, or too many senders not yet known send large bodies. Send it again.",
+        Retry_After="Seconds.",
+    ),
 }
 _ACCEPTED: Final = {
     "description": "The body is on disk. The same answer for the same delivery again, with its present state. Also for "
@@ -51,6 +54,8 @@ _ACCEPTED: Final = {
 _DELIVERED: Final = {
     "202": _ACCEPTED,
     "400": _problem("Broken gzip, or the connection ended before the body did. Nothing was recorded."),
+    "408": _problem("A large body of a sender not yet known took over a minute. Nothing was recorded."),
+    "411": _problem("Neither Content-Length nor Transfer-Encoding. Nothing was recorded."),
     "413": _problem("Over 20 MiB. Nothing was recorded."),
     "415": _problem("Packed in another way than gzip. Nothing was recorded."),
     **_CLOSED,

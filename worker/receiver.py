@@ -1,4 +1,4 @@
-"""The HTTP door. Authenticates, puts the delivery on the books, answers; hints afterwards. Looks into no payload.
+"""The HTTP receiver. Authenticates, records the delivery, answers; hints afterwards. Looks into no payload.
 
 2xx means that the body is on disk. What the platform sent may be nonsense: it is kept and buried with its reason,
 because Drillster holds back every later result behind a refused one, and drops it after seven days.
@@ -26,10 +26,11 @@ from starlette.types import Message, Receive, Scope, Send
 from schemas.event import Receipt
 from schemas.outcome import Source
 from worker import health, telemetry
-from worker.body import Refused, keep, read_body
+from worker.body import Reader, Refused, check_framing, is_packed
 from worker.bootstrap import Services, build
+from worker.connection import Connection
 from worker.contract import OPENAPI
-from worker.credentials import allowed, look_into_body
+from worker.credentials import Proof, allowed
 from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.ledger import index
 from worker.ledger.client import UNAVAILABLE, check_redis, connect_door
@@ -44,6 +45,8 @@ from worker.tenants import SourceRules
 RETRY_AFTER_SECONDS: Final = 5
 _LATER: Final = {"Retry-After": str(RETRY_AFTER_SECONDS)}
 _WANTED: Final = {"WWW-Authenticate": 'Basic realm="examrelay", Bearer'}
+#: What goes with a refusal.
+_HEADERS: Final = {401: _WANTED, 503: _LATER}
 _LOG = structlog.get_logger()
 
 
@@ -55,6 +58,7 @@ class Receiver:
         self.door = door
         self.tenants = services.tenants.tenants
         self.measures = Measures()
+        self.reader = Reader(services.settings.max_body_bytes)
 
     async def accept(self, request: Request) -> Response:
         """`POST /v1/{tenant}/{source}`, and below it for Drillster: 202 once the body is on disk."""
@@ -77,14 +81,13 @@ class Receiver:
 
     async def _record(self, request: Request, tenant: str, source: str, rules: SourceRules) -> Receipt:
         """Raises Refused, ClientDisconnect, LedgerUnavailable. Reads no body for a sender known to be none."""
-        listed, headers = rules.credentials, request.headers
-        known = allowed(listed, headers)
-        if not known and not look_into_body(listed):
+        headers = request.headers
+        proof = Proof(rules.credentials, headers)
+        if not proof.possible:
             raise Refused(401, "bad credentials")
-        sent = await read_body(request.stream(), headers.get("content-encoding", ""))
-        if not known and not allowed(listed, headers, sent):
-            raise Refused(401, "bad credentials")
-        body = keep(sent, listed, self.services.settings.max_body_bytes)
+        check_framing(headers.getlist("transfer-encoding"), "content-length" in headers)
+        packed = is_packed(headers.getlist("content-encoding")) if "content-encoding" in headers else False
+        body = await self.reader.read(request.stream(), packed, proof)
         path = _below_source(request)
         id = event_id(tenant, Source(source), path, body.content)
         with self.measures.record_seconds.time():
@@ -134,7 +137,7 @@ class Receiver:
             self.measures.refused(tenant, source, refused.status)
             at = datetime.now(UTC).isoformat(timespec="seconds")
             await self.door.refused(tenant, source, f"{at} {refused.status} {refused.detail}")
-        return problem(refused.status, refused.detail, _WANTED if refused.status == 401 else headers)
+        return problem(refused.status, refused.detail, _HEADERS.get(refused.status, headers))
 
     def _rules(self, tenant: str, source: str) -> SourceRules | None:
         rules = self.tenants.get(tenant)
@@ -171,6 +174,8 @@ _TITLES: Final = {
     401: "Unauthorized",
     404: "Not found",
     405: "Method not allowed",
+    408: "Too slow",
+    411: "Length required",
     413: "Too large",
     415: "Unsupported encoding",
     500: "Internal error",
@@ -289,8 +294,15 @@ def main() -> None:
     except ConfigurationError as error:
         sys.exit(f"examrelay web: {error}")
     _LOG.info("web.started", port=settings.port, durability=durability)
-    config = uvicorn.Config(app, loop="uvloop", http="httptools", log_config=None, access_log=False, lifespan="on")
-    uvicorn.Server(config).run(sockets=[listening])
+    uvicorn.Server(server_config(app, settings)).run(sockets=[listening])
+
+
+def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
+    """How uvicorn serves the app."""
+    return uvicorn.Config(
+        app, loop="uvloop", http=Connection, ws="none", log_config=None, access_log=False, lifespan="on",
+        timeout_keep_alive=settings.keep_alive_seconds,
+    )  # fmt: skip
 
 
 def listen(port: int) -> socket.socket:

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1024, le=20 * 2**20)] = Field(
         2 * 2**20, description="Larger bodies are kept as a stub and buried."
     )
+    keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
+        75, description="The receiver closes a connection that is idle for so long. Longer than your proxy's."
+    )
     lease_seconds: Annotated[float, Field(ge=1)] = Field(
         120, description="A claim that is not settled by then is free again."
     )

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from schemas import certiverse, drillster, prov
 from schemas.event import Reason
 from schemas.outcome import ExamOutcome, Source
+from worker.encodings import looks_like
 from worker.errors import PermanentError
 
 #: How many problems a detail names.
@@ -120,12 +121,19 @@ def _refusal(error: ValidationError) -> PermanentError:
     problems = error.errors(include_url=False, include_input=False)
     first = problems[0]
     if first["type"] == "json_invalid":
-        return PermanentError(Reason.INVALID_JSON, f"not JSON: {first['ctx']['error']}")
+        return PermanentError(Reason.INVALID_JSON, f"not JSON: {_hint(error)}{first['ctx']['error']}")
     if first["type"] == "model_type" and not first["loc"]:
         return PermanentError(Reason.INVALID_PAYLOAD, "the body is not an object: send one object a request")
     shown = [": ".join(filter(None, (_place(problem), _complaint(problem)))) for problem in problems[:PROBLEMS_SHOWN]]
     more = len(problems) - len(shown)
     return PermanentError(Reason.INVALID_PAYLOAD, "; ".join(shown) + (f"; and {more} more" if more else ""))
+
+
+def _hint(error: ValidationError) -> str:
+    """What the body looks like. The error has it: as bytes, or as text where it is UTF-8."""
+    body = error.errors(include_url=False)[0]["input"]
+    told = looks_like(body if isinstance(body, bytes) else str(body).encode("utf-8", "replace"))
+    return f"it looks like {told}. " if told else ""
 
 
 def _place(problem: ErrorDetails) -> str:

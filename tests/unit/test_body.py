@@ -4,32 +4,48 @@ import asyncio
 import gzip
 import hashlib
 import json
+import time
 import zlib
 from base64 import b64decode
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from schemas.event import Reason
-from worker.body import BEGINNING, REFUSED_ABOVE, Body, Refused, keep, read_body
-from worker.tenants import BodyKeys
+from worker.body import BEGINNING, REFUSED_ABOVE, Body, Reader, Refused, is_packed, keep
+from worker.credentials import Proof
+from worker.tenants import BodyKeys, Credentials, HeaderCredentials
+
+HEADER = HeaderCredentials.model_construct(kind="header", name="X-Key", value=SecretStr("k"))
+KEYS = BodyKeys.model_construct(kind="body-keys", keys={"apiKey": SecretStr("k3y")})
+KNOWN = {"x-key": "k"}
 
 
-def read(chunks: Sequence[bytes], encoding: str = "") -> bytes:
+def kept(
+    chunks: Iterable[bytes], encoding: str = "", *, listed: Sequence[Credentials] = (HEADER,),
+    headers: dict[str, str] = KNOWN, largest: int = REFUSED_ABOVE,
+) -> Body:  # fmt: skip
+    """What is kept of a body that comes in these pieces."""
+
     async def told() -> AsyncIterator[bytes]:
         for chunk in chunks:
             yield chunk
 
-    return asyncio.run(read_body(told(), encoding))
+    return asyncio.run(Reader(largest).read(told(), is_packed([encoding]), Proof(listed, headers)))
 
 
-def refusal(chunks: Sequence[bytes], encoding: str = "") -> int:
+def read(chunks: Sequence[bytes], encoding: str = "") -> bytes:
+    return kept(chunks, encoding).content
+
+
+def refusal(chunks: Iterable[bytes], encoding: str = "", **more: Any) -> int:
     with pytest.raises(Refused) as caught:
-        read(chunks, encoding)
+        kept(chunks, encoding, **more)
     return caught.value.status
 
 
@@ -46,17 +62,28 @@ def test_a_body_arrives_in_any_pieces_and_gzip_in_any_number_of_members(parts: l
     assert read(cut(b"".join(gzip.compress(part) for part in parts), at), "gzip") == whole
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "GZIP", " x-gzip "])
+@pytest.mark.parametrize(
+    "encoding", ["gzip", "GZIP", " x-gzip ", "gzip, identity", "identity,gzip", "utf-8, gzip", '"gzip"']
+)
 def test_gzip_is_unpacked_however_it_is_written(encoding: str) -> None:
     assert read([gzip.compress(b"{}")], encoding) == b"{}"
 
 
-@pytest.mark.parametrize("encoding", ["", "identity", "Identity"])
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        "", "identity", "Identity", "utf-8", "UTF8", "utf8", " utf-8 ", '"utf-8"', "charset=utf-8", "utf-16le",
+        "US-ASCII", "ascii", "iso-8859-1", "ISO8859-15", "latin1", "windows-1252", "cp1252", "unicode", "8bit",
+        "binary", "none", "identity, utf-8", ",", "identity,",
+    ],
+)  # fmt: skip
 def test_without_an_encoding_the_body_is_what_was_sent(encoding: str) -> None:
     assert read([gzip.compress(b"{}", mtime=0)], encoding) == gzip.compress(b"{}", mtime=0)
 
 
-@pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "ÿ"])
+@pytest.mark.parametrize(
+    "encoding", ["br", "deflate", "zstd", "compress", "gzip, gzip", "gzip, br", "utf-8, br", "ÿ", "x" * 99999]
+)
 def test_another_encoding_is_refused(encoding: str) -> None:
     assert refusal([b"{}"], encoding) == 415
 
@@ -85,6 +112,84 @@ def test_no_more_than_twenty_mib_is_read_packed_or_not() -> None:
     assert refusal([bomb], "gzip") == 413
 
 
+def test_no_more_is_read_packed_than_unpacked_nor_many_members() -> None:
+    nothing = gzip.compress(b"")
+    assert refusal([nothing * 1001], "gzip") == 400
+    flushed = zlib.compressobj(wbits=31)
+    endless = [flushed.compress(b"x"), *[flushed.flush(zlib.Z_SYNC_FLUSH) + b"\0\0\0\xff\xff" * 2**17] * 40]
+    assert refusal(endless, "gzip") == 413
+
+
+def _counted(pieces: int, told: list[int]) -> Iterator[bytes]:
+    for number in range(pieces):
+        told.append(number)
+        yield b'{"apiKey":"no"}' + b" " * 2**16
+
+
+def test_of_a_strangers_body_no_more_is_read_than_is_searched_for_keys() -> None:
+    told = list[int]()
+    assert refusal(_counted(300, told), listed=[KEYS], headers={}, largest=2**20) == 401
+    assert len(told) < 20
+    bomb = b'{"apiKey":"no",' + b'"":0,' * 2**22
+    assert refusal([gzip.compress(bomb)], "gzip", listed=[KEYS], headers={}, largest=2**20) == 401
+
+
+@pytest.mark.parametrize(
+    "unit", [b'"":0,', b'"apiKey":"k3y",', b'"x":{"apiKey":"k3y"},', b'"\\n":"\\\\",', b"[", b'"x":[[1]],']
+)
+@pytest.mark.parametrize("key", [b'"apiKey":"no",', b""])
+def test_a_strangers_body_costs_milliseconds_whatever_it_is_made_of(unit: bytes, key: bytes) -> None:
+    body = b"{" + key + b'"a":"' + unit * (2**21 // len(unit))
+    began = time.process_time()
+    assert refusal([body], listed=[KEYS], headers={}, largest=2**21) == 401
+    assert time.process_time() - began < 0.5  # some 30 ms; 0.5 to 20 s as it was, and it may be a slow machine
+
+
+def test_over_the_limit_the_keys_are_found_in_the_searched_beginning_and_the_stub_is_the_same_with_other_keys() -> None:
+    other = BodyKeys.model_construct(kind="body-keys", keys={"apiKey": SecretStr("0ther")})
+
+    def sent(key: str) -> bytes:
+        return json.dumps({"x": "x" * 3 * 2**20, "apiKey": key, "y": "y" * 2**22}).encode()
+
+    first, rotated = (kept([sent(key)], listed=[KEYS, other], headers={}, largest=2**22) for key in ("k3y", "0ther"))
+    assert first == rotated == keep(sent("k3y"), [KEYS, other], 2**22)
+    assert first.problem == Reason.BODY_TOO_LARGE
+    assert json.loads(first.content)["length"] == len(sent(""))
+    assert refusal([sent("k3y")], listed=[KEYS], headers={}, largest=2**21) == 401
+    assert refusal([sent("k3y"), b"x" * 2**24], listed=[KEYS], headers={}, largest=2**22) == 413
+
+
+@given(st.integers(0, 400_000), st.lists(st.integers(0, 400_000), max_size=3), st.booleans())
+@settings(max_examples=30)
+def test_however_it_comes_the_same_is_kept(size: int, at: list[int], packed: bool) -> None:
+    body = b'{"apiKey": "k3y", "x": "' + bytes(range(35, 92)) * (size // 57) + b'"}'
+    way = gzip.compress(body, 1) if packed else body
+    known = kept(cut(way, at), "gzip" if packed else "", listed=[HEADER, KEYS], largest=200_000)
+    by_key = kept(cut(way, at), "gzip" if packed else "", listed=[HEADER, KEYS], headers={}, largest=200_000)
+    assert known == by_key == keep(body, [HEADER, KEYS], 200_000)
+
+
+def test_large_bodies_of_strangers_are_few_at_a_time_and_others_are_read_meanwhile() -> None:
+    async def endless(release: asyncio.Event) -> AsyncIterator[bytes]:
+        yield b" " * (BEGINNING + 1)
+        await release.wait()
+
+    async def small() -> AsyncIterator[bytes]:
+        yield b'{"apiKey":"k3y"}'
+
+    async def many() -> list[Any]:
+        reader, release = Reader(2**21), asyncio.Event()
+        reading = [asyncio.create_task(reader.read(endless(release), False, Proof([KEYS], {}))) for _ in range(20)]
+        await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
+        await reader.read(small(), False, Proof([KEYS], {}))
+        known = asyncio.create_task(reader.read(endless(release), False, Proof([HEADER], KNOWN)))
+        release.set()
+        await known
+        return await asyncio.gather(*reading, return_exceptions=True)
+
+    assert sorted(refused.status for refused in asyncio.run(many())) == [401] * 16 + [503] * 4
+
+
 def test_a_body_up_to_the_limit_is_kept_as_it_came() -> None:
     assert keep(b"x" * 1024, (), 1024) == Body(b"x" * 1024)
     assert keep(b"", (), 1024) == Body(b"")
@@ -92,16 +197,16 @@ def test_a_body_up_to_the_limit_is_kept_as_it_came() -> None:
 
 def test_of_a_larger_one_its_beginning_length_and_digest_are_kept() -> None:
     sent = bytes(range(256)) * 1024
-    kept = keep(sent, (), 1024)
-    assert kept.problem == Reason.BODY_TOO_LARGE
-    stub = json.loads(kept.content)
+    stubbed = keep(sent, (), 1024)
+    assert stubbed.problem == Reason.BODY_TOO_LARGE
+    stub = json.loads(stubbed.content)
     assert b64decode(stub["beginning"]) == sent[:BEGINNING]
     assert (stub["length"], stub["sha256"]) == (len(sent), hashlib.sha256(sent).hexdigest())
 
 
 def test_not_even_the_beginning_holds_a_key() -> None:
-    listed = [BodyKeys.model_construct(kind="body-keys", keys={"apiKey": SecretStr("k3y")})]
+    listed = [KEYS]
     sent = json.dumps({"apiKey": "k3y", "filling": "x" * 5000}).encode()
-    kept = keep(sent, listed, 1024)
-    assert b'"apiKey": ""' in b64decode(json.loads(kept.content)["beginning"])
-    assert keep(sent.replace(b"k3y", b""), listed, 1024) == kept
+    stubbed = keep(sent, listed, 1024)
+    assert b'"apiKey": ""' in b64decode(json.loads(stubbed.content)["beginning"])
+    assert keep(sent.replace(b"k3y", b""), listed, 1024) == stubbed

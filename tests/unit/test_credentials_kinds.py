@@ -1,20 +1,21 @@
 """The other kinds of credentials: a header, a signature, keys in the body; and that no key gets on the books."""
 
+import hmac
 import json
-from base64 import b64encode
+from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from schemas.outcome import Source
 from tests.tenants import ENVIRON, write_tenants
-from worker.credentials import allowed, look_into_body, present, without_keys
+from worker.credentials import Proof, present, without_keys
 from worker.errors import ConfigurationError
 from worker.sources import event_id
 from worker.tenants import (
@@ -52,6 +53,16 @@ def signature(body: bytes = BODY, secret: str = WHSEC, ago: timedelta = timedelt
         "webhook-signature": Webhook(secret).sign("msg_1", at, body.decode()),
     }
     return told | {name.replace("_", "-"): value for name, value in changed.items()}
+
+
+def allowed(listed: list[Credentials], headers: dict[str, str], body: bytes | None = None) -> bool:
+    """Whether the sender is known: by the headers, or by the body if there is one."""
+    proof = Proof(listed, headers)
+    if body is None:
+        return proof.known
+    proof.update(body)
+    proof.open(body)
+    return proof.end()
 
 
 @pytest.mark.parametrize(
@@ -100,14 +111,39 @@ def test_a_signature_that_is_not_right_stays_outside_and_raises_nothing(headers:
     assert not allowed([signed()], headers, BODY)
 
 
-def test_what_is_signed_is_text() -> None:
-    assert not allowed([signed()], signature(), b"\xff\xfe")
+@pytest.mark.parametrize(
+    "body", ["José".encode("latin-1"), b"\xff\xfe{\0", b"\xed\xa0\x80", b"a\0b", b"\xef\xbb\xbf{}", b""]
+)
+def test_what_is_signed_is_bytes_whatever_they_mean(body: bytes) -> None:
+    """standardwebhooks.com, "Signature scheme". The reference library verifies text only."""
+    now = str(int(datetime.now(UTC).timestamp()))
+    made = hmac.new(b64decode(WHSEC.removeprefix("whsec_")), f"msg_1.{now}.".encode() + body, "sha256").digest()
+    headers = {
+        "webhook-id": "msg_1", "webhook-timestamp": now, "webhook-signature": f"v1a,x v1,{b64encode(made).decode()}",
+    }  # fmt: skip
+    assert allowed([signed()], headers, body)
+    assert not allowed([signed()], headers, body + b"\0")
+    assert not allowed([signed()], headers | {"webhook-id": "msg_é"}, body)
+
+
+@given(st.text(), st.integers(-290, 290))
+@settings(max_examples=50)
+def test_whatever_the_reference_library_signs_is_right_and_it_takes_what_is_right(text: str, ago: int) -> None:
+    body = text.encode("utf-8", "replace")
+    headers = signature(body, ago=timedelta(seconds=ago))
+    assert allowed([signed()], headers, body)
+    Webhook(WHSEC).verify(body, headers, json_parse=False)
+
+
+def test_what_cannot_be_a_signature_is_known_before_the_body_is_read() -> None:
+    assert Proof([signed()], signature()).possible
+    for wrong in ({}, signature(webhook_id=""), signature(webhook_signature="v2,AAAA"), signature(ago=timedelta(1))):
+        assert not Proof([signed()], wrong).possible
 
 
 def test_without_its_body_nothing_that_looks_into_it_comes_in() -> None:
-    assert look_into_body([header(), signed()])
-    assert look_into_body([keys()])
-    assert not look_into_body([header()])
+    assert Proof([header(), keys()], {}).possible
+    assert not Proof([header(), signed()], {}).possible
     assert not allowed([signed(), keys()], signature())
 
 
@@ -127,8 +163,16 @@ def test_without_its_body_nothing_that_looks_into_it_comes_in() -> None:
         (b'{"inner":{"apiKey":"k3y","secretKey":"s3cret"}}', False),
         (b'[{"apiKey":"k3y","secretKey":"s3cret"}]', False),
         (b'{"apiKey":["k3y"],"secretKey":null}', False),
-        (b'{"apiKey":"k3y","secretKey":"s3cret"', False),
-        (b'{"apiKey":"k3y","secretKey":"s3cret"}{}', False),
+        (b'{"apiKey":"k3y","secretKey":"s3cret"', True),
+        (b'{"apiKey":"k3y","secretKey":"s3cret",,}{}', True),
+        ('{"n":"José","apiKey":"k3y","secretKey":"s3cret"}'.encode("latin-1"), True),
+        (b'{"n":"\\ud83d","apiKey":"k3y","secretKey":"s3cret","d":' + b"[" * 5000 + b"]" * 5000 + b"}", True),
+        (b'{"n":"\\"apiKey\\":","\\"apiKey": "","m":"\\\\","apiKey":"k3y","secretKey":"s3cret"}', True),
+        (b'{"apiKey":"k3y","secretKey":"s3cret' + b"x" * 100_000 + b'"}', False),
+        (b'{"apiKey":"k3y","secretKey":"s3cret', False),
+        (b'{"apiKey":"k3y","secretKey":', False),
+        (b'{"apiKey":"k3y","secretKey"', False),
+        (b"{" + b'"apiKey":"k3y",' * 1000 + b'"secretKey":"s3cret"}', False),
         (b'{"apiKey":"k3y","secretKey":"\\ud800"}', False),
         (b"", False),
         (b"\xff", False),
@@ -139,6 +183,21 @@ def test_without_its_body_nothing_that_looks_into_it_comes_in() -> None:
 def test_keys_in_the_body_must_all_be_there_and_all_be_right(body: bytes, comes_in: bool) -> None:
     assert allowed([keys()], {}, body) is comes_in
     assert allowed([keys(apiKey="next", secretKey="next"), keys()], {}, body) is comes_in
+
+
+@pytest.mark.parametrize("name", ["a/b", 'a"b', "a\\b", "ü", "𝄞", "a b", "a.b", "[a]", "\t"])
+def test_a_name_is_found_in_each_spelling_that_json_has_for_it(name: str) -> None:
+    spelled = {json.dumps(name), json.dumps(name, ensure_ascii=False), json.dumps(name).replace("/", "\\/")}
+    spelled |= {'"' + "".join(f"\\u{unit:04X}" for unit in _units(name)) + '"'}
+    for one in spelled:
+        body = f'{{"x": 1, {one} : "k3y"}}'.encode()
+        assert allowed([keys(**{name: "k3y"})], {}, body)
+        assert without_keys([keys(**{name: "k3y"})], body) == body.replace(b"k3y", b"")
+
+
+def _units(text: str) -> tuple[int, ...]:
+    packed = text.encode("utf-16-be")
+    return tuple(int.from_bytes(packed[at : at + 2]) for at in range(0, len(packed), 2))
 
 
 def test_a_number_is_no_key_though_it_reads_the_same() -> None:

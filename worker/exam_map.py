@@ -36,8 +36,8 @@ class Exam(_Line):
 
     exam_id: _Text
     codes: Annotated[tuple[_Text, ...], Field(min_length=1)]
-    #: Which of the outcome's scores becomes Rhythm's `score`; one without it waits for a person. Not given: `reported`,
-    #: of Drillster `percent`, as far as there is one.
+    #: Which of the outcome's scores becomes Rhythm's `score`: a result without it waits for a person. Not given:
+    #: `reported`, of Drillster `percent`, as far as there is one.
     score: _Text | None = None
     score_places: Annotated[int, Field(ge=0, le=6)] = 2
     #: Passed at or above this score, where the platform gives no verdict.

@@ -118,7 +118,7 @@ def why_not(outcome: ExamOutcome, exam: Exam, registration: Registration) -> str
     if completed and registration.registered_at and registration.registered_at.date() > completed.date():
         return f"was made on {registration.registered_at:%Y-%m-%d}, after the sitting on {completed:%Y-%m-%d}"
     if completed and sitting and sitting.date() > (completed + _SAME_DAY).date():
-        return f"is set for {sitting:%Y-%m-%d}, a day after the sitting on {completed:%Y-%m-%d}"
+        return f"is set for {sitting:%Y-%m-%d}, after the sitting on {completed:%Y-%m-%d}"
     return None
 
 

@@ -290,7 +290,7 @@ def test_nobody_is_named_where_no_rule_finds_a_person(
         (one(exam_id="exam-2"), "exam-2"),
         (one(status=DRAFT), "draft"),
         (one(date="2026-06-01"), "after the sitting"),
-        (one(exam_date="2026-06-01"), "a day after"),
+        (one(exam_date="2026-06-01"), "is set for 2026-06-01, after"),
     ],
 )
 def test_each_excluded_candidate_has_its_reason(registration: Registration, said: str | None) -> None:

@@ -16,8 +16,11 @@ from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
+from tests.tenants import ENVIRON, write_tenants
+from worker.errors import ConfigurationError
 from worker.ledger import trace
 from worker.ledger.audit import books
+from worker.tenants import load_tenants
 from worker.up import _SANDBOX_TENANT
 
 CASES = Path(__file__).parents[1] / "cases"
@@ -136,8 +139,12 @@ def test_where_the_map_names_no_score_only_one_that_would_be_left_needs_a_person
     assert (stands(event), said(acme, "reg-q")) == ((HELD, Reason.SCORE_MISSING), ("registered", 40))
 
 
-def test_w10_the_case_is_refused_at_start(acme: Pipeline) -> None:
-    assert 'score = "scalled"' in (CASES / "w10-typo-in-the-map.toml").read_text(), "see test_tenants.py"
+def test_w10_a_score_that_no_platform_sends_is_refused_at_start(tmp_path: Path) -> None:
+    path = write_tenants(tmp_path, "http://127.0.0.1:1")
+    case = (CASES / "w10-typo-in-the-map.toml").read_text()
+    path.write_text(path.read_text().partition("[[tenants.acme.exams]]")[0] + case)
+    with pytest.raises(ConfigurationError, match=r"exams\.0\.score: .* scalled; there are: .*scaled"):
+        load_tenants(path, ENVIRON)
 
 
 def test_w11_an_address_that_only_looks_the_same_is_another(acme: Pipeline) -> None:

@@ -166,6 +166,8 @@ def _fits(registration: Registration, filters: Json, search_text: str) -> bool:
 def _matches(value: Any, wanted: Any, search_text: str) -> bool:
     if isinstance(wanted, list):
         return value in wanted
+    if search_text == "exact":
+        return bool(value == wanted)
     text, wanted = str(value).casefold(), wanted.casefold()
     return wanted in text if search_text == "contains" else wanted == text
 

@@ -35,8 +35,8 @@ class Options(_Told):
     nothing_found: Literal["404", "empty"] = "404"
     #: `LastEvaluatedKey` as a string, or as an object that comes back JSON-encoded.
     cursor: Literal["string", "object"] = "string"
-    #: How a text (an e-mail address) matches in a search.
-    search_text: Literal["ignore_case", "contains"] = "ignore_case"
+    #: How a text (an e-mail address) matches in a search; `exact`: letter by letter.
+    search_text: Literal["ignore_case", "contains", "exact"] = "ignore_case"
     #: The inner shape of a batch's `results`, which no document gives.
     batch_results: Literal["by_id", "by_index", "bare", "opaque"] = "by_id"
     #: Operations are "parallel": shuffled, they are applied in another order than asked.

@@ -9,14 +9,18 @@ import hashlib
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, model_validator
+
+from schemas.addresses import folded
 
 #: Prefix of every digest; a change of what the digest covers must change it, so that old and new never compare.
 DIGEST_VERSION = "2"
 #: First byte of a stored outcome. A change of the model that an older version cannot read must change it.
-STORED_FORM = b"1"
+STORED_FORM = b"2"
+#: The forms that this version reads: 1 is the same without `Candidate.email_sent`.
+READABLE_FORMS = (b"1", STORED_FORM)
 _NOT_DIGESTED = {"source", "delivery", "event_ref", "rescore", "unclear", "candidate"}
 
 
@@ -62,8 +66,18 @@ class Candidate(_Frozen):
     student_id: str | None = None
     #: Ids by third party name (Drillster `thirdPartyIds`).
     third_party_ids: dict[str, str] = {}
-    #: Case-folded.
+    #: As addresses are compared (`schemas/addresses.py`).
     email: str | None = None
+    #: As it was sent, where that differs: Rhythm may find it only so.
+    email_sent: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_compared(cls, told: Any) -> Any:
+        email = told.get("email") if isinstance(told, dict) else None
+        if not isinstance(email, str) or folded(email) == email:
+            return told
+        return {"email_sent": email, **told, "email": folded(email)}
 
 
 class Transformation(_Frozen):

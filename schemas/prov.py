@@ -148,7 +148,8 @@ class ScoreResult(Spelled):
         """
         sitting = self.exam_date.isoformat() if self.exam_date else ""
         # No id holds a control character, so that no two sittings run together.
-        return "\n".join((self.candidate_id or self.email or "", self.exam_code, sitting))
+        # The address as the first release folded it: the names of sittings never change.
+        return "\n".join((self.candidate_id or (self.email or "").casefold(), self.exam_code, sitting))
 
     @property
     def verdict(self) -> Verdict | None:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -132,10 +132,6 @@ def _required_id(value: object) -> object:
     return _or_blank(_id(value))
 
 
-def _email(value: str | None) -> str | None:
-    return value.casefold() if value else None
-
-
 def _maybe_flag(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
@@ -164,8 +160,8 @@ Many = Annotated[list[Member] | None, Field(fail_fast=True)]
 #: What something is found by again.
 RequiredId = Annotated[Annotated[str, Field(max_length=255)], BeforeValidator(_required_id)]
 Id = Annotated[Annotated[str, Field(max_length=255)] | None, BeforeValidator(_id)]
-#: Case-folded, so that it can be compared.
-Email = Annotated[Annotated[str, Field(max_length=320)] | None, BeforeValidator(_id), AfterValidator(_email)]
+#: As sent: `Candidate` says how addresses are compared.
+Email = Annotated[Annotated[str, Field(max_length=320)] | None, BeforeValidator(_id)]
 #: True or false; absent and blank are false.
 Flag = Annotated[bool, BeforeValidator(_flag)]
 #: The same, but absent and blank are absent.

@@ -209,7 +209,7 @@ def _as_now(values: dict[str, Any], found: Registration) -> dict[str, Any]:
 
 
 def _words(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in sorted(values.items()))
+    return ", ".join(f"no {name}" if value is None else f"{name} {value}" for name, value in sorted(values.items()))
 
 
 def _by(found: Registration) -> str:

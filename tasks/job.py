@@ -13,11 +13,11 @@ from schemas.rhythm import Registration
 from worker import retries
 from worker.changes import Values
 from worker.errors import ExamrelayError, TransientError
-from worker.ledger import decisions
+from worker.exam_map import Exam
+from worker.ledger import decisions, trace
 from worker.ledger.decisions import Decision
-from worker.ledger.events import Work
+from worker.ledger.events import Sibling, Work
 from worker.ledger.registrations import Remembered
-from worker.tenants import Exam
 
 #: When another event is writing to the same registration, or the plan was overtaken.
 PUT_BACK: Final = timedelta(seconds=1)
@@ -49,6 +49,22 @@ class Job:
         """The registration, once resolved."""
         assert self.registration is not None
         return self.registration
+
+    @property
+    def strangers(self) -> list[Sibling]:
+        """Results of other people under the same delivery."""
+        return [one for one in self.work.known.siblings if trace.strangers(self.work.who, one.who)]
+
+    @property
+    def applied(self) -> str | None:
+        """The version of its delivery applied last, unless that is another person's."""
+        applied = self.work.known.applied
+        return None if any(one.version == applied for one in self.strangers) else applied
+
+    @property
+    def written_to(self) -> str | None:
+        """The registration that this person's version applied last was written to."""
+        return self.work.known.registration if self.applied else None
 
     def accepts(self, reason: Reason) -> bool:
         """Whether an operator's answer disarms this reason."""

@@ -108,10 +108,13 @@ def deduplicate(event: Work, outcome: ExamOutcome, claim: Claim, sealer: Sealer,
 
 
 def _candidate(outcome: ExamOutcome) -> list[str | None]:
-    """What an operator may know the candidate by."""
-    candidate, platform = outcome.candidate, outcome.details.get("candidateId")
-    others = candidate.third_party_ids.values()
-    return [candidate.student_id, candidate.email, *others, str(platform) if platform else None]
+    """What an operator may know the candidate by, first what tells one person from another best.
+
+    An e-mail address comes last: two people may share one, and one person may change it.
+    """
+    candidate, platform = outcome.candidate, outcome.details.get("candidateId") or outcome.details.get("user.id")
+    others = (candidate.third_party_ids[name] for name in sorted(candidate.third_party_ids))
+    return [candidate.student_id, str(platform) if platform else None, *others, candidate.email]
 
 
 def _sitting(outcome: ExamOutcome, identity: Identity) -> str:

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from typing import Final, TypeVar
 
+from schemas.addresses import folded, spellings
 from schemas.event import Policy
 from schemas.rhythm import Registration
 from worker.errors import ExamrelayError, TransientError
@@ -59,9 +61,17 @@ class Reader:
         return [self._newest(registration) for registration in found]
 
     def of_email(self, email: str, exam_id: str) -> list[Registration]:
-        """The registrations with an e-mail address for an exam."""
-        found = self._read(lambda: self.rhythm.search(email=email, exam_ids=[exam_id]))
-        return [self._newest(one) for one in found if (one.email_address or "").strip().casefold() == email]
+        """The registrations with an e-mail address for an exam.
+
+        Whether Rhythm's search compares letter by letter is not documented, so the address is looked for as it was
+        sent, then in its other spellings, until somebody is found.
+        """
+        for spelling in spellings(email):
+            found = self._read(partial(self.rhythm.search, email=spelling, exam_ids=[exam_id]))
+            same = [self._newest(one) for one in found if folded(one.email_address or "") == folded(email)]
+            if same:
+                return same
+        return []
 
     def of_exam(self, exam_id: str) -> list[Registration]:
         """Some of the registrations for an exam: a page."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from schemas.event import EventState, Reason, Stage
-from schemas.outcome import STORED_FORM, Candidate, ExamOutcome, Source
+from schemas.outcome import READABLE_FORMS, Candidate, ExamOutcome, Source
 from schemas.rhythm import Status
 from tasks.job import Job, undecided
 from tasks.reading import Reader, ReadingStopped
@@ -22,12 +22,13 @@ from worker import celery, changes, registrations
 from worker.bootstrap import Services, services
 from worker.celery import app
 from worker.errors import PermanentError, TransientError
+from worker.exam_map import Exam
 from worker.ledger.decisions import Decision
 from worker.ledger.events import Claim
 from worker.ledger.registrations import Remembered, remembered
 from worker.ledger.sealed import SealUnknown
 from worker.order import Order, Version, order
-from worker.tenants import Exam, SourceRules
+from worker.tenants import SourceRules
 
 _SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
 #: Stand in for an event's outcome and exam until they are read; an event that has only these is decided.
@@ -81,7 +82,7 @@ def _read(run: Run, job: Job) -> None:
     if job.work.trouble is not None:
         raise job.work.trouble
     stored = run.ledger.sealer.open(job.work.sealed, job.work.id)
-    if stored[:1] != STORED_FORM:
+    if stored[:1] not in READABLE_FORMS:
         raise SealUnknown("the outcome is in a form that this version of examrelay does not know")
     job.outcome = ExamOutcome.model_validate_json(stored[1:])
 
@@ -108,16 +109,17 @@ def _exam(run: Run, job: Job) -> Exam:
 
 def _in_order(run: Run, job: Job) -> None:
     """Whether this version counts among its delivery's; `intend` makes sure that none came in between."""
-    known = job.work.known
+    siblings, strangers = job.work.known.siblings, job.strangers
     arriving = Version(job.work.version or "", EventState.READY, job.work.received_at)
-    others = [Version(one.version, one.state, one.received_at) for one in known.siblings]
+    others = [Version(one.version, one.state, one.received_at, one in strangers) for one in siblings]
     accepted = job.accepts(Reason.RESULT_CONFLICT) or job.accepts(Reason.RESULT_REPEATED)
-    match order(arriving, others, known.applied, run.rules.rescore_order, accepted=accepted):
+    match order(arriving, others, job.applied, run.rules.rescore_order, accepted=accepted):
         case Order.SUPERSEDED:
             job.drop(EventState.SUPERSEDED, "a newer result of the delivery is known")
         case Order.CONFLICT:
-            rivals = ", ".join(one.event for one in known.siblings)
-            raise PermanentError(Reason.RESULT_CONFLICT, f"differs from another result of the delivery: {rivals}")
+            rivals = ", ".join(one.event for one in siblings)
+            what = "another person has" if strangers else "differs from"
+            raise PermanentError(Reason.RESULT_CONFLICT, f"{what} another result of the delivery: {rivals}")
 
 
 def resolve(run: Run, jobs: list[Job]) -> None:
@@ -144,11 +146,13 @@ def _look_up(run: Run, job: Job, rules: SourceRules) -> None:
     candidate, exam_id, answers = job.outcome.candidate, job.exam.exam_id, job.work.answers
     if "registration" in answers:
         raise TransientError(Reason.REGISTRATION_NOT_FOUND, f"there is no registration {answers['registration']}")
+    if nobody := registrations.why_nobody(job.outcome, rules):
+        raise PermanentError(Reason.NOBODY_NAMED, nobody)
     student = registrations.student_of(candidate, rules)
     if student:
         job.candidates = run.rhythm.of_student(student, exam_id)
     if not job.candidates and candidate.email:
-        job.candidates = run.rhythm.of_email(candidate.email, exam_id)
+        job.candidates = run.rhythm.of_email(candidate.email_sent or candidate.email, exam_id)
 
 
 def _choose(run: Run, job: Job, rules: SourceRules, known: Mapping[str, Remembered]) -> None:
@@ -170,11 +174,16 @@ def compare(jobs: list[Job]) -> None:
 
 
 def _compare(job: Job) -> None:
-    registration, written = job.target, job.work.known.registration
+    registration, written = job.target, job.written_to
     if job.remembered.owner not in (None, job.work.id):
         job.put_back()  # another event's write is not settled yet: whose the registration's values are is not known
         return
     job.values = changes.values_of(job.outcome, job.exam, job.work.answers.get("verdict"), job.work.accepts)
+    ours = job.remembered.delivery == job.work.delivery
+    wrote = (job.remembered.values or {}) if ours else {}
+    job.values = changes.cleared(job.values, wrote, job.exam)
+    if changes.leaves_score(job.values, registration):
+        _take_score(job, ours, wrote.get("score") is not None)
     job.changed = changes.difference(job.values, registration)
     as_altered = job.accepts(Reason.RHYTHM_ALTERED) and registration.status in _SETTLED
     if not job.changed or as_altered:
@@ -182,13 +191,27 @@ def _compare(job: Job) -> None:
         return
     if written and written != registration.id and "registration" not in job.work.answers:
         raise PermanentError(Reason.REGISTRATION_MISMATCH, f"this delivery was written to {written} before")
-    ours = job.remembered.delivery == job.work.delivery
-    if ours and not changes.stand(job.remembered.values or {}, registration):
+    if not changes.stand(wrote, registration):
         _unless_accepted(job, Reason.REGISTRATION_EDITED, "is not as we left it")
     if not ours and registration.status in _SETTLED:
         _unless_accepted(job, Reason.REGISTRATION_SETTLED, "has another result already")
     if registration.sys_locked:
         raise TransientError(Reason.REGISTRATION_LOCKED, f"registration {registration.id} is locked in Rhythm")
+
+
+def _take_score(job: Job, ours: bool, ours_too: bool) -> None:
+    """The result has no score and the registration has one: ours is removed in the same patch, when a person agrees.
+
+    `ours_too`: the score that stands there is ours. Another hand's is taken away only with an answer about that; and
+    where nothing else would change, it is theirs and stays.
+    """
+    if not ours_too and not changes.difference(job.values, job.target):
+        return
+    _unless_accepted(job, Reason.SCORE_MISSING, "has a score and the result has none: it would be removed")
+    if not ours_too:
+        reason = Reason.REGISTRATION_EDITED if ours else Reason.REGISTRATION_SETTLED
+        _unless_accepted(job, reason, "has a score that is not ours")
+    job.values["score"] = None
 
 
 def _unless_accepted(job: Job, reason: Reason, what: str) -> None:

@@ -4,20 +4,20 @@ The exam map is applied here, at sync, so that a replay uses today's. Values are
 difference is written: nothing to change means no write, and no letter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any, Final, Literal
 
+from schemas.certiverse_parts import TEST_PART_SCORING
 from schemas.event import Reason
 from schemas.outcome import ExamOutcome, Source, Verdict
 from schemas.rhythm import PatchOperation, Registration
+from schemas.vocabulary import VOCABULARIES
 from worker import custom_fields
 from worker.errors import PermanentError
-from worker.tenants import Exam
+from worker.exam_map import Exam
 
-#: The score that is written where the exam map names none.
-_OWN_SCORE: Final = {Source.CERTIVERSE: "reported", Source.DRILLSTER: "percent", Source.PROV: "reported"}
 _PROCTOR_ENDED: Final = "proctor ended"
 #: Certiverse's own words for how a sitting was ended; others may be free text.
 _ENDS: Final = (
@@ -26,6 +26,7 @@ _ENDS: Final = (
 _NO_VERDICT: Final = "none"
 #: Not a plain field: {id: {member: value}}.
 _CUSTOM: Final = "custom_field_values"
+#: By Rhythm's field name. None: the registration must not say anything there.
 Values = dict[str, Any]
 
 
@@ -33,16 +34,19 @@ def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: fr
     """What the registration must say: `status`, and `score` and `exam_date` as far as the outcome has them.
 
     `verdict`: a person's answer, before any rule; `none` leaves the status as it is. Raises PermanentError:
-    `integrity_review`, `result_unscored`.
+    `integrity_review`, `result_unscored`, `score_missing` (only of a score that the exam map names).
     """
     if exam.integrity == "hold" and Reason.INTEGRITY_REVIEW not in accepts:
         _refuse_terminated(outcome)
     decided = _answered(verdict) if verdict else _verdict(outcome, exam)
     words = {str(name): word for name, word in exam.status_words.items()}
     values: Values = {"status": words.get(decided, decided) if decided else None}
-    score = outcome.scores.get(exam.score or _OWN_SCORE[outcome.source])
+    name = _score_name(outcome, exam)
+    score = outcome.scores.get(name)
     if score is not None:
-        values["score"] = _at_places(score, exam.score_places)
+        values["score"] = _at_places(score, exam.score_places, _marks(outcome, exam, name))
+    elif exam.score and Reason.SCORE_MISSING not in accepts:
+        raise PermanentError(Reason.SCORE_MISSING, _why_missing(outcome, name))
     if outcome.completed_at is not None:
         values["exam_date"] = outcome.completed_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if exam.custom_fields:
@@ -62,8 +66,8 @@ def _answered(verdict: str) -> str | None:
 
 
 def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict:
-    """The configured transformation's, else the platform's, else by threshold."""
-    if exam.transformation is not None:
+    """The configured transformation's (of Drillster's results), else the platform's, else by threshold."""
+    if exam.transformation is not None and VOCABULARIES[outcome.source].transformations:
         passed = [one.passed for one in outcome.transformations if one.id == exam.transformation]
         if len(passed) == 1 and passed[0] is not None:
             return Verdict.PASSED if passed[0] else Verdict.FAILED
@@ -72,10 +76,62 @@ def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict:
         raise PermanentError(Reason.RESULT_UNSCORED, outcome.unclear)
     if outcome.verdict is not None:
         return outcome.verdict
-    score = outcome.scores.get(exam.score or _OWN_SCORE[outcome.source])
-    if score is None or exam.threshold is None:
+    return _by_threshold(outcome, exam)
+
+
+def _by_threshold(outcome: ExamOutcome, exam: Exam) -> Verdict:
+    if exam.threshold is None:
         raise PermanentError(Reason.RESULT_UNSCORED, "neither passed nor failed, and no threshold to tell")
+    name = _score_name(outcome, exam)
+    score = outcome.scores.get(name)
+    if score is None:
+        raise PermanentError(Reason.RESULT_UNSCORED, f"neither passed nor failed; {_why_missing(outcome, name)}")
+    if _points_or_percent(outcome, exam):
+        raise PermanentError(
+            Reason.RESULT_UNSCORED,
+            "neither passed nor failed; it has points, and a percentage that is another number: "
+            'name the one that the threshold is for in the exam map (score = "reported" or "percent")',
+        )
     return Verdict.PASSED if score >= exam.threshold else Verdict.FAILED
+
+
+def _points_or_percent(outcome: ExamOutcome, exam: Exam) -> bool:
+    """Whether a threshold may be meant for either: Prov's score is points of a maximum, and the exam map names none."""
+    points, percent = outcome.scores.get("reported"), outcome.scores.get("percent")
+    return exam.score is None and outcome.source is Source.PROV and percent not in (None, points)
+
+
+def _score_name(outcome: ExamOutcome, exam: Exam) -> str:
+    return exam.score or VOCABULARIES[outcome.source].usual
+
+
+def _why_missing(outcome: ExamOutcome, name: str) -> str:
+    if name in VOCABULARIES[outcome.source].scores:
+        return f"the result has no {name} score, which the exam map is about"
+    return f"{outcome.source} never sends the {name} score of the exam map: give its codes a line of their own there"
+
+
+def _marks(outcome: ExamOutcome, exam: Exam, name: str) -> list[Decimal]:
+    """What a score is compared with: the exam map's threshold, and the platform's cut score where it is of that kind.
+
+    Certiverse, Exam Result Model: `reportedScore` is compared with `cutScore`; `cutScoreType` says what both are.
+    """
+    kind, cut = outcome.cut_score_type, outcome.scores.get("cut")
+    if kind != name and (name != "reported" or kind == TEST_PART_SCORING):
+        cut = None
+    return [mark for mark in (exam.threshold, cut) if mark is not None and mark > 0]
+
+
+def leaves_score(values: Mapping[str, Any], registration: Registration) -> bool:
+    """Whether a score of another result would stay beside the verdict."""
+    return "status" in values and "score" not in values and registration.score is not None
+
+
+def cleared(values: Values, wrote: Mapping[str, Any], exam: Exam) -> Values:
+    """`values`, and nothing in custom fields that an earlier result filled (`wrote`) and this one does not."""
+    ids = {field.id for field in exam.custom_fields}
+    fields = custom_fields.cleared(values.get(_CUSTOM, {}), wrote.get(_CUSTOM, {}), ids)
+    return values | {_CUSTOM: fields} if fields else values
 
 
 def difference(values: Mapping[str, Any], registration: Registration) -> Values:
@@ -99,7 +155,10 @@ def patch(
     `add` replaces a member or makes it (RFC 6902, 4.1), and these may be absent; `replace` would fail then.
     """
     plain = {name: value for name, value in changed.items() if name != _CUSTOM}
-    operations = [PatchOperation(op="add", path=f"/{name}", value=value) for name, value in plain.items()]
+    operations = [
+        PatchOperation(op="remove" if value is None else "add", path=f"/{name}", value=value)
+        for name, value in plain.items()
+    ]
     if _CUSTOM in changed:
         operations += custom_fields.operations(changed[_CUSTOM], registration.custom_field_values)
     if guard == "none":
@@ -116,8 +175,8 @@ def _field_tests(changed: Mapping[str, Any], registration: Registration) -> list
 
 
 def _same(name: str, ours: Any, theirs: Any) -> bool:
-    if theirs is None:
-        return False
+    if ours is None or theirs is None:
+        return ours is theirs
     if name == "score":
         return _same_score(Decimal(str(ours)), _decimal(theirs))
     if name == "exam_date":
@@ -147,8 +206,14 @@ def _instant(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _at_places(score: Decimal, places: int) -> Decimal:
-    return round(score, places) + 0
+def _at_places(score: Decimal, places: int, marks: Sequence[Decimal]) -> Decimal:
+    """The score rounded, but never to the other side of a mark: then down or up instead, and else not at all."""
+    step, sides = Decimal(1).scaleb(-places), [score >= mark for mark in marks]
+    for how in (ROUND_HALF_EVEN, ROUND_FLOOR, ROUND_CEILING):
+        rounded = score.quantize(step, how)
+        if [rounded >= mark for mark in marks] == sides:
+            return rounded + 0
+    return score
 
 
 def _decimal(value: object) -> Decimal | None:

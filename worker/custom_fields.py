@@ -4,13 +4,13 @@ Rhythm keeps them as an array of `{custom_field_id, string_value | numeric_value
 field values), so a field is found by its id, and a patch names it by where it stands.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from schemas.outcome import ExamOutcome
 from schemas.rhythm import PatchOperation
-from worker.tenants import CustomField
+from worker.exam_map import CustomField
 
 _MEMBERS: Final = {"string": "string_value", "numeric": "numeric_value", "boolean": "boolean_value"}
 #: Field id -> {member: value}.
@@ -54,6 +54,12 @@ def difference(fields: Mapping[str, Mapping[str, Any]], present: Sequence[Mappin
     }
 
 
+def cleared(fields: Fields, wrote: Mapping[str, Mapping[str, Any]], wanted: Collection[str]) -> Fields:
+    """`fields`, and None in those of the `wanted` that were written before and that now have no value."""
+    gone = {id: dict.fromkeys(member) for id, member in wrote.items() if id in wanted and id not in fields}
+    return fields | gone
+
+
 def operations(
     changed: Mapping[str, Mapping[str, Any]], present: Sequence[Mapping[str, Any]] | None
 ) -> list[PatchOperation]:
@@ -70,12 +76,17 @@ def operations(
             continue
         entry = f"/custom_field_values/{places[id]}"
         made.append(PatchOperation(op="test", path=f"{entry}/custom_field_id", value=id))
-        made += [PatchOperation(op="add", path=f"{entry}/{name}", value=value) for name, value in member.items()]
+        made += [
+            PatchOperation(op="remove" if value is None else "add", path=f"{entry}/{name}", value=value)
+            for name, value in member.items()
+        ]
     return made
 
 
 def _same(ours: Any, theirs: Any) -> bool:
-    if theirs is None or isinstance(ours, bool) != isinstance(theirs, bool):
+    if ours is None or theirs is None:
+        return ours is theirs
+    if isinstance(ours, bool) != isinstance(theirs, bool):
         return False
     try:
         return Decimal(str(ours)) == Decimal(str(theirs))

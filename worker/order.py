@@ -2,6 +2,9 @@
 
 A rescore replaces an original whichever comes first. Two originals, or two rescores, that differ are a conflict: what
 was applied stands until a person decides, unless the tenant says that the one received last counts.
+
+Two people under one delivery are a platform's mistake (an id that was never set): no result replaces another person's,
+and whose came first goes on; a person decides about the others.
 """
 
 from collections.abc import Sequence
@@ -28,6 +31,8 @@ class Version:
     version: str
     state: EventState | None
     received_at: datetime
+    #: Of a known one: whether it is of another person than the arriving one.
+    stranger: bool = False
 
     @property
     def rescore(self) -> bool:
@@ -48,18 +53,23 @@ def order(
     *,
     accepted: bool = False,
 ) -> Order:
-    """Whether `arriving` counts, given the other versions of its delivery and the one applied last.
+    """Whether `arriving` counts, given the other versions of its delivery and the one applied last (of this person).
 
     `accepted`: a person has said that it does. That decides a conflict, not that an original outranks a rescore.
     """
     if applied == arriving.version:
         return Order.APPLY
-    others = [version for version in known if version.version != arriving.version and version.counts]
+    mine = [version for version in known if version.version != arriving.version and not version.stranger]
+    others = [version for version in mine if version.counts]
     applied_rescore = applied is not None and applied.startswith("r-")
     if not arriving.rescore and (applied_rescore or any(other.rescore for other in others)):
         return Order.SUPERSEDED
+    if accepted:
+        return Order.APPLY
+    if any(one.stranger and one.counts and one.received_at <= arriving.received_at for one in known):
+        return Order.CONFLICT
     rivals = [other for other in others if other.rescore == arriving.rescore]
-    if accepted or not rivals:
+    if not rivals:
         return Order.APPLY
     if rescore_order == "received":
         newest = all(arriving.received_at >= rival.received_at for rival in rivals)

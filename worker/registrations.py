@@ -4,19 +4,24 @@ Never a guess: what is ambiguous or contradictory raises, with the candidates' i
 """
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
+from schemas.addresses import folded
 from schemas.event import Reason
 from schemas.outcome import Candidate, ExamOutcome
-from schemas.rhythm import Registration, Status
+from schemas.rhythm import REGISTRATION_ID, Registration, Status
 from worker.errors import PermanentError, TransientError
-from worker.tenants import Exam, SourceRules
+from worker.exam_map import Exam
+from worker.tenants import SourceRules
 
 #: How far a registration's `exam_date` may be from the sitting and still be the same day in some zone.
 _SAME_DAY: Final = timedelta(days=1)
 _NEVER: Final = (Status.DRAFT, Status.CANCELLED)
 _SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
+_POSSIBLE: Final = (Status.REGISTERED, *_SETTLED)
+#: How many candidates a detail says the dates of.
+_SHOWN: Final = 5
 
 
 def named_ids(outcome: ExamOutcome, rules: SourceRules) -> list[str]:
@@ -29,6 +34,25 @@ def student_of(candidate: Candidate, rules: SourceRules) -> str | None:
     """Rhythm's student id of the candidate: the association's own id, else the configured third party's."""
     third_party = candidate.third_party_ids.get(rules.third_party) if rules.third_party else None
     return candidate.student_id or third_party
+
+
+def why_nobody(outcome: ExamOutcome, rules: SourceRules) -> str | None:
+    """Why nothing in the result says who sat the exam, with what is there and not used; None when something says it.
+
+    An id that no registration can have says nothing.
+    """
+    candidate, ids = outcome.candidate, named_ids(outcome, rules)
+    if candidate.email or student_of(candidate, rules) or any(REGISTRATION_ID.fullmatch(id) for id in ids):
+        return None
+    unused = [f"{name}, which registration_ids does not name" for name in outcome.registration_ids
+              if name not in rules.registration_ids]  # fmt: skip
+    if candidate.third_party_ids:
+        named = f"names {rules.third_party}" if rules.third_party else "names none"
+        unused.append(f"thirdPartyIds of {', '.join(sorted(candidate.third_party_ids))}, and third_party {named}")
+    if ids:
+        unused.append("an id that no registration can have")
+    there = f"; there is {'; '.join(unused)}" if unused else ""
+    return f"no id of a registration, no student id and no e-mail address that could be used{there}"
 
 
 def confirm(outcome: ExamOutcome, exam: Exam, rules: SourceRules, named: Sequence[Registration]) -> Registration:
@@ -54,7 +78,7 @@ def _contradiction(outcome: ExamOutcome, exam: Exam, rules: SourceRules, registr
         return f"is {registration.status}"
     if student and registration.student_id:
         return None if student == registration.student_id else "is another student's"
-    if email and registration.email_address and email != registration.email_address.strip().casefold():
+    if email and registration.email_address and email != folded(registration.email_address):
         return "has another e-mail address"
     return None
 
@@ -68,12 +92,13 @@ def choose(outcome: ExamOutcome, exam: Exam, candidates: Sequence[Registration],
     written = [one for one in candidates if one.id in ours and one.exam_id == exam.exam_id and one.status not in _NEVER]
     if len(written) == 1:
         return written[0]
-    timely = [one for one in candidates if why_not(outcome, exam, one) is None]
+    likely = [one for one in candidates if one.status in _POSSIBLE and why_not(outcome, exam, one) is None]
+    timely = _first_there(likely, outcome.completed_at)
     open_ones = [one for one in timely if one.status == Status.REGISTERED]
     settled = [one for one in timely if one.status in _SETTLED]
     best = _nearest(outcome, open_ones or settled)
     if not best:
-        raise TransientError(Reason.REGISTRATION_NOT_FOUND, _why_none(candidates, exam))
+        raise TransientError(Reason.REGISTRATION_NOT_FOUND, _why_none(outcome, exam, candidates))
     if len(best) > 1:
         raise PermanentError(Reason.REGISTRATION_AMBIGUOUS, f"equally likely: {_ids(best)}")
     return best[0]
@@ -82,18 +107,29 @@ def choose(outcome: ExamOutcome, exam: Exam, candidates: Sequence[Registration],
 def why_not(outcome: ExamOutcome, exam: Exam, registration: Registration) -> str | None:
     """Why the sitting cannot be about a registration of this person; None when it can.
 
-    Nobody sits an exam before registering for it, nor long before the day that it is set for.
+    Nobody sits an exam before the day of registering for it, nor long before the day that it is set for. Days are
+    UTC's, and a completion without a time of day is a day.
     """
     completed, sitting = outcome.completed_at, registration.exam_at
     if registration.exam_id != exam.exam_id:
         return f"is for exam {registration.exam_id}"
     if registration.status in _NEVER:
         return f"is {registration.status}"
-    if completed and registration.registered_at and registration.registered_at > completed:
-        return "was made after the sitting"
+    if completed and registration.registered_at and registration.registered_at.date() > completed.date():
+        return f"was made on {registration.registered_at:%Y-%m-%d}, after the sitting on {completed:%Y-%m-%d}"
     if completed and sitting and sitting.date() > (completed + _SAME_DAY).date():
-        return "is set for a day after the sitting"
+        return f"is set for {sitting:%Y-%m-%d}, after the sitting on {completed:%Y-%m-%d}"
     return None
+
+
+def _first_there(timely: list[Registration], completed: datetime | None) -> list[Registration]:
+    """Those that were there when the exam was completed; those made later that day only where no other is.
+
+    Who fails in the morning and registers again at noon must not get the morning's result on the second registration.
+    """
+    if completed is None or completed.time() == datetime.min.time():
+        return timely
+    return [one for one in timely if one.registered_at is None or one.registered_at <= completed] or timely
 
 
 def _nearest(outcome: ExamOutcome, candidates: Sequence[Registration]) -> list[Registration]:
@@ -118,7 +154,9 @@ def _ids(registrations: Sequence[Registration]) -> str:
     return ", ".join(sorted(one.id for one in registrations))
 
 
-def _why_none(candidates: Sequence[Registration], exam: Exam) -> str:
+def _why_none(outcome: ExamOutcome, exam: Exam, candidates: Sequence[Registration]) -> str:
     if not candidates:
         return "no registration of this person for this exam"
-    return f"none of {_ids(candidates)} is open for exam {exam.exam_id} at that time"
+    each = sorted((one.id, why_not(outcome, exam, one) or f"is {one.status}") for one in candidates)
+    why = ", ".join(f"{id} {reason}" for id, reason in each[:_SHOWN])
+    return f"none of {_ids(candidates)} is open for exam {exam.exam_id} at that time: {why}"

@@ -6,8 +6,8 @@ A mistake is one message with file, tenant and key. A secret is given as `env:NA
 import base64
 import hashlib
 import tomllib
-from collections.abc import Mapping
-from decimal import Decimal
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -24,9 +24,12 @@ from pydantic import (
     ValidationInfo,
     model_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from schemas.outcome import Source, Verdict
+from schemas.outcome import Source
+from schemas.vocabulary import VOCABULARIES
 from worker.errors import ConfigurationError
+from worker.exam_map import Exam, mistakes
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -171,41 +174,6 @@ class SourceRules(_Section):
     third_party: Text | None = None
 
 
-class CustomField(_Section):
-    """A custom field of the registration, and what of the outcome it is filled from."""
-
-    id: Annotated[str, StringConstraints(pattern=r"^[a-z\d:_-]{1,300}__c$")]
-    #: `scores.NAME`, `details.NAME`, `parts.KIND.NAME.SCORE`, or one of the outcome's own (see docs/fields.md).
-    value: Annotated[
-        Text,
-        StringConstraints(
-            pattern=r"^(scores\.[^.]+|details\..+|parts\.[a-z_]+\..+\.[a-z_]+"
-            r"|delivery|event_ref|started_at|completed_at|complete_reason|termination_reason|cut_score_type)$"
-        ),
-    ]
-    #: Without it: as the value is.
-    kind: Literal["string", "numeric", "boolean"] | None = None
-
-
-class Exam(_Section):
-    """One line of the exam map: which results are this Rhythm exam's, and what of them is written."""
-
-    exam_id: Text
-    codes: Annotated[tuple[Text, ...], Field(min_length=1)]
-    #: Which of the outcome's scores becomes Rhythm's `score`; not given: `reported`, of Drillster `percent`.
-    score: Text | None = None
-    score_places: Annotated[int, Field(ge=0, le=6)] = 2
-    #: Passed at or above this score, where the platform gives no verdict.
-    threshold: Decimal | None = None
-    #: The Drillster transformation that decides.
-    transformation: Text | None = None
-    #: Rhythm's word for a verdict, where it is not the verdict itself.
-    status_words: dict[Verdict, Literal["registered", "passed", "failed", "no show"]] = {}
-    custom_fields: tuple[CustomField, ...] = ()
-    #: What to do with a sitting that a proctor ended or terminated.
-    integrity: Literal["hold", "write"] = "hold"
-
-
 class Tenant(_Section):
     """One association and its Rhythm account."""
 
@@ -223,12 +191,50 @@ class Tenant(_Section):
             for code in exam.codes:
                 if seen.setdefault(code, exam.exam_id) != exam.exam_id:
                     raise ValueError(f"code {code} names two exams, {seen[code]} and {exam.exam_id}")
+        codes = Counter(code for exam in self.exams for code in exam.codes)
+        if twice := [code for code, times in codes.items() if times > 1]:
+            raise ValueError(f"code {twice[0]} is there twice: which line of exam {seen[twice[0]]} counts?")
+        return self
+
+    @model_validator(mode="after")
+    def _names_what_a_platform_sends(self) -> "Tenant":
+        problems = [*_of_sources(self.sources)]
+        spoken = [VOCABULARIES[source] for source in self.sources]
+        for place, exam in enumerate(self.exams if spoken else ()):
+            problems += [(("exams", place, *key), what) for key, what in mistakes(exam, spoken)]
+        if problems:
+            raise ValidationError.from_exception_data("Tenant", [_line(key, what) for key, what in problems])
         return self
 
     def exam_for(self, codes: tuple[str, ...]) -> Exam | None:
         """The exam that the first known of `codes` names, or None."""
         by_code = {code: exam for exam in self.exams for code in exam.codes}
         return next((by_code[code] for code in codes if code in by_code), None)
+
+
+#: A mistake: the key's place, and what is wrong with it.
+_Problem = tuple[tuple[str | int, ...], str]
+
+
+def _line(key: tuple[str | int, ...], what: str) -> InitErrorDetails:
+    return {"type": PydanticCustomError("tenants", "{what}", {"what": what}), "loc": key, "input": None}
+
+
+def _of_sources(sources: Mapping[Source, SourceRules]) -> Iterator[_Problem]:
+    for source, rules in sources.items():
+        sent = VOCABULARIES[source].registration_ids
+        never = (
+            [id for id in rules.registration_ids if id not in sent]
+            if "registration_ids" in rules.model_fields_set
+            else []
+        )
+        if never:
+            yield (
+                ("sources", source, "registration_ids"),
+                f"{source} never sends {never[0]}; it sends: {', '.join(sent)}",
+            )
+        if rules.third_party and source is not Source.DRILLSTER:
+            yield ("sources", source, "third_party"), f"{source} sends no third party ids: only Drillster does"
 
 
 class Tenants(_Section):

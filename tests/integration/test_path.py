@@ -23,6 +23,9 @@ DRILLSTER = """
 [tenants.acme.sources.drillster]
 credentials = [ { kind = "basic", user = "drillster", password = "env:ACME_CERTIVERSE" } ]
 registration_ids = ["ticket.reference"]
+[[tenants.acme.exams]]
+exam_id = "exam-1"
+codes = ["DRILL-1"]
 """
 
 
@@ -335,7 +338,7 @@ def test_an_original_that_was_rescored_away_comes_again_and_is_a_duplicate(open_
 def drillster(attempt: str, percentage: float, event: str = "e-1") -> bytes:
     return json.dumps({
         "eventType": "TEST_COMPLETED", "eventId": event, "id": attempt, "completed": "2026-05-04T12:30:00Z",
-        "test": {"id": "CERT-1"}, "ticket": {"id": "t-1", "reference": "reg-1"},
+        "test": {"id": "DRILL-1"}, "ticket": {"id": "t-1", "reference": "reg-1"},
         "score": {"percentage": percentage, "transformations": [{"id": "t0", "result": "x", "passed": True}]},
     }).encode()  # fmt: skip
 

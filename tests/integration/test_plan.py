@@ -30,8 +30,8 @@ def test_a_plan_names_the_registration_the_difference_and_the_operations(pipelin
 def test_a_plan_says_why_the_others_were_not_chosen(pipeline: Pipeline) -> None:
     others = {
         "reg-draft": ({"status": "draft"}, "is draft"),
-        "reg-late": ({"date": "2026-06-01T00:00:00Z"}, "was made after the sitting"),
-        "reg-next": ({"exam_date": "2026-09-01"}, "is set for a day after the sitting"),
+        "reg-late": ({"date": "2026-06-01T00:00:00Z"}, "was made on 2026-06-01, after the sitting on 2026-05-04"),
+        "reg-next": ({"exam_date": "2026-09-01"}, "is set for 2026-09-01, after the sitting on 2026-05-04"),
     }
     pipeline.rhythm.seed(ORG, [registration(), *(registration(id, **more) for id, (more, _) in others.items())])
     plan = planned(pipeline, pipeline.deliver(certiverse(registration=None)))

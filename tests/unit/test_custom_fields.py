@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from schemas.outcome import Candidate, ExamOutcome, Part, Source
-from worker.custom_fields import Fields, difference, fields_of, operations
-from worker.tenants import CustomField
+from worker.custom_fields import Fields, cleared, difference, fields_of, operations
+from worker.exam_map import CustomField
 
 OUTCOME = ExamOutcome(
     source=Source.CERTIVERSE,
@@ -64,6 +64,28 @@ def test_only_what_differs_is_patched_where_it_stands(present: Any, changed: boo
     found = difference(WANTED, present)
     assert bool(found) == changed
     assert [one.path for one in (operations(found, present) if found else [])] == paths
+
+
+@pytest.mark.parametrize(
+    ("wrote", "wanted", "expected"),
+    [
+        ({A: {"numeric_value": 65}}, [A], {A: {"numeric_value": None}}),
+        ({A: {"numeric_value": 65}}, [], {}),
+        ({B: {"numeric_value": 65}}, [A, B], {B: {"numeric_value": 70}}),
+    ],
+    ids=["ours, and no value now", "not in the exam map any more", "another value now"],
+)
+def test_a_field_that_an_earlier_result_filled_is_emptied(wrote: Fields, wanted: list[str], expected: Fields) -> None:
+    fields: Fields = {B: {"numeric_value": 70}} if B in wrote else {}
+    assert cleared(fields, wrote, wanted) == expected
+
+
+def test_a_field_is_emptied_where_it_stands_and_only_once() -> None:
+    empty: Fields = {A: {"numeric_value": None}}
+    held = [{"custom_field_id": B}, {"custom_field_id": A, "numeric_value": 65}]
+    told = [(one.op, one.path) for one in operations(difference(empty, held), held)]
+    assert told[-1] == ("remove", "/custom_field_values/1/numeric_value")
+    assert difference(empty, [{"custom_field_id": A}]) == difference(empty, None) == {}
 
 
 def test_true_and_one_are_different_values() -> None:

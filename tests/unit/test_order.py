@@ -105,6 +105,30 @@ def test_a_persons_answer_decides_a_conflict_and_no_more(
     assert decide(version, known(*siblings), applied, "received", accepted=True) is expected
 
 
+OTHERS = [
+    pytest.param("r-1", "o-9", READY, -1, CONFLICT, id="a rescore after another person's original"),
+    pytest.param("r-1", "o-9", SYNCED, 0, CONFLICT, id="received together"),
+    pytest.param("o-1", "r-9", SYNCED, -1, CONFLICT, id="an original after another person's rescore"),
+    pytest.param("o-1", "o-9", HELD, -1, CONFLICT, id="two originals of two people"),
+    pytest.param("o-1", "r-9", HELD, 1, APPLY, id="whose came first goes on"),
+    pytest.param("r-1", "r-9", SYNCED, 1, APPLY, id="and whose rescore came first"),
+    pytest.param("o-1", "r-9", DEAD, -1, APPLY, id="another person's dead one"),
+    pytest.param("o-1", "r-9", DISCARDED, -1, APPLY, id="another person's discarded one"),
+]
+
+
+@pytest.mark.parametrize(("version", "other", "state", "minutes", "expected"), OTHERS)
+@pytest.mark.parametrize("rule", ["hold", "received"])
+def test_a_result_of_another_person_replaces_nothing(
+    version: str, other: str, state: EventState, minutes: int, expected: Order, rule: str
+) -> None:
+    stranger = Version(other, state, NOON + timedelta(minutes=minutes), stranger=True)
+    assert decide(version, [stranger], None, rule) is expected
+    assert decide(version, [stranger], None, rule, accepted=True) is APPLY
+    mine = known(("r-2", READY, 1))[0]
+    assert decide("o-1", [stranger, mine], None, rule) is SUPERSEDED, "a person's own rescore does"
+
+
 @pytest.mark.parametrize("rule", ["hold", "received"])
 def test_the_order_of_the_siblings_never_matters(rule: str) -> None:
     siblings = known(("o-1", SYNCED, -2), ("r-1", READY, 1), ("o-2", DEAD, 2), ("r-2", HELD, -1))

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from schemas.addresses import spellings
 from schemas.event import Reason
 from schemas.outcome import Candidate, ExamOutcome, Source
 from schemas.rhythm import Registration
 from worker.errors import PermanentError, TransientError
-from worker.registrations import choose, confirm, named_ids, student_of, why_not
-from worker.tenants import Exam, SourceRules
+from worker.exam_map import Exam
+from worker.registrations import choose, confirm, named_ids, student_of, why_nobody, why_not
+from worker.tenants import SourceRules
 
 EXAM = Exam(exam_id="exam-1", codes=("CERT-1",))
 COMPLETED = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
@@ -133,7 +135,13 @@ RETAKE = [one("first", FAILED, "2026-02-01"), one("retake", OPEN, MAY_4)]
         pytest.param([one("a", "cancelled"), one("b")], ("a",), "b", id="ours, cancelled since"),
         pytest.param([one("a", FAILED), one("b", FAILED)], ("a", "b"), AMBIGUOUS, id="two of ours"),
         pytest.param([one("a"), one("b")], ("b",), "b", id="ours, set back to open since"),
-        pytest.param([one("a", date="2026-05-04T12:30:01Z")], (), NOT_FOUND, id="registered a second after"),
+        pytest.param([one("a", date="2026-05-04T12:30:01Z")], (), "a", id="registered a second after: the same day"),
+        pytest.param([one("a", date="2026-05-04T23:59:59Z")], (), "a", id="registered late that day"),
+        pytest.param([one("a", date="2026-05-05T00:00:00Z")], (), NOT_FOUND, id="registered the next day"),
+        pytest.param([one("a", date="2026-05-05T01:00:00+02:00")], (), "a", id="the next day elsewhere"),
+        pytest.param([one("a"), one("b", date="2026-05-04T14:00Z")], (), "a", id="one was there, one made that day"),
+        pytest.param([one("a", FAILED), one("b", date="2026-05-04T14:00Z")], (), "a", id="not a retake of that day"),
+        pytest.param([one("a", "waitlisted"), one("b", date="2026-05-04T14:00Z")], (), "b", id="one that cannot be it"),
         pytest.param([one("a", date="2026-05-04T12:30:00Z")], (), "a", id="registered at that very time"),
         pytest.param([one("a", date="2026-05-04T14:00:00+02:00")], (), "a", id="registered before, in another zone"),
         pytest.param([one("a", date=None)], (), "a", id="nobody knows when registered"),
@@ -169,6 +177,7 @@ def test_the_sitting_is_about_the_one_nearest_to_it_and_never_a_guess(
     ("candidates", "expected"),
     [
         pytest.param([one("a", exam_date="2026-05-09")], "a", id="alone"),
+        pytest.param([one("a", date="2027-01-01")], "a", id="alone, registered whenever"),
         pytest.param([one("a", exam_date=MAY_4), one("b", exam_date=MAY_5)], AMBIGUOUS, id="two"),
         pytest.param(RETAKE, "retake", id="an open one and a settled one"),
     ],
@@ -177,6 +186,18 @@ def test_without_a_time_of_the_sitting_no_date_tells_candidates_apart(
     candidates: list[Registration], expected: str | Reason
 ) -> None:
     assert chosen(outcome(completed=None), candidates, ()) == expected
+
+
+@pytest.mark.parametrize(
+    ("candidates", "expected"),
+    [
+        pytest.param([one("a", date="2026-05-04T10:00:00Z")], "a", id="the same day"),
+        pytest.param([one("a", date="2026-05-04T10:00:00Z"), one("b")], AMBIGUOUS, id="which of the day was first"),
+        pytest.param([one("a", date="2026-05-05")], NOT_FOUND, id="the next day"),
+    ],
+)
+def test_a_completion_without_a_time_is_a_day(candidates: list[Registration], expected: str | Reason) -> None:
+    assert chosen(outcome(completed=COMPLETED.replace(hour=0, minute=0)), candidates, ()) == expected
 
 
 def chosen(told: ExamOutcome, candidates: Sequence[Registration], ours: tuple[str, ...]) -> str | Reason:
@@ -191,8 +212,75 @@ def chosen(told: ExamOutcome, candidates: Sequence[Registration], ours: tuple[st
 def test_who_is_to_decide_is_shown_the_candidates() -> None:
     with pytest.raises(PermanentError, match="equally likely: a, b"):
         choose(outcome(), EXAM, [one("b"), one("a")], ())
-    with pytest.raises(TransientError, match="none of a, b is open for exam exam-1"):
+    with pytest.raises(
+        TransientError, match=r"none of a, b is open for exam exam-1 .*: a is for exam exam-2, b is draft"
+    ):
         choose(outcome(), EXAM, [one("b", DRAFT), one("a", exam_id="exam-2")], ())
+
+
+def test_the_detail_names_the_dates_that_exclude_of_a_few() -> None:
+    with pytest.raises(TransientError, match=r"a was made on 2026-06-01, after the sitting on 2026-05-04$"):
+        choose(outcome(), EXAM, [one("a", date="2026-06-01T09:00Z")], ())
+    with pytest.raises(TransientError) as caught:
+        choose(outcome(), EXAM, [one(f"r{number:02}", exam_date="2026-05-09") for number in range(20)], ())
+    assert caught.value.detail.count("is set for 2026-05-09") == 5
+
+
+KELVIN, E, DECOMPOSED = "\u212aay@x", "jos\u00e9@x", "jose\u0301@x"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "same"),
+    [
+        ("A@X", " a@x ", True), ("a@x", "A@X", True), ("a@x", "b@x", False), (E, DECOMPOSED, True),
+        (DECOMPOSED, E.upper(), True), (KELVIN, "kay@x", False), ("kay@x", KELVIN, False), (KELVIN, "Kay@x", False),
+        (KELVIN, KELVIN, True), ("\u017fam@x", "sam@x", False), ("m\u0131ke@x", "mike@x", False),
+        ("m\u0130ke@x", "mike@x", False), ("stra\u00dfe@x", "strasse@x", False), ("\uff41@x", "a@x", False),
+        ("jose@x", E, False),
+    ],
+)  # fmt: skip
+def test_an_address_is_another_if_it_only_looks_the_same(ours: str, theirs: str, same: bool) -> None:
+    named = one("reg-1", email_address=theirs)
+    try:
+        agrees = confirm(outcome(email=ours), EXAM, rules(), [named]) is named
+    except PermanentError:
+        agrees = False
+    assert agrees is same
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("a@x", ["a@x"]), ("A@X", ["A@X", "a@x"]), (DECOMPOSED, [DECOMPOSED, E]), (E, [E, DECOMPOSED]),
+        (E.upper(), [E.upper(), E, DECOMPOSED]),
+    ],
+)  # fmt: skip
+def test_an_address_has_three_spellings_at_most(address: str, expected: list[str]) -> None:
+    assert spellings(address) == expected
+
+
+@pytest.mark.parametrize(
+    ("told", "with_rules", "detail"),
+    [
+        pytest.param({}, rules("eligibilityId"), "no id of a registration", id="nothing at all"),
+        pytest.param({"ids": {"bookingId": "b"}}, rules("eligibilityId"), "bookingId, which registration_ids does not",
+                     id="an id that the rules do not let name one"),
+        pytest.param({"ids": {"eligibilityId": "a b"}}, rules("eligibilityId"), "an id that no registration can have",
+                     id="an id that none can have"),
+        pytest.param({"third_party_ids": {"X": "1"}}, rules(third_party="ACME"), "of X, and third_party names ACME",
+                     id="another third party"),
+        pytest.param({"third_party_ids": {"X": "1"}}, rules(), "of X, and third_party names none", id="none named"),
+        pytest.param({"third_party_ids": {"X": "1"}}, rules(third_party="X"), None, id="the third party"),
+        pytest.param({"ids": {"eligibilityId": "reg-9"}}, rules("eligibilityId"), None, id="an id, there or not"),
+        pytest.param({"student_id": "s"}, rules(), None, id="a student"),
+        pytest.param({"email": "a@x"}, rules(), None, id="an address"),
+    ],
+)  # fmt: skip
+def test_nobody_is_named_where_no_rule_finds_a_person(
+    told: dict[str, Any], with_rules: SourceRules, detail: str | None
+) -> None:
+    why = why_nobody(outcome(**told), with_rules)
+    assert why is None if detail is None else detail in str(why)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +290,7 @@ def test_who_is_to_decide_is_shown_the_candidates() -> None:
         (one(exam_id="exam-2"), "exam-2"),
         (one(status=DRAFT), "draft"),
         (one(date="2026-06-01"), "after the sitting"),
-        (one(exam_date="2026-06-01"), "a day after"),
+        (one(exam_date="2026-06-01"), "is set for 2026-06-01, after"),
     ],
 )
 def test_each_excluded_candidate_has_its_reason(registration: Registration, said: str | None) -> None:

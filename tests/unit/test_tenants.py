@@ -127,6 +127,90 @@ def test_a_mistake_is_one_line_with_file_tenant_and_key(path: Path, text: str, l
     assert complaint(path, text) == f"{path}: {line}"
 
 
+def mapped(line: str, sources: str = "") -> str:
+    """The file with another line in its last exam, and other sources."""
+    return GOOD + line + "\n" + sources
+
+
+DRILLSTER = f"""[tenants.acme.sources.drillster]
+credentials = [ {{ kind = "basic", user = "d", password = {PASSWORD} }} ]
+"""
+SCORES = "cut, max_minutes, max_raw, minutes, percent, raw, reported, scaled"
+FIELD = "exams__a__c"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        *(pytest.param(mapped(f'score = "{name}"'),
+                       f"{EXAMS}.1.score: no platform of this tenant sends a score {name}; there are: {SCORES}",
+                       id=name)
+          for name in ("scalled", "Scaled", "score", "reportedScore", "robust_percent", "sca.led")),
+        pytest.param(mapped("threshold = -1"),
+                     f"{EXAMS}.1.threshold: no score can be so: a percentage is 0 to 100, and no score is less than 0",
+                     id="a threshold below 0"),
+        pytest.param(mapped('score = "percent"\nthreshold = 100.5'),
+                     f"{EXAMS}.1.threshold: no score can be so: a percentage is 0 to 100, and no score is less than 0",
+                     id="a threshold over 100 percent"),
+        pytest.param(mapped('transformation = "t"'),
+                     f"{EXAMS}.1.transformation: no platform of this tenant sends transformations: only Drillster does",
+                     id="a transformation without Drillster"),
+        pytest.param(mapped('status_words = { passed = "failed" }'),
+                     f"{EXAMS}.1.status_words.passed: passed cannot be written as failed", id="the contrary"),
+        pytest.param(mapped('status_words = { failed = "passed" }'),
+                     f"{EXAMS}.1.status_words.failed: failed cannot be written as passed", id="the other contrary"),
+        pytest.param(mapped(f"""custom_fields = [{{ id = "{FIELD}", value = "delivery" }},
+                                                {{ id = "{FIELD}", value = "scores.raw" }}]"""),
+                     f"{EXAMS}.1.custom_fields.1.id: {FIELD} is filled twice", id="a field twice"),
+        pytest.param(edited('codes = ["CERT-2"]', 'codes = ["CERT-2", "CERT-2"]'),
+                     f"{ACME}: code CERT-2 is there twice: which line of exam exam-2 counts?", id="a code twice"),
+        pytest.param(GOOD + '[[tenants.acme.exams]]\nexam_id = "exam-2"\ncodes = ["CERT-2"]\nscore = "raw"',
+                     f"{ACME}: code CERT-2 is there twice: which line of exam exam-2 counts?",
+                     id="a code in two lines of one exam"),
+        pytest.param(edited(BASIC := f"{PASSWORD} }} ]", f'{BASIC}\nthird_party = "X"'),
+                     f"{CERTIVERSE}.third_party: certiverse sends no third party ids: only Drillster does",
+                     id="a third party of Certiverse"),
+        pytest.param(edited(BASIC, f'{BASIC}\nregistration_ids = ["ticket.reference"]'),
+                     f"{CERTIVERSE}.registration_ids: certiverse never sends ticket.reference; "
+                     "it sends: eligibilityId, bookingId", id="an id of another platform"),
+    ],
+)  # fmt: skip
+def test_what_the_tenant_s_platforms_cannot_mean_is_refused_with_what_they_can(
+    path: Path, text: str, line: str
+) -> None:
+    assert complaint(path, text) == f"{path}: {line}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["scores.scalled", "Scores.raw", "details.examForm", "details", "parts.topic.Ethics", "parts.topic.Ethics.scaled",
+     "parts.domain.Ethics.percent", "event_ref", "verdict", "details.test.id"],
+)  # fmt: skip
+def test_a_custom_field_of_what_no_platform_sends_is_refused_with_all_that_could_be_meant(
+    path: Path, value: str
+) -> None:
+    told = complaint(path, mapped(f'custom_fields = [{{ id = "{FIELD}", value = "{value}" }}]'))
+    begins = f"{path}: {EXAMS}.1.custom_fields.0.value: no platform of this tenant sends {value}; there are: delivery, "
+    assert told.startswith(begins)
+    assert {"scores.scaled", "details.customData.NAME", "parts.topic.NAME.percent"} <= set(told.split(", "))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        mapped('score = "scaled"\nthreshold = 450', DRILLSTER),
+        mapped('score = "percent"\nthreshold = 100', DRILLSTER),
+        mapped('transformation = "t"', DRILLSTER),
+        mapped(f'custom_fields = [{{ id = "{FIELD}", value = "event_ref" }}]', DRILLSTER),
+        mapped('status_words = { failed = "no show" }', DRILLSTER),
+        mapped("", DRILLSTER + 'third_party = "X"\nregistration_ids = []'),
+        GOOD + '[[tenants.acme.exams]]\nexam_id = "exam-2"\ncodes = ["CERT-3"]\nscore = "raw"',
+    ],
+)
+def test_what_one_of_the_platforms_sends_may_be_named(path: Path, text: str) -> None:
+    assert load(path, text)["acme"].exams
+
+
 @pytest.mark.parametrize(
     ("text", "begins"),
     [

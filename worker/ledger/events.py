@@ -50,6 +50,8 @@ class Sibling:
     event: str
     state: EventState | None
     received_at: datetime
+    #: The names of its candidate (`trace.py`).
+    who: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ class Work:
     known: Known
     #: Why its answers or its intent could not be opened: raised by whoever begins to work on it.
     trouble: SealUnknown | SealBroken | None = None
+    #: The names of its candidate (`trace.py`).
+    who: str = ""
 
     @property
     def accepts(self) -> frozenset[Reason]:
@@ -232,8 +236,8 @@ class Ledger:
         registration = self.client.hget(key(tenant, "event", by.decode()), "registration") or b""
         for name, event in record.items():
             if name.startswith(b"v:") and event.decode() != id:
-                state, at = self.client.hmget(key(tenant, "event", event.decode()), "state", "received_at")
-                siblings.append([name[2:], event, state or b"", at or b"0"])
+                told = self.client.hmget(key(tenant, "event", event.decode()), "state", "received_at", "who")
+                siblings.append([name[2:], event, told[0] or b"", told[1] or b"0", told[2] or b""])
         return [record.get(b"applied", b""), registration, record.get(b"rev", b"0"), siblings]
 
     def payload(self, tenant: str, id: str) -> bytes | None:
@@ -271,6 +275,7 @@ class Ledger:
             sealed=stored,
             known=_known(*known),
             trouble=trouble,
+            who=event.get("who", ""),
         )
 
 
@@ -280,7 +285,13 @@ def _known(applied: bytes, registration: bytes, rev: bytes, siblings: list[list[
         registration.decode() or None,
         rev.decode(),
         tuple(
-            Sibling(version.decode(), event.decode(), EventState(state.decode()) if state else None, instant(at))
-            for version, event, state, at in siblings
+            Sibling(
+                version.decode(),
+                event.decode(),
+                EventState(state.decode()) if state else None,
+                instant(at),
+                who.decode(),
+            )
+            for version, event, state, at, who in siblings
         ),
     )

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import redis
 
+from schemas.addresses import folded
 from schemas.event import Event
 from worker.ledger import index
 from worker.ledger.client import text
@@ -28,17 +29,28 @@ _BITS: Final = 1024
 def name_of(identity: Identity, tenant: str, value: str) -> str:
     """What a candidate known as `value` is called in the ledger. Another tenant's has another name."""
     told = value.strip()
-    return identity.of(f"candidate\0{tenant}\0{told.casefold() if '@' in told else told}")[:LENGTH]
+    return identity.of(f"candidate\0{tenant}\0{folded(told) if '@' in told else told}")[:LENGTH]
 
 
 def who(identity: Identity, tenant: str, values: Iterable[str | None]) -> str:
-    """All names of a candidate, as an event keeps them."""
-    return "".join(sorted({name_of(identity, tenant, value) for value in values if value and value.strip()}))
+    """All names of a candidate, as an event keeps them: the first of `values` that is there names the person best."""
+    named = (name_of(identity, tenant, value) for value in values if value and value.strip())
+    return "".join(dict.fromkeys(named))
 
 
 def names(who: str) -> list[str]:
     """Each of the names that an event keeps."""
     return [who[start : start + LENGTH] for start in range(0, len(who), LENGTH)]
+
+
+def strangers(who: str, other: str) -> bool:
+    """Whether two events are about two people: the best name of neither is among the other's names.
+
+    Where one has no names, nothing says so. `shared.lua` says the same.
+    """
+    if not who or not other:
+        return False
+    return who[:LENGTH] not in names(other) and other[:LENGTH] not in names(who)
 
 
 def bucket(name: str) -> str:

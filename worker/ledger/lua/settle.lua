@@ -14,13 +14,15 @@ local function identified(record)
   redis.call('PEXPIRE', record, identity)
 end
 
--- Deduplication: is this version of the delivery known by another event that still counts?
+-- Deduplication: is this version of the delivery known by another event that still counts? Returns that event, whether
+-- another rescore has replaced the version, and whether the event is of another person.
 local function prior(id, decision)
   local delivery = key(tenant, 'delivery', decision.delivery)
   local other = redis.call('HGET', delivery, 'v:' .. decision.version)
   if not other or other == id then return nil end
-  local state = redis.call('HGET', key(tenant, 'event', other), 'state')
+  local state, who = unpack(redis.call('HMGET', key(tenant, 'event', other), 'state', 'who'))
   if state == 'dead' or state == 'discarded' then return nil end
+  if strangers(who or '', decision.who or '') then return other, false, true end
   local applied = redis.call('HGET', delivery, 'applied')
   local rescored_away = applied and applied ~= decision.version
     and string.sub(applied, 1, 1) == 'r' and string.sub(decision.version, 1, 1) == 'r'
@@ -50,8 +52,12 @@ end
 
 function apply.prepare(id, was, d, outcome)
   local fields = { delivery = d.delivery, version = d.version }
-  local other, rescored_away = prior(id, d)
-  if other and rescored_away and not d.accepts.result_repeated then
+  local other, rescored_away, stranger = prior(id, d)
+  if stranger and d.accepts.result_conflict then other, stranger = nil, false end
+  if stranger then
+    d.to, d.move, d.reason = 'held', 'hold', 'result_conflict'
+    d.detail = 'another person has the same result under the same id, as in ' .. other
+  elseif other and rescored_away and not d.accepts.result_repeated then
     d.to, d.move, d.reason = 'held', 'hold', 'result_repeated'
     d.detail = 'a rescore that another has replaced came again, as in ' .. other
   elseif contradicts(d) then

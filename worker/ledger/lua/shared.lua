@@ -120,6 +120,19 @@ local function release(tenant, id, registration)
   end
 end
 
+-- Whether the first of `who` (names of 12 characters, the best first) is not among the other's.
+local function unknown_to(who, other)
+  for one in string.gmatch(other, string.rep('.', 12)) do
+    if one == string.sub(who, 1, 12) then return false end
+  end
+  return true
+end
+
+-- Whether two events are about two people. `trace.py` says the same.
+local function strangers(who, other)
+  return who ~= '' and other ~= '' and unknown_to(who, other) and unknown_to(other, who)
+end
+
 -- Puts an event, received `at`, under its candidate's names (12 characters each) instead of `old` ones; the caller sets
 -- its `who`. A bucket holds, in 10 bytes each, when its events were received, from which `events` finds them again, and
 -- ten bits of the name.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from schemas.event import EventState, Reason, Stage
-from schemas.outcome import STORED_FORM, Candidate, ExamOutcome, Source
+from schemas.outcome import READABLE_FORMS, Candidate, ExamOutcome, Source
 from schemas.rhythm import Status
 from tasks.job import Job, undecided
 from tasks.reading import Reader, ReadingStopped
@@ -81,7 +81,7 @@ def _read(run: Run, job: Job) -> None:
     if job.work.trouble is not None:
         raise job.work.trouble
     stored = run.ledger.sealer.open(job.work.sealed, job.work.id)
-    if stored[:1] != STORED_FORM:
+    if stored[:1] not in READABLE_FORMS:
         raise SealUnknown("the outcome is in a form that this version of examrelay does not know")
     job.outcome = ExamOutcome.model_validate_json(stored[1:])
 

@@ -12,9 +12,13 @@ from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from schemas.certiverse_parts import TEST_PART_SCORING, CutScoreType, TestPart, Topic
-from schemas.outcome import Candidate, ExamOutcome, Part, Source, Verdict
+from schemas.certiverse_parts import KNOWN_CUT_SCORE_TYPES, TEST_PART_SCORING, CutScoreType, TestPart, Topic
+from schemas.outcome import COMPLETE_REASONS, Candidate, ExamOutcome, Part, Source, Verdict
 from schemas.values import (
+    DETAIL,
+    DetailId,
+    DetailInstant,
+    DetailNumber,
     Email,
     Flag,
     Id,
@@ -25,95 +29,85 @@ from schemas.values import (
     PassFail,
     Payload,
     RequiredId,
+    Text,
+    against_the_cut,
     known,
+    letters,
     told,
     verdict,
 )
 
-#: Compared by letters alone: whether a person is held for review must not hang on a space.
-_COMPLETE_REASONS = {
-    "proctorended": "proctor ended",
-    "candidateended": "candidate ended",
-    "autoended": "auto ended",
-}
+#: Compared without case, spaces, hyphens and underscores: whether a person is held for review must not hang on those.
+_COMPLETE_REASONS = {reason.replace(" ", ""): reason for reason in COMPLETE_REASONS}
+_COMPLETED = "completed"
 
 
 def _complete_reason(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return _COMPLETE_REASONS.get(re.sub(r"[^a-z]", "", value.lower()), value.strip() or None)
+    return _COMPLETE_REASONS.get(re.sub(r"[\s_-]", "", value.lower()), value.strip() or None)
+
+
+def _status(value: object) -> object:
+    return (value.strip().casefold() or None) if isinstance(value, str) else value
 
 
 def _country(value: object) -> object:
     """A country as text, or as the object of the JSON export: its code, else its name."""
-    return value.get("countryCode") or value.get("countryName") if isinstance(value, dict) else value
-
-
-def is_completed(status: str | None) -> bool:
-    """Whether the delivery is over. The only status documented is `completed`; none is taken as that one."""
-    return (status or "completed").casefold() == "completed"
+    if not isinstance(value, dict):
+        return value
+    told = {letters(name): one for name, one in value.items()}
+    return told.get("countrycode") or told.get("countryname")
 
 
 def _scalar(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-class Kind(Payload):
-    """As much of a payload as tells whether it is a result at all, for one that is not whole."""
-
-    class Delivery(Payload):
-        status: str | None = None
-
-    exam_delivery: Delivery
-
-    @property
-    def is_result(self) -> bool:
-        return is_completed(self.exam_delivery.status)
-
-
 class DeliveryExceptions(Payload):
-    time_extension: Flag = False
+    time_extension: Annotated[Flag, DETAIL] = False
 
 
 class Delivery(Payload):
     deliverable_id: RequiredId
-    delivery_date_time: Instant = None
+    delivery_date_time: DetailInstant = None
     delivery_completed_date_time: Instant = None
     booking_id: Id = None
     eligibility_id: Id = None
-    delivery_type: str | None = None
-    status: str | None = None
+    delivery_type: Text = None
+    #: Case-folded.
+    status: Annotated[str | None, BeforeValidator(_status)] = None
     complete_reason_code: Annotated[str | None, BeforeValidator(_complete_reason)] = None
     termination_reason: str | None = None
-    delivery_exceptions: DeliveryExceptions | None = None
-    secure_browser: MaybeFlag = None
-    delivery_country: Annotated[str | None, BeforeValidator(_country)] = None
+    delivery_exceptions: Annotated[DeliveryExceptions | None, DETAIL] = None
+    secure_browser: Annotated[MaybeFlag, DETAIL] = None
+    delivery_country: Annotated[str | None, BeforeValidator(_country), DETAIL] = None
 
 
 class Reservation(Payload):
-    store_exam_sku: Id = None
-    reservation_date_time: Instant = None
-    candidate_reservation_date_time: Instant = None
-    payment_type: str | None = None
-    voucher_id: str | None = None
-    promo_code: str | None = None
+    store_exam_sku: DetailId = None
+    reservation_date_time: DetailInstant = None
+    candidate_reservation_date_time: DetailInstant = None
+    payment_type: Text = None
+    voucher_id: Text = None
+    promo_code: Text = None
 
 
 class Person(Payload):
     """`Candidate` in the document. The names are left: nothing is matched or written by them."""
 
-    candidate_id: Id = None
+    candidate_id: DetailId = None
     org_candidate_id: Id = None
     email: Email = None
 
 
 class Exam(Payload):
-    exam_name: str | None = None
+    exam_name: Text = None
     exam_code: RequiredId
-    exam_form_name: str | None = None
+    exam_form_name: Text = None
     exam_form_id: Id = None
-    language_code: str | None = None
-    language_name: str | None = None
+    language_code: Text = None
+    language_name: Text = None
 
 
 class Result(Payload):
@@ -125,8 +119,8 @@ class Result(Payload):
     raw_score: Number = None
     percent: Number = None
     scaled: Number = None
-    time_on_exam: Number = None
-    max_time_on_exam: Number = None
+    time_on_exam: DetailNumber = None
+    max_time_on_exam: DetailNumber = None
     is_rescore: Flag = False
 
     @property
@@ -134,14 +128,23 @@ class Result(Payload):
         """As the platform says; from the scores only where it says nothing.
 
         A word that we do not know is not overruled by the scores: there is no verdict, the word is kept in the
-        details, and the event waits for a person. Beta exams have no cut score, hence no verdict. Under test part
-        scoring the exam's own numbers do not decide.
+        details, and the event waits for a person. Beta exams have no cut score, hence no verdict. A cut of 0 is how
+        .NET writes one that was never set. Under test part scoring the exam's own numbers do not decide.
         """
-        if self.pass_fail is not None:
-            return verdict(self.pass_fail)
-        if self.reported_score is None or self.cut_score is None or self.cut_score_type == TEST_PART_SCORING:
+        return verdict(self.pass_fail) if self.pass_fail is not None or self.unclear else self._by_the_cut
+
+    @property
+    def _by_the_cut(self) -> Verdict | None:
+        """The reported score "compared to the cut score … determines pass/fail", says the document."""
+        if self.reported_score is None or self.cut_score is None or self.cut_score <= 0:
+            return None
+        if self.cut_score_type == TEST_PART_SCORING:
             return None
         return Verdict.PASSED if self.reported_score >= self.cut_score else Verdict.FAILED
+
+    @property
+    def contradiction(self) -> str | None:
+        return against_the_cut(verdict(self.pass_fail), self._by_the_cut)
 
     @property
     def unknown_word(self) -> str | None:
@@ -152,8 +155,14 @@ class Result(Payload):
     def unclear(self) -> str | None:
         if self.unknown_word:
             return "passFail: not a word we know"
-        if self.pass_fail is None and self.cut_score_type == TEST_PART_SCORING:
+        if self.pass_fail is not None:
+            return None
+        if self.cut_score_type == TEST_PART_SCORING:
             return "passFail: absent under test part scoring"
+        if self.cut_score_type and self.cut_score_type not in KNOWN_CUT_SCORE_TYPES:
+            return "passFail: absent, and cutScoreType is not a word we know"
+        if self.reported_score == self.cut_score == 0:
+            return "passFail: absent, and a reported score of 0 against a cut of 0 was never set"
         return None
 
     @property
@@ -181,13 +190,15 @@ class ExamResult(Payload):
     """The whole payload. What must be there: who, which exam, which delivery, and a result."""
 
     exam_delivery: Delivery
-    exam_reservation: Reservation | None = None
+    exam_reservation: Annotated[Reservation | None, DETAIL] = None
     candidate: Person
     exam: Exam
     exam_result: Result
-    test_parts: Many[TestPart] = None
-    root_topic_outcomes: Many[Topic] = None
-    custom_data: Many[CustomData] = None
+    test_parts: Annotated[Many[TestPart], DETAIL] = None
+    root_topic_outcomes: Annotated[Many[Topic], DETAIL] = None
+    custom_data: Annotated[Many[CustomData], DETAIL] = None
+    #: Of a booking notification, which is no result of its own; `Completed` is the only one that a result goes with.
+    notification_type: Annotated[str | None, BeforeValidator(_status)] = None
 
     @property
     def is_result(self) -> bool:
@@ -196,9 +207,16 @@ class ExamResult(Payload):
 
     @property
     def unclear(self) -> str | None:
-        if not is_completed(self.exam_delivery.status):
+        """Why the verdict cannot be told. `completed` is the only status documented; none is taken as that one."""
+        if self.exam_delivery.status not in (None, _COMPLETED):
             return "examDelivery.status: not completed"
+        if self.notification_type not in (None, _COMPLETED):
+            return "notificationType: not completed"
         return self.exam_result.unclear
+
+    @property
+    def contradiction(self) -> str | None:
+        return self.exam_result.contradiction
 
     def to_outcome(self) -> ExamOutcome:
         delivery, result = self.exam_delivery, self.exam_result
@@ -213,6 +231,7 @@ class ExamResult(Payload):
             completed_at=delivery.delivery_completed_date_time,
             verdict=result.verdict,
             unclear=self.unclear,
+            contradiction=self.contradiction,
             scores=result.scores,
             cut_score_type=result.cut_score_type,
             complete_reason=delivery.complete_reason_code,
@@ -255,13 +274,15 @@ class ExamResult(Payload):
             "languageCode": exam.language_code,
             "languageName": exam.language_name,
         }
-        if self.custom_data:
-            details |= {f"customData.{item.name}": item.value for item in sorted(self.custom_data, key=_name)}
-        return told(details)
+        return told(details | self._custom_data())
 
-
-def _name(item: CustomData) -> str:
-    return item.name
+    def _custom_data(self) -> dict[str, str | None]:
+        """By name. One that is there twice, with two values, says neither."""
+        values: dict[str, set[str]] = {}
+        for item in self.custom_data or ():
+            if item.value:
+                values.setdefault(item.name, set()).add(item.value)
+        return {f"customData.{name}": values[name].pop() for name in sorted(values) if len(values[name]) == 1}
 
 
 def _text(instant: datetime | None) -> str | None:

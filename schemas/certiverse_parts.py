@@ -1,38 +1,39 @@
 """The scored parts of a Certiverse exam result: test parts, their sections, and the topics of the blueprint."""
 
+import re
 from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
 from schemas.outcome import Part
-from schemas.values import Id, Many, Number, PassFail, Payload, known, verdict
+from schemas.values import DETAIL, DetailId, DetailNumber, Many, PassFail, Payload, Text, known, verdict
 
 #: The document numbers these; an enumeration sent as a number would be that number.
 _CUT_SCORE_TYPES = {"1": "scaled", "2": "percent", "3": "raw", "4": "testpartscoring"}
 TEST_PART_SCORING = "testpartscoring"
-_KNOWN_CUT_SCORE_TYPES = frozenset(_CUT_SCORE_TYPES.values())
+KNOWN_CUT_SCORE_TYPES = frozenset(_CUT_SCORE_TYPES.values())
 
 
 def _cut_score_type(value: object) -> str | None:
     """`scaled`, `percent`, `raw` or `testpartscoring`, however spelled; one that is none of these as it came."""
-    if not isinstance(value, str | int | float) or isinstance(value, bool):
+    if value is None:
         return None
-    raw = str(value).strip()
-    name = "".join(raw.split()).lower().removesuffix("score")
+    raw = str(value).strip() if isinstance(value, str | int | float) else "?"
+    name = re.sub(r"[\s_-]", "", raw.lower()).removesuffix("score")
     name = _CUT_SCORE_TYPES.get(name, name)
-    return name if name in _KNOWN_CUT_SCORE_TYPES else raw or None
+    return name if name in KNOWN_CUT_SCORE_TYPES else raw or None
 
 
 CutScoreType = Annotated[str | None, BeforeValidator(_cut_score_type)]
 
 
 class Scored(Payload):
-    max_score: Number = None
-    raw_score: Number = None
-    percent: Number = None
+    max_score: DetailNumber = None
+    raw_score: DetailNumber = None
+    percent: DetailNumber = None
     #: Of sections and topics.
-    robust_percent: Number = None
+    robust_percent: DetailNumber = None
 
     @property
     def scores(self) -> dict[str, Decimal | None]:
@@ -48,7 +49,7 @@ class Section(Scored):
     # `items` is documented and left undeclared: no item is ever written to Rhythm, and building the item objects
     # makes reading a 40 KB payload four times dearer (95 to 380 µs). The parser still checks that they are JSON.
     section_name: str
-    outcome_band_name: str | None = None
+    outcome_band_name: Text = None
 
     def to_part(self, test_part: str) -> Part:
         return Part(
@@ -63,11 +64,11 @@ class Section(Scored):
 class TestPart(Scored):
     __test__ = False  # or pytest would try to collect it
     test_part_name: str
-    pass_fail: PassFail = None
-    reported_score: Number = None
-    cut_score: Number = None
+    pass_fail: Annotated[PassFail, DETAIL] = None
+    reported_score: DetailNumber = None
+    cut_score: DetailNumber = None
     cut_score_type: CutScoreType = None
-    root_sections: Many[Section] = None
+    root_sections: Annotated[Many[Section], DETAIL] = None
 
     def to_parts(self) -> list[Part]:
         """The test part, then its sections."""
@@ -82,7 +83,7 @@ class TestPart(Scored):
 
 
 class Topic(Scored):
-    topic_id: Id = None
+    topic_id: DetailId = None
     topic_name: str
 
     def to_part(self) -> Part:

@@ -14,9 +14,11 @@ from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from schemas.outcome import Candidate, ExamOutcome, Source, Transformation, Verdict
 from schemas.values import (
+    DETAIL,
+    DetailId,
+    DetailInstant,
     Email,
     Id,
-    Instant,
     Many,
     MaybeFlag,
     Payload,
@@ -24,11 +26,18 @@ from schemas.values import (
     RequiredId,
     RequiredInstant,
     RequiredPercentage,
+    Text,
     known,
     refuse,
+    verdict,
 )
 
 TEST_COMPLETED = "TEST_COMPLETED"
+#: The types that Drillster documents ("PUSH events", the deprecated ones too) and that are no result.
+OTHER_TYPES = frozenset({
+    "ACCOUNT_CREATED", "GROUP_MEMBER_ADDED", "GROUP_MEMBER_REMOVED", "OBJECTIVE_BECAME_OK", "OBJECTIVE_BECAME_NOK",
+    "OBJECTIVE_MET", "OBJECTIVE_NO_LONGER_MET", "QUESTION_ANSWERED",
+})  # fmt: skip
 
 
 def _addressed(info: ValidationInfo) -> list[str]:
@@ -65,17 +74,25 @@ class Kind(Payload):
 
     @property
     def is_result(self) -> bool:
-        """Whether a test was completed. An event without a type is that if it has its shape, which validation shows."""
-        return self.event_type in (None, TEST_COMPLETED)
+        """Whether it may be a completed test. Only what is documented as something else is none."""
+        return self.event_type not in OTHER_TYPES
 
 
 class ScoreTransformation(Payload):
     id: RequiredId
     #: Text for people, such as "9½": never read as a number.
-    result: str | None = None
+    result: Text = None
     #: On binary transformations only.
     passed: MaybeFlag = None
-    percentage: Percentage = None
+    percentage: Annotated[Percentage, DETAIL] = None
+
+    @property
+    def contradiction(self) -> str | None:
+        """Where `result` is a word for passed or failed, and the opposite of what `passed` says."""
+        word = verdict(self.result)
+        if word is None or self.passed in (None, word is Verdict.PASSED):
+            return None
+        return "score.transformations: passed and result contradict each other"
 
     def to_transformation(self) -> Transformation:
         return Transformation(id=self.id, passed=self.passed, percentage=self.percentage, result=self.result or None)
@@ -89,15 +106,12 @@ class Score(Payload):
     def verdict(self) -> Verdict | None:
         """What every transformation that says passed or not agrees on.
 
-        None where none says it and where they contradict each other: which one counts is for the exam map to say.
+        None where none says it and where they contradict each other: which one counts is for the exam map to say, and
+        no threshold decides instead (`ExamOutcome.transformations_differ`).
         """
         if len(self._said) != 1:
             return None
         return Verdict.PASSED if True in self._said else Verdict.FAILED
-
-    @property
-    def unclear(self) -> str | None:
-        return "transformations contradict each other" if len(self._said) > 1 else None
 
     @property
     def _said(self) -> set[bool]:
@@ -110,14 +124,14 @@ class Test(Payload):
 
 
 class ThirdPartyId(Payload):
-    id: RequiredId
-    third_party: RequiredId
+    id: Id = None
+    third_party: Id = None
 
 
 class User(Payload):
     """The name is left: nothing is matched or written by it."""
 
-    id: Id = None
+    id: DetailId = None
     email_address: Email = None
     third_party_ids: Many[ThirdPartyId] = None
 
@@ -125,14 +139,15 @@ class User(Payload):
         """One id for each third party. A third party that gives a person two ids cannot say who it is: left out."""
         ids: dict[str, set[str]] = {}
         for item in self.third_party_ids or ():
-            ids.setdefault(item.third_party, set()).add(item.id)
+            if item.third_party and item.id:
+                ids.setdefault(item.third_party, set()).add(item.id)
         return {third_party: of_it.pop() for third_party, of_it in ids.items() if len(of_it) == 1}
 
 
 class Ticket(Payload):
     """What an anonymous test was taken with. Everything but the id is optional when a ticket is made."""
 
-    id: Id = None
+    id: DetailId = None
     email_address: Email = None
     reference: Id = None
 
@@ -143,7 +158,7 @@ class TestCompletedEvent(Kind):
     __test__ = False
     event_id: EventId = None
     id: RequiredId
-    started: Instant = None
+    started: DetailInstant = None
     completed: RequiredInstant
     score: Score
     test: Test
@@ -153,6 +168,15 @@ class TestCompletedEvent(Kind):
     @model_validator(mode="after")
     def _says_who(self) -> Self:
         return self if self.user or self.ticket else refuse("user, ticket: one of them must be there")
+
+    @property
+    def unclear(self) -> str | None:
+        """A whole result of a type that nobody documents is unclear, not nothing."""
+        return None if self.event_type in (None, TEST_COMPLETED) else "eventType: not one that Drillster documents"
+
+    @property
+    def contradiction(self) -> str | None:
+        return next((item.contradiction for item in self.score.transformations or () if item.contradiction), None)
 
     def to_outcome(self) -> ExamOutcome:
         """The user counts where there is a ticket as well, but the ticket's reference is kept."""
@@ -166,7 +190,8 @@ class TestCompletedEvent(Kind):
             started_at=self.started,
             completed_at=self.completed,
             verdict=self.score.verdict,
-            unclear=self.score.unclear,
+            unclear=self.unclear,
+            contradiction=self.contradiction,
             scores=known({"percent": self.score.percentage}),
             transformations=tuple(item.to_transformation() for item in self.score.transformations or ()),
             details=self._details(),

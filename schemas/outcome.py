@@ -6,7 +6,7 @@ and what a platform sends in no certain order is sorted.
 """
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
@@ -19,9 +19,17 @@ from schemas.addresses import folded
 DIGEST_VERSION = "2"
 #: First byte of a stored outcome. A change of the model that an older version cannot read must change it.
 STORED_FORM = b"2"
-#: The forms that this version reads: 1 is the same without `Candidate.email_sent`.
+#: The forms that this version reads: 1 has no `contradiction` and no `Candidate.email_sent`.
 READABLE_FORMS = (b"1", STORED_FORM)
-_NOT_DIGESTED = {"source", "delivery", "event_ref", "rescore", "unclear", "candidate"}
+_NOT_DIGESTED = {"source", "delivery", "event_ref", "rescore", "unclear", "contradiction", "candidate"}
+
+PROCTOR_ENDED = "proctor ended"
+#: All that Certiverse documents of how a sitting ended (`completeReasonCode`).
+COMPLETE_REASONS = (PROCTOR_ENDED, "candidate ended", "auto ended")
+#: A completion this long after it was received has not happened. A zone that was left out shifts by 14 hours at most.
+FUTURE = timedelta(days=1)
+#: Some platforms leave out the seconds (Drillster), so a completion may seem to be that much before the start.
+_ROUNDED = timedelta(minutes=1)
 
 
 class Source(StrEnum):
@@ -126,6 +134,8 @@ class ExamOutcome(_Frozen):
     verdict: Verdict | None = None
     #: Why there is none although the platform says something of it: no threshold may overrule that. Not personal.
     unclear: str | None = None
+    #: What in it contradicts what, if anything does: held as `result_contradictory`. Not personal.
+    contradiction: str | None = None
     #: `reported`, `scaled`, `percent`, `raw`, `cut`, `max_raw` ... as far as sent.
     scores: dict[str, Decimal] = {}
     cut_score_type: str | None = None
@@ -135,6 +145,34 @@ class ExamOutcome(_Frozen):
     parts: tuple[Part, ...] = ()
     #: Everything else that a custom field may be filled from, by the platform's field name.
     details: dict[str, str | bool | Decimal] = {}
+
+    @property
+    def transformations_differ(self) -> bool:
+        """Whether one transformation says passed and another failed."""
+        return {True, False} <= {one.passed for one in self.transformations}
+
+    def contradicting(self, received_at: datetime) -> "ExamOutcome":
+        """The outcome with its times among what contradicts itself."""
+        impossible = self._impossible_times(received_at)
+        if not impossible:
+            return self
+        return self.model_copy(update={"contradiction": "; ".join(filter(None, (self.contradiction, *impossible)))})
+
+    def _impossible_times(self, received_at: datetime) -> list[str]:
+        if self.completed_at is None:
+            return []
+        found = []
+        if self.completed_at - received_at > FUTURE:
+            found.append("completed more than a day after it was received")
+        if self.started_at is not None and self._ended_by() <= self.started_at - _ROUNDED:
+            found.append("completed before it was started")
+        return found
+
+    def _ended_by(self) -> datetime:
+        """The latest that the completion may mean: midnight is how a day without a time is read."""
+        assert self.completed_at is not None
+        day_alone = self.completed_at.timetz() == time(tzinfo=UTC)
+        return self.completed_at + timedelta(days=1) - _ROUNDED if day_alone else self.completed_at
 
     @property
     def version(self) -> str:

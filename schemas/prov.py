@@ -2,26 +2,46 @@
 
 So fields are known by what they say, however they are spelled: `candidateId`, `CandidateID`, `candidate_id` and
 `Candidate ID` are one. To fit a real message, add its names to the `spellings` of the class below; the first word of
-each line is the name that errors and docs/fields.md use. Keys that carry credentials (`apiKey`, `secretKey`) are not
+each line is the name that errors and docs/fields.md use. Names stand in groups, the more telling first: an `ExamId`
+beside an `ExamCode` is an inner number, and the code counts. Within a group a name that is there twice must mean the
+same. Keys that carry credentials (`apiKey`, `secretKey`) are not
 read here.
 """
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import cache
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Self
 
 from pydantic import BeforeValidator, model_validator
 
+from schemas.members import Spelled
 from schemas.outcome import Candidate, ExamOutcome, Part, Source, Verdict
-from schemas.values import Email, Id, Instant, Many, Number, PassFail, Payload, RequiredId, known, refuse, told, verdict
+from schemas.values import (
+    DETAIL,
+    DetailId,
+    DetailNumber,
+    Email,
+    Id,
+    Instant,
+    Many,
+    Number,
+    PassFail,
+    RequiredId,
+    Text,
+    against_the_cut,
+    known,
+    refuse,
+    told,
+    verdict,
+)
 
+#: A percentage that is worked out is exact enough at these places.
+_PERCENT_PLACES = 6
 #: `27-Jun-18 2:48:00 PM`, as Prov's partner interface writes it. A date in figures alone is not guessed at.
 _DATE_FORMATS = ("%d-%b-%y %I:%M:%S %p", "%d-%b-%Y %I:%M:%S %p", "%d-%b-%y %I:%M %p", "%d-%b-%Y %I:%M %p", "%d-%b-%Y")
 _MONTH_NAMED = re.compile(r"[0-9]{1,2}-[A-Za-z]{3}-")
-_FLAGS = {"1": Verdict.PASSED, "0": Verdict.FAILED}
+_FLAGS = {"1": Verdict.PASSED.value, "0": Verdict.FAILED.value}
 
 
 def _date(value: object) -> object:
@@ -36,93 +56,96 @@ def _date(value: object) -> object:
     return value
 
 
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+def _flag(value: object) -> object:
+    """1 and 0 count as words for passed and failed."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return value
+    return _FLAGS.get(str(value).strip(), value)
 
 
 SittingTime = Annotated[Instant, BeforeValidator(_date)]
-
-
-class Spelled(Payload):
-    """An object whose members may be spelled in several ways."""
-
-    #: Name -> what else it is called; case, spaces and underscores do not count.
-    spellings: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-
-    @classmethod
-    @cache
-    def _names(cls) -> dict[str, str]:
-        return {_letters(word): name for name, words in cls.spellings.items() for word in (name, *words)}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _by_our_names(cls, sent: object) -> object:
-        """Refuses a member that is there twice, in two spellings with two values: which one counts is unknown."""
-        if not isinstance(sent, dict):
-            return sent
-        ours: dict[str, object] = {}
-        for key, value in sent.items():
-            name = cls._names().get(_letters(key))
-            if name is None or value in (None, ""):
-                continue
-            if ours.setdefault(name, value) != value:
-                refuse(f"{name}: said twice, differently")
-        return ours
+ResultFlag = Annotated[PassFail, BeforeValidator(_flag)]
 
 
 class ScoredPart(Spelled):
-    spellings: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "name": ("domain", "domain name", "topic", "topic name", "section", "section name", "title"),
-        "id": ("domain id", "domain code", "topic id", "topic code", "section id", "section code", "code"),
-        "score": ("domain score", "topic score", "section score"),
-        "percent": ("percentage", "score percent", "score percentage"),
+    spellings = {
+        "name": (
+            ("name", "domain name", "topic name", "section name"),
+            ("domain", "topic", "section", "title"),
+        ),
+        "id": (
+            ("code", "domain code", "topic code", "section code"),
+            ("id", "domain id", "topic id", "section id"),
+        ),
+        "score": (("domain score", "topic score", "section score"),),
+        "percent": (("percentage", "score percent", "score percentage"),),
     }
     name: RequiredId
-    id: Id = None
-    score: Number = None
-    percent: Number = None
+    id: DetailId = None
+    score: DetailNumber = None
+    percent: DetailNumber = None
 
     def to_part(self, kind: str) -> Part:
         scores = known({"reported": self.score, "percent": self.percent})
         return Part(kind=kind, name=self.name, id=self.id, scores=scores)
 
 
-ScoredParts = Many[ScoredPart]
+ScoredParts = Annotated[Many[ScoredPart], DETAIL]
 
 
 class ScoreResult(Spelled):
     """The result of one sitting."""
 
-    spellings: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "candidateId": ("client candidate id", "unique candidate id", "external candidate id"),
-        "email": ("email address", "email id", "candidate email", "candidate email id"),
-        "examCode": ("test code", "exam id"),
-        "examName": ("test name", "exam title"),
-        "overallScore": ("score", "total score", "final score", "exam score"),
-        "percent": ("percentage", "score percent", "score percentage", "overall percentage"),
-        "result": ("pass fail", "passed", "is passed", "exam result", "result flag"),
-        "examDate": ("exam date time", "test date", "test date time", "completed", "completed at", "completion date"),
-        "resultId": ("score result id", "exam result id"),
-        "eligibilityId": (),
-        "bookingId": ("appointment id",),
-        "domains": (
-            "domain topic information",
-            "domain scores",
-            "domain score",
-            "domain information",
-            "domain info",
-            "domain results",
+    spellings = {
+        "candidateId": (("client candidate id", "unique candidate id", "external candidate id"), ("candidateId",)),
+        "email": (("email address", "email id", "candidate email", "candidate email id"),),
+        "examCode": (("test code",), ("exam id",)),
+        "examName": (("test name", "exam title"),),
+        "overallScore": (("score", "total score", "final score", "exam score"),),
+        "maxScore": (
+            (
+                "maximum score",
+                "max points",
+                "maximum points",
+                "max raw score",
+                "max marks",
+                "points possible",
+                "out of",
+            ),
         ),
-        "topics": ("topic scores", "topic score", "topic results"),
-        "sections": ("section scores", "section score", "section results"),
+        "passMark": (("pass score", "passing score", "passing mark", "pass points", "cut score"),),
+        "percent": (("percentage", "score percent", "score percentage", "overall percentage"),),
+        "result": (("pass fail", "passed", "is passed", "exam result", "result flag"),),
+        "examDate": (
+            ("completed", "completed at", "completion date"),
+            ("exam date time", "test date time"),
+            ("examDate", "test date"),
+        ),
+        "resultId": (("score result id", "exam result id"),),
+        "eligibilityId": (),
+        "bookingId": (("bookingId",), ("appointment id",)),
+        "domains": (
+            (
+                "domain topic information",
+                "domain scores",
+                "domain score",
+                "domain information",
+                "domain info",
+                "domain results",
+            ),
+        ),
+        "topics": (("topic scores", "topic score", "topic results"),),
+        "sections": (("section scores", "section score", "section results"),),
     }
     candidate_id: Id = None
     email: Email = None
     exam_code: RequiredId
-    exam_name: str | None = None
+    exam_name: Text = None
     overall_score: Number = None
+    max_score: Number = None
+    pass_mark: Number = None
     percent: Number = None
-    result: PassFail = None
+    result: ResultFlag = None
     exam_date: SittingTime = None
     result_id: Id = None
     eligibility_id: Id = None
@@ -152,9 +175,21 @@ class ScoreResult(Spelled):
         return "\n".join((self.candidate_id or (self.email or "").casefold(), self.exam_code, sitting))
 
     @property
-    def verdict(self) -> Verdict | None:
-        """What `result` says. A word that is not known is kept in the details, and a person decides."""
-        return _FLAGS.get(self.result or "") or verdict(self.result)
+    def scores(self) -> dict[str, Decimal]:
+        """`percent` of the maximum, where that is sent and no percentage: 75 of 200 are 37.5. One of 0 is none."""
+        largest = self.max_score if self.max_score and self.max_score > 0 else None
+        percent = self.percent
+        if percent is None and largest is not None and self.overall_score is not None:
+            percent = round(100 * self.overall_score / largest, _PERCENT_PLACES).normalize()
+        return known({"reported": self.overall_score, "percent": percent, "max_raw": largest})
+
+    @property
+    def contradiction(self) -> str | None:
+        """A result against the score and the pass mark sent beside it."""
+        if self.overall_score is None or self.pass_mark is None or self.pass_mark <= 0:
+            return None
+        by_score = Verdict.PASSED if self.overall_score >= self.pass_mark else Verdict.FAILED
+        return against_the_cut(verdict(self.result), by_score)
 
     def to_outcome(self) -> ExamOutcome:
         return ExamOutcome(
@@ -165,16 +200,18 @@ class ScoreResult(Spelled):
             candidate=Candidate(student_id=self.candidate_id, email=self.email),
             registration_ids=known({"eligibilityId": self.eligibility_id, "bookingId": self.booking_id}),
             completed_at=self.exam_date,
-            verdict=self.verdict,
+            verdict=verdict(self.result),
             unclear="result: not a word we know" if self.unknown_word else None,
-            scores=known({"reported": self.overall_score, "percent": self.percent}),
+            contradiction=self.contradiction,
+            scores=self.scores,
             parts=self._parts(),
             details=self._details(),
         )
 
     @property
     def unknown_word(self) -> str | None:
-        return None if self.verdict else self.result
+        """The result where it is not a word we know: kept in the details, and a person decides."""
+        return None if verdict(self.result) else self.result
 
     def _details(self) -> dict[str, str | bool | Decimal]:
         return told({"result": self.unknown_word, "examName": self.exam_name, "examCode": self.exam_code})

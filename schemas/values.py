@@ -46,6 +46,18 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOUND = 10**12
 _LONGEST_NUMBER = 40
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: The extended form of ISO 8601, as every platform writes it. `fromisoformat` takes more, and in each Python something
+#: else: figures alone, week dates, any letter between date and time, an hour alone.
+_INSTANT = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
+    r"([Tt ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
+)
+#: .NET's DateTime.MinValue and MaxValue: never set, whatever the zone they were written in.
+_NEVER_SET = ("0001-", "9999-")
+#: .NET's Guid.Empty, with and without its hyphens.
+_EMPTY_GUID = re.compile(r"[({]?0{8}(-?)0{4}\1(0{4}\1){2}0{12}[)}]?")
+
+_NO_LETTERS = re.compile(r"[^a-z0-9]")
 
 _WORDS = {
     **dict.fromkeys(("pass", "passed", "p", "true"), Verdict.PASSED),
@@ -97,13 +109,15 @@ def _instant(value: object) -> datetime | None:
     text = value.strip()
     if not text:
         return None
+    if not _INSTANT.fullmatch(text):
+        refuse("not an ISO 8601 date and time")
+    if text.startswith(_NEVER_SET):
+        return None
     try:
-        instant = datetime.fromisoformat(text)
-        instant = instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+        instant = datetime.fromisoformat(text.upper())
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         refuse("not an ISO 8601 date and time")
-    # 0001-01-01 is how .NET writes a date that was never set.
-    return instant if instant.year > 1 else None
 
 
 def _id(value: object) -> object:
@@ -114,6 +128,12 @@ def _id(value: object) -> object:
     text = value.strip()
     # isprintable() is the quick answer; it says no to some characters that do no harm.
     return text or None if text.isprintable() or not _CONTROL.search(text) else refuse("has control characters")
+
+
+def _set_id(value: object) -> object:
+    """An id that may be absent: .NET writes one that was never set as an empty GUID."""
+    told = _id(value)
+    return None if isinstance(told, str) and told[:2] in ("00", "{0", "(0") and _EMPTY_GUID.fullmatch(told) else told
 
 
 def _or_blank(value: object) -> object:
@@ -133,7 +153,7 @@ def _required_id(value: object) -> object:
 
 
 def _maybe_flag(value: object) -> object:
-    return None if isinstance(value, str) and not value.strip() else value
+    return (value.strip() or None) if isinstance(value, str) else value
 
 
 def _flag(value: object) -> object:
@@ -142,9 +162,19 @@ def _flag(value: object) -> object:
 
 
 def _word(value: object) -> object:
+    """One word for each meaning, so that "P" and true are the same; a word that we do not know as it was sent."""
     if isinstance(value, bool):
-        return str(value).lower()
-    return (value.strip() or None) if isinstance(value, str) else value
+        return Verdict.PASSED.value if value else Verdict.FAILED.value
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    known_as = _WORDS.get(text.casefold())
+    return known_as.value if known_as else text or None
+
+
+def letters(name: str) -> str:
+    """A name by its letters and figures alone: `candidateId`, `CandidateID` and `candidate_id` are one."""
+    return _NO_LETTERS.sub("", name.lower())
 
 
 #: A JSON number or a numeric string.
@@ -159,20 +189,34 @@ RequiredInstant = Annotated[datetime, BeforeValidator(_required_instant)]
 Many = Annotated[list[Member] | None, Field(fail_fast=True)]
 #: What something is found by again.
 RequiredId = Annotated[Annotated[str, Field(max_length=255)], BeforeValidator(_required_id)]
-Id = Annotated[Annotated[str, Field(max_length=255)] | None, BeforeValidator(_id)]
+Id = Annotated[Annotated[str, Field(max_length=255)] | None, BeforeValidator(_set_id)]
 #: As sent: `Candidate` says how addresses are compared.
 Email = Annotated[Annotated[str, Field(max_length=320)] | None, BeforeValidator(_id)]
 #: True or false; absent and blank are false.
 Flag = Annotated[bool, BeforeValidator(_flag)]
 #: The same, but absent and blank are absent.
 MaybeFlag = Annotated[bool | None, BeforeValidator(_maybe_flag)]
-#: A word for passed or failed, as sent: `verdict` says what it means.
+#: Marks what is kept for custom fields at most: no identity, match, verdict or score hangs on it. If it cannot be read
+#: it is left out (`schemas/members.py`), and the result is not refused for it.
+DETAIL = "detail"
+Text = Annotated[str | None, DETAIL]
+DetailNumber = Annotated[Number, DETAIL]
+DetailInstant = Annotated[Instant, DETAIL]
+DetailId = Annotated[Id, DETAIL]
+#: A word for passed or failed: `passed`, `failed`, or one that we do not know as it was sent.
 PassFail = Annotated[str | None, BeforeValidator(_word)]
 
 
 def verdict(word: str | None) -> Verdict | None:
     """What a pass/fail word means; None where it is absent or not one we know."""
     return _WORDS.get(word.casefold()) if word else None
+
+
+def against_the_cut(said: Verdict | None, by_score: Verdict | None) -> str | None:
+    """The contradiction, where a platform's verdict is not what its own score and cut make it."""
+    if said is None or by_score in (None, said):
+        return None
+    return f"{said}, though the score {'is below' if said is Verdict.PASSED else 'reaches'} the cut"
 
 
 def known(values: Mapping[str, Value | None]) -> dict[str, Value]:

@@ -57,7 +57,7 @@ def plan_event(at: Services, tenant: str, id: str) -> Plan | None:
 
 def _outcome(at: Services, work: Work) -> ExamOutcome | None:
     payload = process.validate(work, at.ledger.sealer)
-    return process.transform(payload) if payload else None
+    return process.transform(payload, work) if payload else None
 
 
 def _plan(at: Services, tenant: str, plan: Plan, work: Work, outcome: ExamOutcome) -> None:

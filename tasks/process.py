@@ -50,7 +50,7 @@ def _decide(tenant: str, event: Work, claim: Claim, sealer: Sealer, identity: Id
         payload = validate(event, sealer)
         if payload is None:
             return decisions.drop(event.id, EventState.IGNORED, "not a result")
-        outcome = transform(payload)
+        outcome = transform(payload, event)
         decision = deduplicate(event, outcome, claim, sealer, identity)
         return decisions.known_by(decision, trace.who(identity, tenant, _candidate(outcome)))
     except SealUnknown as error:  # stays where it is, until the key is back
@@ -83,9 +83,12 @@ def validate(event: Work, sealer: Sealer) -> sources.Payload | None:
     return sources.validate(event.source, sealer.open(event.sealed, event.id), event.path)
 
 
-def transform(payload: sources.Payload) -> ExamOutcome:
-    """What the payload means, in the canonical form that every source shares."""
-    return payload.to_outcome()
+def transform(payload: sources.Payload, event: Work) -> ExamOutcome:
+    """What the payload means, in the canonical form that every source shares, and what in it cannot be.
+
+    A completion lies in the future or not by when the event was received: the same whenever it is read again.
+    """
+    return payload.to_outcome().contradicting(event.received_at)
 
 
 def deduplicate(event: Work, outcome: ExamOutcome, claim: Claim, sealer: Sealer, identity: Identity) -> Decision:

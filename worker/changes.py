@@ -11,17 +11,16 @@ from typing import Any, Final, Literal
 
 from schemas.certiverse_parts import TEST_PART_SCORING
 from schemas.event import Reason
-from schemas.outcome import ExamOutcome, Source, Verdict
+from schemas.outcome import COMPLETE_REASONS, PROCTOR_ENDED, ExamOutcome, Source, Verdict
 from schemas.rhythm import PatchOperation, Registration
 from schemas.vocabulary import VOCABULARIES
 from worker import custom_fields
 from worker.errors import PermanentError
 from worker.exam_map import Exam
 
-_PROCTOR_ENDED: Final = "proctor ended"
 #: Certiverse's own words for how a sitting was ended; others may be free text.
 _ENDS: Final = (
-    "CandidateIntegrity", "CandidateLeft", "ProhibitedItem", "TestTakerTechnicalIssues", "Other", _PROCTOR_ENDED,
+    "CandidateIntegrity", "CandidateLeft", "ProhibitedItem", "TestTakerTechnicalIssues", "Other", PROCTOR_ENDED,
 )  # fmt: skip
 _NO_VERDICT: Final = "none"
 #: Not a plain field: {id: {member: value}}.
@@ -34,10 +33,12 @@ def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: fr
     """What the registration must say: `status`, and `score` and `exam_date` as far as the outcome has them.
 
     `verdict`: a person's answer, before any rule; `none` leaves the status as it is. Raises PermanentError:
-    `integrity_review`, `result_unscored`, `score_missing` (only of a score that the exam map names).
+    `result_contradictory`, `integrity_review`, `result_unscored`, `score_missing` (of a score that the exam map names).
     """
     if exam.integrity == "hold" and Reason.INTEGRITY_REVIEW not in accepts:
         _refuse_terminated(outcome)
+    if outcome.contradiction and Reason.RESULT_CONTRADICTORY not in accepts:
+        raise PermanentError(Reason.RESULT_CONTRADICTORY, outcome.contradiction)
     decided = _answered(verdict) if verdict else _verdict(outcome, exam)
     words = {str(name): word for name, word in exam.status_words.items()}
     values: Values = {"status": words.get(decided, decided) if decided else None}
@@ -55,10 +56,14 @@ def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: fr
 
 
 def _refuse_terminated(outcome: ExamOutcome) -> None:
-    if outcome.termination_reason or (outcome.complete_reason or "").casefold() == _PROCTOR_ENDED:
-        told = (outcome.termination_reason or _PROCTOR_ENDED).partition(":")[0]
+    if outcome.termination_reason or outcome.complete_reason == PROCTOR_ENDED:
+        told = (outcome.termination_reason or PROCTOR_ENDED).partition(":")[0]
         why = told if told in _ENDS else "see the payload"  # what a proctor typed may be about a person
         raise PermanentError(Reason.INTEGRITY_REVIEW, f"ended by a proctor or terminated ({why})")
+    if outcome.complete_reason not in (None, *COMPLETE_REASONS):
+        raise PermanentError(
+            Reason.INTEGRITY_REVIEW, "how the exam ended is none of the documented ways: see the payload"
+        )
 
 
 def _answered(verdict: str) -> str | None:
@@ -66,14 +71,19 @@ def _answered(verdict: str) -> str | None:
 
 
 def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict:
-    """The configured transformation's (of Drillster's results), else the platform's, else by threshold."""
+    """The configured transformation's (of Drillster's results), else the platform's, else by threshold.
+
+    None where it is unclear.
+    """
+    if outcome.unclear:
+        raise PermanentError(Reason.RESULT_UNSCORED, outcome.unclear)
     if exam.transformation is not None and VOCABULARIES[outcome.source].transformations:
         passed = [one.passed for one in outcome.transformations if one.id == exam.transformation]
         if len(passed) == 1 and passed[0] is not None:
             return Verdict.PASSED if passed[0] else Verdict.FAILED
         raise PermanentError(Reason.RESULT_UNSCORED, f"transformation {exam.transformation} says neither")
-    if outcome.unclear:
-        raise PermanentError(Reason.RESULT_UNSCORED, outcome.unclear)
+    if outcome.transformations_differ:
+        raise PermanentError(Reason.RESULT_UNSCORED, "transformations contradict each other")
     if outcome.verdict is not None:
         return outcome.verdict
     return _by_threshold(outcome, exam)

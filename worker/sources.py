@@ -6,13 +6,14 @@ detail names fields and what is wrong with them, never a value: values are perso
 
 import base64
 import hashlib
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from schemas import certiverse, drillster, prov
+from schemas import certiverse, drillster, members, prov, values
 from schemas.event import Reason
 from schemas.outcome import ExamOutcome, Source
 from worker.encodings import looks_like
@@ -33,20 +34,32 @@ class Payload(Protocol):
     def to_outcome(self) -> ExamOutcome: ...
 
 
-class Reading(NamedTuple):
-    """How one source is read."""
-
-    #: The whole payload; also a `Payload`.
-    model: type[BaseModel]
-    #: As much of it as tells whether it is a result at all; None where everything sent is one.
-    kind: type[BaseModel] | None
-
-
-READINGS = {
-    Source.CERTIVERSE: Reading(certiverse.ExamResult, certiverse.Kind),
-    Source.DRILLSTER: Reading(drillster.TestCompletedEvent, drillster.Kind),
-    Source.PROV: Reading(prov.ScoreResult, None),
+#: The whole payload of each source; each is a `Payload` too.
+MODELS: Final[dict[Source, type[values.Payload]]] = {
+    Source.CERTIVERSE: certiverse.ExamResult,
+    Source.DRILLSTER: drillster.TestCompletedEvent,
+    Source.PROV: prov.ScoreResult,
 }
+#: As much of it as tells whether it is a result at all; not there where all that is documented to be sent is one.
+KINDS: Final[dict[Source, type[values.Payload]]] = {Source.DRILLSTER: drillster.Kind}
+
+
+@dataclass(frozen=True, slots=True)
+class Careful:
+    """A payload whose members were read one by one, and what was said twice in it, differently."""
+
+    payload: Payload
+    twice: tuple[str, ...]
+
+    @property
+    def is_result(self) -> bool:
+        return self.payload.is_result
+
+    def to_outcome(self) -> ExamOutcome:
+        outcome = self.payload.to_outcome()
+        said = "; ".join(filter(None, (*self.twice[:PROBLEMS_SHOWN], outcome.contradiction)))
+        return outcome.model_copy(update={"contradiction": said or None})
+
 
 #: pydantic's own messages may quote the value; ours say only what was expected.
 COMPLAINTS = {
@@ -55,6 +68,7 @@ COMPLAINTS = {
     "list_type": "not a list",
     "string_type": "not text",
     "string_too_long": "too long",
+    "string_unicode": "has half of a character",
     "bool_type": "not true or false",
     "bool_parsing": "not true or false",
     "decimal_type": "not a number",
@@ -88,33 +102,61 @@ def read(source: Source, body: bytes, path: str = "") -> ExamOutcome | None:
 
 
 def validate(source: Source, body: bytes, path: str = "") -> Payload | None:
-    """The payload, checked; None if it is not a result (another event type, a delivery that is not over).
+    """The payload, checked; None if it is not a result (another event type that the platform documents).
 
     `path` is the part below the source, percent-encoded as in the URL; only Drillster uses it.
     Raises `PermanentError` with `INVALID_JSON` or `INVALID_PAYLOAD`.
     """
-    reading = READINGS[source]
     body = body.removeprefix(UTF8_BOM)
+    payload = _at_once(MODELS[source], body, path) or _carefully(source, body, path)
+    return payload if payload and payload.is_result else None
+
+
+def _at_once(model: type[values.Payload], body: bytes, path: str) -> Payload | None:
+    """The payload, if it fits the model as it is. (Not what goes by several names: that is none the models know.)"""
+    if issubclass(model, members.Spelled):
+        return None
     try:
-        payload: Payload = _parse(reading.model, body, path)
+        payload = model.model_validate_json(body, context={"path": path})
+    except ValidationError:
+        return None
+    return payload if members.plain(body, model) else None  # type: ignore[return-value]  # each is a Payload
+
+
+def _carefully(source: Source, body: bytes, path: str) -> Payload | None:
+    """The payload, read member by member; None if it does not fit and says of itself that it is no result."""
+    model, reader = MODELS[source], members.Reader({"path": path})
+    try:
+        document = members.parse(body)
+    except ValueError:
+        raise _not_json(model, body, path) from None
+    try:
+        payload = model.model_validate(reader.settle(model, document), context=reader.context)
     except ValidationError as error:
-        if reading.kind and _is_something_else(reading.kind, body, path):
+        if source in KINDS and _is_something_else(KINDS[source], document, path):
             return None
         # Not chained: the cause holds the input, and tracebacks travel.
         raise _refusal(error) from None
-    return payload if payload.is_result else None
+    return Careful(payload, tuple(reader.twice))  # type: ignore[arg-type]  # each is a Payload
 
 
-def _parse(model: type[BaseModel], body: bytes, path: str) -> Payload:
-    return model.model_validate_json(body, context={"path": path})  # type: ignore[return-value]  # each is a Payload
-
-
-def _is_something_else(kind: type[BaseModel], body: bytes, path: str) -> bool:
-    """Whether what does not fit says of itself that it is no result: looked at only then, to parse good ones once."""
+def _not_json(model: type[values.Payload], body: bytes, path: str) -> PermanentError:
+    """In the words of pydantic's parser, which tell the place."""
     try:
-        return not kind.model_validate_json(body, context={"path": path}).is_result  # type: ignore[attr-defined]
+        model.model_validate_json(body, context={"path": path})
+    except ValidationError as error:
+        return _refusal(error)
+    return PermanentError(Reason.INVALID_JSON, "not JSON")
+
+
+def _is_something_else(kind: type[values.Payload], document: object, path: str) -> bool:
+    """Whether what does not fit says of itself that it is no result."""
+    reader = members.Reader({"path": path})
+    try:
+        told = kind.model_validate(reader.settle(kind, document), context=reader.context)
     except ValidationError:
         return False
+    return not told.is_result and not reader.twice  # type: ignore[attr-defined]
 
 
 def _refusal(error: ValidationError) -> PermanentError:

@@ -10,6 +10,8 @@ from tests.samples import ABSENT, big_certiverse, body, edited
 from worker.errors import PermanentError
 from worker.sources import read
 
+#: What no field is written as.
+ODD = [[[]], {"a": 1}, "\ud83d", float("nan"), "x\n", 1e999, 10**1000, True, None]
 PASSED, FAILED = Verdict.PASSED, Verdict.FAILED
 
 
@@ -91,8 +93,8 @@ def test_a_known_word_is_not_kept_so_that_two_spellings_are_one_result() -> None
         (7, "7"),
         ("", None),
         (None, None),
-        (True, None),
-        ({}, None),
+        (True, "True"),
+        ({}, "?"),
     ],
 )
 def test_the_cut_score_type_is_read_however_it_is_written_and_is_never_fatal(sent: object, meant: str | None) -> None:
@@ -140,7 +142,16 @@ def test_what_is_no_number_is_refused(sent: object) -> None:
         ("2026-03-04 15:33:30", datetime(2026, 3, 4, 15, 33, 30, tzinfo=UTC)),
         ("2026-03-04T15:33:30.1234567Z", datetime(2026, 3, 4, 15, 33, 30, 123456, tzinfo=UTC)),
         ("2026-03-04T10:33:30.1234567-05:00", datetime(2026, 3, 4, 15, 33, 30, 123456, tzinfo=UTC)),
+        ("2026-03-04t15:33z", datetime(2026, 3, 4, 15, 33, tzinfo=UTC)),
+        ("2026-03-04", datetime(2026, 3, 4, tzinfo=UTC)),
         ("0001-01-01T00:00:00", None),
+        ("0001-01-01T00:00:00+02:00", None),
+        ("0001-01-01T00:00:00-05:00", None),
+        ("0001-01-01", None),
+        ("9999-12-31T23:59:59.9999999", None),
+        ("9999-12-31T23:59:59.9999999-05:00", None),
+        ("9999-12-31T23:59:59.9999999+14:00", None),
+        ("9999-12-31", None),
         ("", None),
         (None, None),
         (ABSENT, None),
@@ -151,7 +162,12 @@ def test_an_instant_is_read_in_every_form_that_dotnet_writes(sent: object, meant
 
 
 @pytest.mark.parametrize(
-    "sent", [1772632800, "1772632800", "04/03/2026", "yesterday", "0001-01-01T00:00:00+05:00", "9999-12-31T23:59-05:00"]
+    "sent",
+    [
+        *(1772632800, "1772632800", "04/03/2026", "yesterday", "20260304", "20260304T153330Z", "2026-W10-3"),
+        *("2026-063", "2026-03-04x15:33:30Z", "2026-03-04T24:00:00Z", "2026-03-04T15", "2026-03-04T15Z", "2026-02-30"),
+        *("2026-3-4", "2026-03-04T15:33:30 +00:00", "0000-00-00", "2026-03-04T1533", True, [], {}),
+    ],
 )
 def test_what_is_no_instant_is_refused(sent: object) -> None:
     place = "examDelivery.deliveryCompletedDateTime"
@@ -164,7 +180,11 @@ def test_the_reservation_is_kept_as_an_instant_whatever_its_offset() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "meant"), [(ABSENT, False), (None, False), ("", False), ("false", False), ("True", True), (True, True)]
+    ("sent", "meant"),
+    [
+        *((ABSENT, False), (None, False), ("", False), ("false", False), ("False ", False), (" no", False), (0, False)),
+        *(("True", True), (True, True), (" TRUE ", True), ("yes", True), ("1 ", True), (1, True)),
+    ],
 )
 def test_a_result_is_a_rescore_only_if_it_says_so(sent: object, meant: bool) -> None:
     assert outcome(isRescore=sent).rescore is meant
@@ -253,6 +273,8 @@ def test_an_exam_that_a_proctor_ended_is_known_however_it_is_written(sent: str) 
 
 def test_another_reason_is_kept_as_it_came() -> None:
     assert at({"examDelivery.completeReasonCode": "Power Cut"}).complete_reason == "Power Cut"
+    assert at({"examDelivery.completeReasonCode": "candidate ended 2"}).complete_reason == "candidate ended 2"
+    assert at({"examDelivery.completeReasonCode": 2}).complete_reason == "2"
     assert at({"examDelivery.terminationReason": "Other: Left, twice"}).termination_reason == "Other: Left, twice"
     assert at({"examDelivery.terminationReason": " "}).termination_reason is None
 
@@ -269,20 +291,112 @@ def test_an_item_is_parsed_as_json_and_otherwise_left_alone() -> None:
     assert at({"testParts.0.rootSections.0.items": odd}) == at({})
 
 
-def test_a_bad_number_deep_in_a_list_is_named_by_its_place() -> None:
-    assert detail({"testParts.0.rootSections.1.percent": "most"}) == (
-        "testParts[0].rootSections[1].percent: not a number"
-    )
-
-
 @pytest.mark.parametrize("status", ["completed", "Completed", " COMPLETED ", "", None, ABSENT])
 def test_a_delivery_that_is_over_is_a_result(status: object) -> None:
-    assert at({"examDelivery.status": status})
+    assert at({"examDelivery.status": status}).unclear is None
 
 
-def test_a_whole_result_with_another_status_is_unclear_and_one_that_is_not_whole_is_no_result() -> None:
-    assert at({"examDelivery.status": "inProgress"}).unclear == "examDelivery.status: not completed"
-    assert read(Source.CERTIVERSE, edited("certiverse/passed", {"examDelivery.status": "x", "exam": ABSENT})) is None
+@pytest.mark.parametrize("status", ["inProgress", "complete", "finished", "NoShow", "completed?", "0", 1])
+def test_a_whole_result_with_another_status_is_unclear_and_one_that_is_not_whole_is_refused(status: object) -> None:
+    assert at({"examDelivery.status": status}).unclear == "examDelivery.status: not completed"
+    assert detail({"examDelivery.status": status, "exam": ABSENT}) == "exam: missing"
+
+
+@pytest.mark.parametrize("kind", ["Cancelled", "NoShow", "Rescheduled", "anything"])
+def test_a_result_in_a_booking_notification_that_is_not_of_a_completion_is_unclear(kind: str) -> None:
+    assert at({"notificationType": kind}).unclear == "notificationType: not completed"
+    assert at({"notificationType": "Completed"}) == at({})
+
+
+@pytest.mark.parametrize(
+    ("reported", "cut", "verdict"),
+    [(0, 0, None), (80, 0, None), (80, -1, None), (0, 0.01, FAILED), ("0.0", "0.00", None)],
+)
+def test_a_cut_of_nought_was_never_set(reported: object, cut: object, verdict: Verdict | None) -> None:
+    told = outcome(passFail=None, reportedScore=reported, cutScore=cut, cutScoreType=None)
+    assert told.verdict is verdict
+    assert bool(told.unclear) == (Decimal(str(reported)) == Decimal(str(cut)) == 0)
+
+
+@pytest.mark.parametrize("kind", ["Angoff", 7, True, {}, [], "Scaled?"])
+def test_without_a_word_an_unknown_cut_score_type_decides_nothing(kind: object) -> None:
+    assert outcome(passFail=None, cutScoreType=kind).verdict is None
+    assert outcome(passFail=None, cutScoreType=kind).unclear
+    assert outcome(passFail="Pass", cutScoreType=kind).verdict is PASSED
+
+
+@pytest.mark.parametrize(
+    ("word", "reported", "kind", "says"),
+    [
+        ("Pass", 499.99, "Scaled", "passed, though the score is below the cut"),
+        (True, 0, "Percent", "passed, though the score is below the cut"),
+        ("f", 500, None, "failed, though the score reaches the cut"),
+        ("Fail", 900, "Angoff", "failed, though the score reaches the cut"),
+        ("Pass", 500, "Scaled", None),
+        ("Fail", 499, "Raw", None),
+        ("Pass", 1, "TestPartScoring", None),
+        ("Fail", 999, 4, None),
+        ("Pass", None, "Scaled", None),
+        ("no word", 1, "Scaled", None),
+    ],
+)
+def test_a_verdict_against_its_own_score_and_cut_contradicts_itself(
+    word: object, reported: object, kind: object, says: str | None
+) -> None:
+    assert outcome(passFail=word, reportedScore=reported, cutScore=500, cutScoreType=kind).contradiction == says
+
+
+@pytest.mark.parametrize("cut", [0, -1, None])
+def test_a_cut_that_was_never_set_contradicts_nothing(cut: object) -> None:
+    assert outcome(passFail="Fail", reportedScore=10, cutScore=cut).contradiction is None
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("examDelivery.deliveryDateTime", "examDelivery.deliveryType", "examDelivery.deliveryExceptions"),
+        *("examDelivery.deliveryExceptions.timeExtension", "examDelivery.secureBrowser"),
+        *("examReservation", "examReservation.storeExamSku", "examReservation.reservationDateTime"),
+        *("examReservation.candidateReservationDateTime", "examReservation.voucherId", "candidate.candidateId"),
+        *("candidate.firstName", "exam.examName", "exam.languageCode", "examResult.timeOnExam"),
+        *("testParts", "testParts.0", "testParts.0.rawScore", "testParts.0.passFail", "testParts.0.testPartName"),
+        *("testParts.0.rootSections", "testParts.0.rootSections.0", "testParts.0.rootSections.1.percent"),
+        *("rootTopicOutcomes", "rootTopicOutcomes.0", "rootTopicOutcomes.0.topicId", "customData", "customData.0"),
+    ],
+)
+@pytest.mark.parametrize(
+    "sent",
+    [[[]], {"a": 1}, "\ud83d", float("nan"), "x\n", 1e999, 10**1000, True, None],
+    ids=lambda sent: repr(sent)[:12],
+)
+def test_what_nothing_depends_on_costs_no_result(place: str, sent: object) -> None:
+    told, whole = at({place: sent}), at({})
+    assert (told.verdict, told.delivery, told.completed_at) == (whole.verdict, whole.delivery, whole.completed_at)
+    assert (told.scores | {"minutes": 0}, told.contradiction) == (whole.scores | {"minutes": 0}, None)
+
+
+def test_what_cannot_be_read_of_a_part_is_left_out_alone() -> None:
+    odd = at({"testParts.0.rootSections.1.percent": "most", "rootTopicOutcomes.0": 7})
+    whole = at({})
+    assert len(odd.parts) == len(whole.parts) - 1
+    assert [part.name for part in odd.parts] == [part.name for part in whole.parts if part != whole.parts[3]]
+
+
+def test_custom_data_of_one_name_and_two_values_says_neither() -> None:
+    names = [("A", "1"), ("A", "2"), ("B", "3"), ("B", "3"), ("C", None), ("C", "4"), ("", "5")]
+    sent = [{"name": name, "value": value} for name, value in names]
+    kept = {key: value for key, value in at({"customData": [*sent, None, 7]}).details.items() if key[:6] == "custom"}
+    assert kept == {"customData.B": "3", "customData.C": "4", "customData.": "5"}
+
+
+@pytest.mark.parametrize(
+    "empty", ["00000000-0000-0000-0000-000000000000", "{00000000-0000-0000-0000-000000000000}", "0" * 32]
+)
+def test_an_empty_guid_is_an_id_that_was_never_set(empty: str) -> None:
+    ids = ("examDelivery.eligibilityId", "examDelivery.bookingId", "candidate.orgCandidateId")
+    told = at(dict.fromkeys(ids, empty) | {"examDelivery.deliverableId": empty})
+    assert (told.registration_ids, told.candidate.student_id) == ({}, None)
+    assert told.delivery == empty, "a result is not lost for it; another of that name is a conflict"
 
 
 def test_names_of_people_go_no_further() -> None:

@@ -65,7 +65,7 @@ def said(*passed: bool | None) -> tuple[Transformation, ...]:
         pytest.param(outcome(None, "99", unclear="?"), exam(threshold=70), UNSCORED, id="unclear: no threshold helps"),
         pytest.param(drilled(None, said(True)), exam(transformation="t0"), P, id="transformation"),
         pytest.param(drilled(P, said(False)), exam(transformation="t0"), F, id="it goes first"),
-        pytest.param(drilled(None, said(True, False), unclear="?"), exam(transformation="t1"), F,
+        pytest.param(drilled(None, said(True, False)), exam(transformation="t1"), F,
                      id="it settles a contradiction"),
         pytest.param(drilled(P, said(None)), exam(transformation="t0"), UNSCORED, id="it says neither"),
         pytest.param(drilled(P, said(True)), exam(transformation="t9"), UNSCORED, id="it is not there"),

@@ -5,6 +5,7 @@ from decimal import Decimal
 
 import pytest
 
+from schemas.drillster import OTHER_TYPES
 from schemas.outcome import ExamOutcome, Source, Verdict
 from tests.samples import ABSENT, body, edited
 from worker.errors import PermanentError
@@ -49,7 +50,7 @@ def test_the_verdict_is_what_all_transformations_that_say_it_agree_on(
 ) -> None:
     outcome = at({"score.transformations": transformations(*passed)})
     assert outcome.verdict is verdict
-    assert bool(outcome.unclear) == (True in passed and False in passed)
+    assert outcome.transformations_differ == (True in passed and False in passed)
     assert [item.passed for item in outcome.transformations] == passed
 
 
@@ -73,9 +74,36 @@ def test_a_percentage_is_from_0_to_100_with_fractions(sent: object) -> None:
 
 
 @pytest.mark.parametrize("sent", [-0.01, 100.01, 1000, "101"])
-@pytest.mark.parametrize("place", ["score.percentage", "score.transformations.0.percentage"])
-def test_a_percentage_out_of_range_is_refused(place: str, sent: object) -> None:
-    assert detail({place: sent}).endswith("percentage: not between 0 and 100")
+def test_a_percentage_out_of_range_is_refused(sent: object) -> None:
+    assert detail({"score.percentage": sent}) == "score.percentage: not between 0 and 100"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["score.transformations.0.percentage", "score.transformations.0.result", "started", "user.id", "user.name", "x"],
+)
+@pytest.mark.parametrize("sent", [-1, "\ud83d", [], {"a": None}, "\x00"])
+def test_what_nothing_depends_on_costs_no_result(place: str, sent: object) -> None:
+    assert at({place: sent}).verdict is PASSED
+
+
+def test_null_in_a_list_says_nothing() -> None:
+    outcome = at({"score.transformations": [None, {"id": "t", "passed": False}], "user.thirdPartyIds": [None]})
+    assert (outcome.verdict, outcome.candidate.third_party_ids) == (FAILED, {})
+    ids = [{"thirdParty": "A", "id": None}, {"thirdParty": "B", "id": "0" * 32}, {"thirdParty": "C", "id": "3"}]
+    assert at({"user.thirdPartyIds": ids}).candidate.third_party_ids == {"C": "3"}
+
+
+@pytest.mark.parametrize(
+    ("passed", "result", "contradicts"),
+    [
+        *((True, "passed", False), (False, "FAIL", False), (True, "you passed", False), (None, "failed", False)),
+        *((True, "failed", True), (False, " Pass ", True), (True, "F", True)),
+    ],
+)
+def test_a_transformation_must_not_say_both(passed: bool | None, result: str, contradicts: bool) -> None:
+    outcome = at({"score.transformations": [{"id": "t", "passed": passed, "result": result}]})
+    assert bool(outcome.contradiction) is contradicts
 
 
 @pytest.mark.parametrize(
@@ -121,7 +149,16 @@ def test_a_path_that_says_something_else_is_refused(path: str, complaint: str) -
     assert complaint in detail({"eventType": ABSENT, "eventId": ABSENT}, path)
 
 
-@pytest.mark.parametrize("kind", ["QUESTION_ANSWERED", "OBJECTIVE_BECAME_OK", "test_completed"])
+@pytest.mark.parametrize(
+    "kind",
+    ["TestCompleted", "test_completed", "TEST-COMPLETED", "COURSE_TEST_DONE", "question_answered", "TEST COMPLETED", 5],
+)
+def test_a_whole_result_of_a_type_that_is_not_documented_is_unclear_and_another_is_refused(kind: object) -> None:
+    assert at({"eventType": kind}).unclear == "eventType: not one that Drillster documents"
+    assert detail({"eventType": kind, "score": ABSENT}) == "score: missing"
+
+
+@pytest.mark.parametrize("kind", sorted(OTHER_TYPES))
 def test_another_type_is_no_result_wherever_it_is_said_and_whether_or_not_the_rest_fits(kind: str) -> None:
     assert read(Source.DRILLSTER, edited("drillster/regular", {"eventType": kind})) is None
     assert read(Source.DRILLSTER, edited("drillster/regular", {"eventType": kind, "score": ABSENT})) is None

@@ -216,6 +216,45 @@ def test_a_write_that_is_applied_late_counts_as_written(pipeline: Pipeline) -> N
     assert (calls(pipeline, "patch"), len(writes(pipeline))) == (1, 1)
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["by id", "by student"])
+@pytest.mark.parametrize("steps", range(INTENDED + 1))
+def test_a_write_that_is_applied_late_is_ours_whatever_the_second_try_is_at(
+    pipeline: Pipeline, steps: int, named: bool
+) -> None:
+    (body,) = seed(pipeline) if named else [seed(pipeline) and certiverse("dlv-1", None, student="stu-1")]
+    pipeline.rhythm.seed(ORG, [registration("reg-other", student_id="stu-1", exam_date="2026-04-20")])
+    pipeline.rhythm.edit(ORG, "reg-1", exam_date="2026-05-04")
+    pipeline.rhythm.fault("reset", kind="patch")
+    (event,) = pipeline.run(body)
+    pipeline.due_now()
+    run, jobs = begun(pipeline, steps)
+    assert late_patch(pipeline, 2, score=82.5, exam_date="2026-05-04T12:30:00Z", status="passed").ok
+    for step in STEPS[steps:INTENDED]:
+        step(run, undecided(jobs))
+    results = sync.write(run, undecided(jobs))
+    sync.settle(run, undecided(jobs), results)
+    finish(run, jobs)
+    drain(pipeline)
+    assert stands(pipeline.event(event.id)) == WRITTEN
+    assert (len(writes(pipeline)), writes(pipeline, "reg-other")) == (1, [])
+    (rescore,) = pipeline.run(certiverse("dlv-1", "reg-1", passed=False, score=50, rescore=True))
+    assert stands(rescore) == WRITTEN, "the ledger knows that it is ours"
+
+
+def test_what_a_person_wrote_on_top_of_a_write_that_never_came_is_theirs(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    pipeline.rhythm.fault("reset", kind="patch")
+    (event,) = pipeline.run(body)
+    pipeline.rhythm.edit(ORG, "reg-1", notes="called")
+    pipeline.due_now()
+    run, jobs = begun(pipeline, 1)  # reads that its own can come no more
+    pipeline.rhythm.edit(ORG, "reg-1", status="passed", score=82.5, exam_date="2026-05-04T12:30:00Z")
+    for step in STEPS[1:4]:
+        step(run, undecided(jobs))
+    finish(run, jobs)
+    assert stands(pipeline.event(event.id)) == UNCHANGED
+
+
 def test_a_write_that_comes_later_than_its_second_try_changes_nothing(pipeline: Pipeline) -> None:
     (body,) = seed(pipeline)
     pipeline.rhythm.fault("reset", kind="patch")
@@ -225,11 +264,11 @@ def test_a_write_that_comes_later_than_its_second_try_changes_nothing(pipeline: 
     assert len(writes(pipeline)) == 1
 
 
-def late_patch(pipeline: Pipeline, version: int) -> requests.Response:
+def late_patch(pipeline: Pipeline, version: int, **fields: Any) -> requests.Response:
     """A patch as ours, that was long on its way."""
-    operations = [
-        {"op": "test", "path": "/sys_version", "value": version},
-        {"op": "add", "path": "/status", "value": "failed"},
+    operations = [{"op": "test", "path": "/sys_version", "value": version}]
+    operations += [
+        {"op": "add", "path": f"/{name}", "value": value} for name, value in (fields or {"status": "failed"}).items()
     ]
     url = f"{pipeline.rhythm.url}/examRegistrations/{ORG}/reg-1"
     return requests.patch(url, json=operations, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=5)

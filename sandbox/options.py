@@ -57,7 +57,7 @@ class Options(_Told):
 
 
 class Fault(_Told):
-    """One scripted failure: what goes wrong, and for which calls; `kind`, `ids` and `tenant` must fit, where given.
+    """One scripted failure: what goes wrong, and for which calls; kind, ids, email and tenant must fit, where given.
 
     status: this answer, nothing applied · hang: an answer after `seconds`, or never · reset: connection cut, nothing
     applied · apply_then_lose: applied, then cut · apply_late: cut, applied `delay_ms` later if the patch's own `test`
@@ -71,6 +71,8 @@ class Fault(_Told):
     ]
     kind: Kind | list[Kind] | None = None
     ids: set[str] | None = None
+    #: The address that a search is for.
+    email: str | None = None
     tenant: str | None = None
     #: How often it is still to happen; None is always. Of a registration's faults each registration counts.
     times: int | None = 1
@@ -100,5 +102,6 @@ class Fault(_Told):
         return (
             (self.kind is None or call.kind in ([self.kind] if isinstance(self.kind, str) else self.kind))
             and (self.tenant is None or call.tenant == self.tenant)
+            and (self.email is None or (isinstance(call.body, dict) and call.body.get("email_address") == self.email))
             and (self.ids is None or not self.ids.isdisjoint(ids))
         )

@@ -15,6 +15,7 @@ from schemas.rhythm import BATCH_LIMIT, Registration
 from tasks.reading import Reader, ReadingStopped
 from worker import changes
 from worker.bootstrap import Services
+from worker.errors import ExamrelayError
 from worker.ledger import marks
 from worker.ledger.audit import Progress, walk_events
 from worker.ledger.checks import Difference, paged, read
@@ -126,8 +127,8 @@ class Auditor:
 
     def _suspects(self, wrote: dict[str, Remembered]) -> list[str]:
         """Those that at first sight do not say it."""
-        found = self._patiently(lambda reader: reader.by_id(wrote)) if wrote else {}
-        return [id for id, kept in wrote.items() if _differs(kept, found.get(id))]
+        found = self._patiently(lambda reader: reader.by_id(wrote))
+        return [id for id, kept in wrote.items() if id in found.failures or _differs(kept, found.get(id))]
 
     def _confirm(self, suspects: Iterable[str], done: ReadBack) -> None:
         """Look a second time, and again where something was on its way."""
@@ -147,7 +148,10 @@ class Auditor:
         before = self._remembered([id])[id]
         if before.owner is not None:
             return False
-        found = self._patiently(lambda reader: reader.truth(id))
+        try:
+            found = self._patiently(lambda reader: reader.truth(id))
+        except ExamrelayError:
+            return False  # Rhythm fails for this one, and answers others
         if self._remembered([id])[id] != before:
             return False
         differs = _differs(before, found)

@@ -3,14 +3,14 @@
 import json
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from schemas.event import EventState, Policy, Reason
 from schemas.outcome import ExamOutcome
 from schemas.rhythm import Registration
-from worker import retries
+from worker import changes, retries
 from worker.changes import Values
 from worker.errors import ExamrelayError, TransientError
 from worker.exam_map import Exam
@@ -18,6 +18,7 @@ from worker.ledger import decisions, trace
 from worker.ledger.decisions import Decision
 from worker.ledger.events import Sibling, Work
 from worker.ledger.registrations import Remembered
+from worker.rhythm_failures import EventFailure
 
 #: When another event is writing to the same registration, or the plan was overtaken.
 PUT_BACK: Final = timedelta(seconds=1)
@@ -41,6 +42,8 @@ class Job:
     values: Values = field(default_factory=dict)
     changed: Values = field(default_factory=dict)
     decision: Decision | None = None
+    #: What Rhythm failed with for this event alone; whether it answered others is looked at again at the end.
+    failure: EventFailure | None = None
     #: A write of this event's may be under way or applied: whatever comes, the next try begins by reading.
     in_doubt: bool = False
 
@@ -70,6 +73,27 @@ class Job:
         """Whether an operator's answer disarms this reason."""
         return reason in self.work.accepts
 
+    def may_have_written(self, registration: Registration) -> bool:
+        """Whether an earlier try of this event may have written to it, or may yet."""
+        return self.work.intent is not None and self.work.intent.registration == registration.id
+
+    def has_not_written(self) -> None:
+        """What an earlier try was about to write is not there and cannot come any more."""
+        self.work, self.in_doubt = replace(self.work, intent=None), False
+
+    def landed(self, registration: Registration) -> bool:
+        """Whether what an earlier try was about to write stands there, on a later version: then it is ours."""
+        intent = self.work.intent
+        if intent is None or not self.may_have_written(registration):
+            return False
+        moved = intent.base is None or (registration.sys_version or 0) > intent.base
+        return moved and changes.stand(json.loads(intent.values), registration)
+
+    def settle_landed(self, registration: Registration) -> None:
+        """Ends as written: by an earlier try of this event."""
+        assert self.work.intent is not None
+        self.settle("written", registration.id, registration.sys_version, self.work.intent.values)
+
     def values_text(self) -> str:
         """`values` as the ledger keeps them: scores as decimal text."""
         return json.dumps(self.values, default=str)
@@ -89,6 +113,7 @@ class Job:
             about = self.registration.id if self.registration else None
             self.decision = decisions.stop(self.work.id, error.reason, error.detail, about)
             return
+        self.failure = error if isinstance(error, EventFailure) else None
         attempts, first = self.work.attempts + 1, self.work.first_attempt_at
         delay = retries.retry_delay(error.reason, attempts, first, self.now, random.random(), error.retry_after)  # noqa: S311
         if delay is None:

@@ -6,13 +6,14 @@ that we may write there, and that the guard which every real write begins with i
 
 from collections.abc import Callable, Iterator
 
-from schemas.rhythm import PatchOperation, Registration
+from schemas.rhythm import Registration
 from tasks.reading import Reader, ReadingStopped
 from worker.bootstrap import Services
 from worker.errors import ExamrelayError
 from worker.health import Finding
 from worker.ledger.gate import GateClosed
 from worker.rhythm import (
+    REFUSED_PATCH,
     CredentialsRefused,
     ItemState,
     Rhythm,
@@ -21,9 +22,6 @@ from worker.rhythm import (
     RhythmUnavailable,
 )
 from worker.tenants import RhythmConnection
-
-#: No registration has such a version.
-_REFUSED = (PatchOperation(op="test", path="/sys_version", value=-1),)
 
 
 def probe(at: Services, tenant: str) -> Iterator[Finding]:
@@ -95,12 +93,12 @@ def _write(reader: Reader, connection: RhythmConnection, write: Callable[[], str
 
 
 def _patch(rhythm: Rhythm, id: str) -> str | None:
-    rhythm.patch(id, _REFUSED)
+    rhythm.patch(id, REFUSED_PATCH)
     return None
 
 
 def _batch(rhythm: Rhythm, id: str) -> str | None:
-    result = rhythm.batch({id: _REFUSED})[id]
+    result = rhythm.batch({id: REFUSED_PATCH})[id]
     if result.error is not None:
         raise result.error
     if result.state is ItemState.UNKNOWN:

@@ -1,24 +1,18 @@
 """What the steps of a sync share: one batch's surroundings, and a failure that stays with its event."""
 
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from celery.exceptions import SoftTimeLimitExceeded
 
 from schemas.event import Reason
 from tasks.job import Job
-from tasks.reading import Reader, ReadingStopped
+from tasks.reading import OutOfTime, Reader, ReadingStopped
 from worker.errors import ExamrelayError, TransientError
 from worker.ledger.events import Ledger
 from worker.ledger.sealed import PAUSE, SealUnknown
 from worker.telemetry import report_bug
 from worker.tenants import Tenant
-
-#: Looking up a batch one by one, at a slow Rhythm or a slow pace, must leave time to write what was found.
-LOOK_UP_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +24,6 @@ class Run:
     token: str
     ledger: Ledger
     rhythm: Reader
-    #: Until when (monotonic) events are looked up one by one.
-    ends: float = field(default_factory=lambda: time.monotonic() + LOOK_UP_SECONDS)
 
 
 def each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
@@ -41,6 +33,8 @@ def each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
             step(job)
         except (ReadingStopped, SoftTimeLimitExceeded):
             raise
+        except OutOfTime as late:
+            job.put_back(delay=late.delay)
         except SealUnknown as error:
             job.put_back(error, PAUSE)  # as it is, until the key is back
         except ExamrelayError as error:
@@ -50,6 +44,25 @@ def each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
             job.fail(TransientError(Reason.INTERNAL_ERROR, type(error).__name__))
 
 
-def while_time(run: Run, jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
-    """As `each`, for a step that may call Rhythm for each event: those it does not get to are due again at once."""
-    each(jobs, lambda job: step(job) if time.monotonic() < run.ends else job.put_back(delay=timedelta(0)))
+def as_far_as_it_goes(run: Run, jobs: Sequence[Job], step: Callable[[Job], None], seconds: float) -> None:
+    """As `each`, for a step that reads Rhythm for each event and takes `seconds` at most, but one event in any case.
+
+    An event that it does not get to is put back: because its time is up, or because the gate closes halfway. What was
+    found until then waits for the gate, if that opens soon. Raises ReadingStopped.
+    """
+    run.rhythm.allow(seconds)
+    done: set[str] = set()
+
+    def one(job: Job) -> None:
+        step(job)
+        done.add(job.work.id)
+
+    try:
+        each(jobs, one)
+    except ReadingStopped as stopped:
+        if not done:
+            raise
+        for job in jobs:
+            if job.decision is None and job.work.id not in done:
+                job.put_back(stopped.error, stopped.delay)
+        run.rhythm.wait()

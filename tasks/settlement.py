@@ -1,43 +1,48 @@
 """What Rhythm's answer means for each event; and, before anything else, what an earlier try's may have been."""
 
-import json
-from collections.abc import Mapping
+from typing import Final
 
 from schemas.event import Reason
 from schemas.rhythm import Registration
 from tasks.job import Job
-from tasks.run import Run, each, while_time
+from tasks.reading import Found
+from tasks.run import Run, as_far_as_it_goes, each
 from tasks.writing import write
 from worker import changes
 from worker.errors import ExamrelayError, PermanentError
 from worker.ledger.events import Intent
-from worker.ledger.gate import GateClosed
 from worker.rhythm import (
+    CredentialsRefused,
     ItemResult,
     ItemState,
     MissingReference,
     RhythmRejected,
     RhythmThrottled,
-    RhythmUnavailable,
 )
+
+#: For reading what earlier tries, or this one's refused writes, have done.
+RECALL_SECONDS: Final = 4.0
+SETTLE_SECONDS: Final = 4.0
 
 
 def recall(run: Run, jobs: list[Job]) -> None:
     """Settle by reading what an earlier try may have written: a lost reply, a worker that died."""
-    intended = {job.work.id: job.work.intent for job in jobs if job.work.intent is not None}
-    found = run.rhythm.by_id(intent.registration for intent in intended.values())
-    doubted = [job for job in jobs if job.work.id in intended]
-    while_time(run, doubted, lambda job: _recall(run, job, intended[job.work.id], found))
+    doubted = [job for job in jobs if job.work.intent is not None]
+    run.rhythm.allow(RECALL_SECONDS)
+    found = run.rhythm.by_id(job.work.intent.registration for job in doubted if job.work.intent)
+    as_far_as_it_goes(run, doubted, lambda job: _recall(run, job, job.work.intent, found), RECALL_SECONDS)
 
 
-def _recall(run: Run, job: Job, intent: Intent, found: Mapping[str, Registration]) -> None:
+def _recall(run: Run, job: Job, intent: Intent | None, found: Found) -> None:
+    if intent is None:
+        return
     registration = found.get(intent.registration)
-    if registration is None or not _landed(registration, intent):
+    if registration is None or not job.landed(registration):
         registration = run.rhythm.truth(intent.registration)
     if registration is None:
         return
-    if _landed(registration, intent):
-        job.settle("written", registration.id, registration.sys_version, intent.values)
+    if job.landed(registration):
+        job.settle_landed(registration)
         return
     moved_by = 0 if intent.base is None else (registration.sys_version or 0) - intent.base
     if moved_by > 1 and not job.accepts(Reason.REGISTRATION_EDITED):
@@ -45,27 +50,40 @@ def _recall(run: Run, job: Job, intent: Intent, found: Mapping[str, Registration
         raise PermanentError(
             Reason.REGISTRATION_EDITED, f"registration {registration.id} was changed after a write that may be ours"
         )
-    job.in_doubt = moved_by == 0  # on top of another version it cannot be applied any more
-
-
-def _landed(registration: Registration, intent: Intent) -> bool:
-    moved = intent.base is None or (registration.sys_version or 0) > intent.base
-    return moved and changes.stand(json.loads(intent.values), registration)
+    if moved_by and run.rules.rhythm.guard != "none":  # on top of another version it cannot be applied any more
+        job.has_not_written()
 
 
 def settle(run: Run, jobs: list[Job], results: dict[str, ItemResult]) -> None:
-    """What Rhythm's answer means for each event."""
-    throttled = next((one.error for one in results.values() if isinstance(one.error, RhythmThrottled)), None)
-    if throttled:
-        run.rhythm.gate.close(throttled.reason, throttled.retry_after)
-    # First those that need no reading, which may stop.
-    jobs = sorted(jobs, key=lambda job: (one := results.get(job.target.id)) is None or one.state != ItemState.APPLIED)
-    each(jobs, lambda job: _settle(run, job, results.get(job.target.id)))
+    """What Rhythm's answer means for each event. First those that need no reading, which may stop."""
+    told = {job.work.id: results.get(job.target.id) for job in jobs}
+    for job in jobs:
+        job.in_doubt = _in_doubt(job, told[job.work.id])
+    jobs = sorted(jobs, key=lambda job: _rank(told[job.work.id]))
+    answers = run.rhythm.answers
+    run.rhythm.allow(SETTLE_SECONDS)
+    each(jobs, lambda job: _settle(run, job, told[job.work.id], answers))
 
 
-def _settle(run: Run, job: Job, result: ItemResult | None) -> None:
+def _rank(result: ItemResult | None) -> int:
+    """What is applied needs no reading; a 429 forbids it, so it comes before what does."""
+    if result is not None and result.state is ItemState.APPLIED:
+        return 0
+    return 1 if result is not None and isinstance(result.error, RhythmThrottled) else 2
+
+
+def _in_doubt(job: Job, result: ItemResult | None) -> bool:
+    """Whether a write of the event's, this one or an earlier one, may have been applied without our knowing."""
     if result is None:
-        job.in_doubt = False
+        return job.work.intent is not None
+    if isinstance(result.error, RhythmRejected | MissingReference):
+        return True  # until it was read
+    maybe_applied = result.error is None or getattr(result.error, "maybe_applied", False)
+    return maybe_applied or job.work.intent is not None
+
+
+def _settle(run: Run, job: Job, result: ItemResult | None, answers: int) -> None:
+    if result is None:
         job.put_back()
         return
     after = result.registration
@@ -73,7 +91,7 @@ def _settle(run: Run, job: Job, result: ItemResult | None) -> None:
         case ItemState.UNKNOWN:
             job.put_back()
         case ItemState.FAILED:
-            _settle_failure(run, job, result.error)
+            _settle_failure(run, job, result.error, answers)
         case ItemState.APPLIED if after is not None and not changes.stand(job.values, after):
             raise PermanentError(Reason.RHYTHM_ALTERED, f"registration {after.id} reads back different")
         case ItemState.APPLIED:
@@ -81,21 +99,16 @@ def _settle(run: Run, job: Job, result: ItemResult | None) -> None:
             job.settle("written", job.target.id, sys_version, job.values_text())
 
 
-def _settle_failure(run: Run, job: Job, error: ExamrelayError | None) -> None:
-    """A write that failed. One that may have been applied keeps its intent: the next try begins by reading."""
+def _settle_failure(run: Run, job: Job, error: ExamrelayError | None, answers: int) -> None:
+    """A write that failed. One that may have been applied keeps its intent: the next try begins by reading.
+
+    `answers`: how many reads were answered when it failed; with one more, Rhythm is known to answer others.
+    """
     assert error is not None
     if isinstance(error, RhythmRejected | MissingReference):
         _settle_rejection(run, job, error)
         return
-    maybe_applied = getattr(error, "maybe_applied", False)
-    job.in_doubt = maybe_applied or job.work.intent is not None
-    if isinstance(error, RhythmUnavailable) and not maybe_applied:
-        run.rhythm.gate.close(error.reason, error.retry_after)
-        job.put_back(error)
-    elif isinstance(error, GateClosed | RhythmThrottled):
-        job.put_back(error)
-    else:
-        job.fail(error)
+    raise run.rhythm.judged(error, answers, writing=isinstance(error, CredentialsRefused))
 
 
 def _settle_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference) -> None:
@@ -104,10 +117,11 @@ def _settle_rejection(run: Run, job: Job, error: RhythmRejected | MissingReferen
     if now is None or not _moved(job.target, now):
         if error.status is not None:
             raise error
-        _settle(run, job, write(run, [job])[job.target.id])  # one of a batch, and no reason given: alone it gets one
+        result = write(run, [job])[job.target.id]  # one of a batch, and no reason given: alone it gets one
+        _settle(run, job, result, run.rhythm.answers)
         return
     job.in_doubt = False
-    if changes.stand(job.values, now) and (job.work.intent is not None):
+    if job.work.intent is not None and changes.stand(job.values, now):
         job.settle("written", now.id, now.sys_version, job.values_text())
     else:
         job.put_back()

@@ -6,15 +6,18 @@ in `tasks/writing.py`, and what its answer means in `tasks/settlement.py`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from typing import Final
+
+from celery.exceptions import SoftTimeLimitExceeded
 
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import READABLE_FORMS, Candidate, ExamOutcome, Source
 from schemas.rhythm import Status
-from tasks.job import Job, undecided
-from tasks.reading import Reader, ReadingStopped
-from tasks.run import Run, each, while_time
+from tasks.job import PUT_BACK, Job, undecided
+from tasks.reading import Found, Reader, ReadingStopped
+from tasks.run import Run, as_far_as_it_goes, each
 from tasks.settlement import recall, settle
 from tasks.stage import Tally, work
 from tasks.writing import write
@@ -28,12 +31,16 @@ from worker.ledger.events import Claim
 from worker.ledger.registrations import Remembered, remembered
 from worker.ledger.sealed import SealUnknown
 from worker.order import Order, Version, order
+from worker.rhythm import RhythmUnavailable
 from worker.tenants import SourceRules
 
 _SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
 #: Stand in for an event's outcome and exam until they are read; an event that has only these is decided.
 UNREAD: Final = ExamOutcome(source=Source.CERTIVERSE, delivery="-", exam_codes=(), candidate=Candidate())
 UNMAPPED: Final = Exam(exam_id="-", codes=("-",))
+#: For the look-ups of a batch, and for reads that are repeated because they were behind: they leave time to write.
+LOOK_UP_SECONDS: Final = 10.0
+REPEAT_SECONDS: Final = 4.0
 
 
 @app.task(name=celery.SYNC, soft_time_limit=40, time_limit=45, throws=(Exception,))
@@ -56,7 +63,7 @@ def sync_tenant(at: Services, tenant: str) -> Tally:
 
 
 def sync_batch(run: Run, claim: Claim) -> list[Decision]:
-    """Every claimed event's decision. What Rhythm's gate stops halfway is put back without an attempt."""
+    """Every claimed event's decision. What Rhythm's gate or the clock stops is put back without an attempt."""
     jobs = [Job(work, UNREAD, UNMAPPED, claim.now, in_doubt=bool(work.intent or work.trouble)) for work in claim.works]
     try:
         read(run, jobs)
@@ -67,10 +74,28 @@ def sync_batch(run: Run, claim: Claim) -> list[Decision]:
         intend(run, undecided(jobs))
         results = write(run, undecided(jobs))
         settle(run, undecided(jobs), results)
+        confirm_failures(run, jobs)
     except ReadingStopped as stopped:
-        for job in undecided(jobs):
-            job.put_back(stopped.error, stopped.delay)
+        put_back(run, jobs, stopped.error, stopped.delay)
+    except SoftTimeLimitExceeded:
+        put_back(run, jobs, RhythmUnavailable("the task's time was up before Rhythm had answered"), PUT_BACK)
     return [job.decision for job in jobs if job.decision is not None]
+
+
+def confirm_failures(run: Run, jobs: Iterable[Job]) -> None:
+    """The last probe: events that have failed alone, but nothing was answered since, may have met an outage's start.
+
+    Raises ReadingStopped when it is one.
+    """
+    if any(job.failure and job.failure.answers == run.rhythm.answers for job in jobs):
+        run.rhythm.prove()
+
+
+def put_back(run: Run, jobs: Iterable[Job], error: TransientError, delay: timedelta) -> None:
+    """What is undecided; and what failed alone, unless Rhythm has answered since."""
+    for job in jobs:
+        if job.decision is None or (job.failure and job.failure.answers == run.rhythm.answers):
+            job.put_back(error, delay)
 
 
 def read(run: Run, jobs: list[Job]) -> None:
@@ -126,15 +151,15 @@ def resolve(run: Run, jobs: list[Job]) -> None:
     """Each event's registration: by the id it names, else by student and exam, else by e-mail and exam."""
     rules = {job.work.id: run.rules.sources[job.work.source] for job in jobs}
     ids = {job.work.id: _named(job, rules[job.work.id]) for job in jobs}
-    found = run.rhythm.by_id(id for named in ids.values() for id in named)
-    for job in jobs:
-        job.candidates = [found[id] for id in ids[job.work.id] if id in found]
-        job.named = bool(job.candidates)
-    unnamed = [job for job in jobs if not job.named]
-    while_time(run, unnamed, lambda job: _look_up(run, job, rules[job.work.id]))
+    apart = [id for job in jobs if job.work.failed and not job.work.intent for id in ids[job.work.id]]
+    run.rhythm.allow(LOOK_UP_SECONDS)
+    found = run.rhythm.by_id((id for named in ids.values() for id in named), apart)
+    each(jobs, lambda job: _by_name(job, ids[job.work.id], found))
+    named_first = sorted(undecided(jobs), key=lambda job: not job.named)
+    as_far_as_it_goes(run, named_first, lambda job: _look_up(run, job, rules[job.work.id]), LOOK_UP_SECONDS)
     candidates = (one.id for job in jobs for one in job.candidates)
     known = remembered(run.ledger.client, run.ledger.sealer, run.tenant, candidates)
-    while_time(run, undecided(jobs), lambda job: _choose(run, job, rules[job.work.id], known))
+    as_far_as_it_goes(run, undecided(jobs), lambda job: _choose(run, job, rules[job.work.id], known), REPEAT_SECONDS)
 
 
 def _named(job: Job, rules: SourceRules) -> list[str]:
@@ -142,12 +167,20 @@ def _named(job: Job, rules: SourceRules) -> list[str]:
     return [answer] if answer else registrations.named_ids(job.outcome, rules)
 
 
+def _by_name(job: Job, ids: Sequence[str], found: Found) -> None:
+    job.candidates = [registration for id in ids if (registration := found.get(id))]
+    job.named = bool(job.candidates)
+
+
 def _look_up(run: Run, job: Job, rules: SourceRules) -> None:
+    if job.named:
+        return
     candidate, exam_id, answers = job.outcome.candidate, job.exam.exam_id, job.work.answers
     if "registration" in answers:
         raise TransientError(Reason.REGISTRATION_NOT_FOUND, f"there is no registration {answers['registration']}")
     if nobody := registrations.why_nobody(job.outcome, rules):
         raise PermanentError(Reason.NOBODY_NAMED, nobody)
+    run.rhythm.in_time()
     student = registrations.student_of(candidate, rules)
     if student:
         job.candidates = run.rhythm.of_student(student, exam_id)
@@ -162,7 +195,9 @@ def _choose(run: Run, job: Job, rules: SourceRules, known: Mapping[str, Remember
     elif job.named:
         job.registration = registrations.confirm(job.outcome, job.exam, rules, candidates)
     else:
-        ours = {one.id for one in candidates if known[one.id].delivery == job.work.delivery}
+        ours = {
+            one.id for one in candidates if known[one.id].delivery == job.work.delivery or job.may_have_written(one)
+        }
         chosen = registrations.choose(job.outcome, job.exam, candidates, ours)
         job.registration = registrations.confirm(job.outcome, job.exam, rules, [chosen])
     job.remembered = known[job.registration.id]
@@ -177,6 +212,9 @@ def _compare(job: Job) -> None:
     registration, written = job.target, job.written_to
     if job.remembered.owner not in (None, job.work.id):
         job.put_back()  # another event's write is not settled yet: whose the registration's values are is not known
+        return
+    if job.landed(registration):
+        job.settle_landed(registration)
         return
     job.values = changes.values_of(job.outcome, job.exam, job.work.answers.get("verdict"), job.work.accepts)
     ours = job.remembered.delivery == job.work.delivery

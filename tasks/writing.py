@@ -3,23 +3,64 @@
 A registration without a result was not written, and Rhythm said nothing of it: it is planned anew.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 from schemas.rhythm import PatchOperation
 from tasks.job import Job
+from tasks.reading import ReadingStopped
 from tasks.run import Run
 from worker import changes
 from worker.errors import ExamrelayError
-from worker.rhythm import ItemResult, ItemState, Rhythm, RhythmRejected
+from worker.ledger.gate import GateClosed
+from worker.rhythm import CredentialsRefused, ItemResult, ItemState, Rhythm, RhythmRejected, RhythmThrottled
 
+#: Not processed, and perhaps for one item alone.
+_REFUSED: Final = (RhythmRejected, CredentialsRefused)
 Patches = Mapping[str, Sequence[PatchOperation]]
 Results = dict[str, ItemResult]
 
 
-def write(run: Run, jobs: list[Job]) -> dict[str, ItemResult]:
-    """Call Rhythm: one patch, or one batch. Only now is anything changed there."""
-    guard = run.rules.rhythm.guard
-    return send(run.rhythm.rhythm, {job.target.id: changes.patch(job.changed, job.target, guard) for job in jobs})
+def write(run: Run, jobs: list[Job]) -> Results:
+    """Call Rhythm: one patch, or one batch. Only now is anything changed there.
+
+    What has failed before goes after the others, in batches that each failure halves, until the one to blame is alone.
+    """
+    results: Results = {}
+    for group in _groups(jobs):
+        if not results or run.rhythm.has_time():
+            results |= _write(run, group)
+    return results
+
+
+def _groups(jobs: list[Job]) -> Iterator[list[Job]]:
+    sound = [job for job in jobs if not job.work.failed]
+    if sound:
+        yield sound
+    for attempts in sorted({job.work.attempts for job in jobs if job.work.failed}):
+        failed = [job for job in jobs if job.work.failed and job.work.attempts == attempts]
+        size = max(1, -(-len(failed) // 2 ** min(attempts, 7)))
+        yield from (failed[start : start + size] for start in range(0, len(failed), size))
+
+
+def _write(run: Run, jobs: list[Job]) -> Results:
+    guard, rhythm = run.rules.rhythm.guard, run.rhythm.rhythm
+    patches = {job.target.id: changes.patch(job.changed, job.target, guard) for job in jobs}
+    results = send(rhythm, patches)
+    errors = [result.error for result in results.values()]
+    try:
+        if len(jobs) > 1 and all(isinstance(error, CredentialsRefused) for error in errors):
+            run.rhythm.prove(writing=True)
+            return _without_refused(rhythm, patches)
+        if all(isinstance(error, GateClosed | RhythmThrottled) for error in errors) and not all(
+            one.named for one in jobs
+        ):
+            # None was processed, and what look-ups have found would have to be looked up again.
+            run.rhythm.wait_after(errors[0])
+            return send(rhythm, patches)
+    except ReadingStopped:
+        pass
+    return results
 
 
 def send(rhythm: Rhythm, patches: Patches) -> Results:
@@ -49,13 +90,13 @@ def _without_refused(rhythm: Rhythm, patches: Patches) -> Results:
     """
     results: Results = {}
     suspects, aside = list(patches), list[str]()
-    alone: RhythmRejected | None = None
+    alone: ExamrelayError | None = None
     while len(suspects) > 1:
         half, rest = suspects[: len(suspects) // 2], suspects[len(suspects) // 2 :]
         try:
             results |= rhythm.batch({id: patches[id] for id in half})
             suspects, alone = rest, None
-        except RhythmRejected as refused:
+        except _REFUSED as refused:
             suspects, aside, alone = half, aside + rest, refused
         except ExamrelayError as error:
             return results | _all_failed([id for id in patches if id not in results], error)
@@ -64,7 +105,7 @@ def _without_refused(rhythm: Rhythm, patches: Patches) -> Results:
     if aside:
         try:
             results |= rhythm.batch({id: patches[id] for id in aside})
-        except RhythmRejected:
+        except _REFUSED:
             return results
         except ExamrelayError as error:
             results |= _all_failed(aside, error)

@@ -47,6 +47,10 @@ __all__ = [
 
 #: A longer answer is not read to its end: no page of 100 registrations comes near.
 LARGEST_ANSWER = 16 * 2**20
+#: A registration that cannot exist: to read it owes nothing to any event.
+_NOBODY = "examrelay-probe"
+#: No registration has such a version.
+REFUSED_PATCH = (PatchOperation(op="test", path="/sys_version", value=-1),)
 #: Longest part of a path: DynamoDB, under Rhythm, has no longer key.
 _LONGEST_KEY = 1024
 
@@ -120,6 +124,19 @@ class Rhythm:
         except RegistrationGone:
             return None
         return self._registration("a read", id, content, write=False)
+
+    def probe(self, writing: bool = False) -> None:
+        """The cheapest call there is: 200 or 404, Rhythm answers and takes our credentials. Raises a transient error.
+
+        `writing`: whether we may write. A patch for a registration that does not exist, and whose `test` cannot hold.
+        """
+        try:
+            if writing:
+                self.patch(_NOBODY, REFUSED_PATCH)
+            else:
+                self.get(_NOBODY)
+        except (RegistrationGone, RhythmRejected, MissingReference):
+            pass  # an answer, too
 
     def search(
         self, ids: Sequence[str] | None = None, email: str | None = None, exam_ids: Sequence[str] | None = None

@@ -50,6 +50,19 @@ class RhythmThrottled(_Transient):
     _reason = Reason.RHYTHM_THROTTLED
 
 
+class EventFailure(RhythmUnavailable):
+    """A failure of one event's call, while Rhythm answers others: an attempt of that event's own."""
+
+    def __init__(self, error: TransientError, answers: int) -> None:
+        detail = f"{error.detail}, while it answers other calls"
+        super().__init__(
+            detail, error.retry_after, getattr(error, "maybe_applied", False), getattr(error, "status", None)
+        )
+        self.args = (error, answers)
+        #: How many answers its reader had when it failed: with one more, Rhythm is known to have answered since.
+        self.answers = answers
+
+
 class CredentialsRefused(_Transient):
     """401 or 403, or no token to be had. Not processed."""
 
@@ -101,7 +114,7 @@ def refusal(call: str, status: int, headers: Mapping[str, str], *, write: bool, 
             return CredentialsRefused(detail, retry_after(headers, now), status=status)
         case 404 | 410:
             return RegistrationGone(detail, status=status)
-        case 409:
+        case 409 if write:
             return MissingReference(detail, status)
         case 400 | 412 | 413 | 422:
             return RhythmRejected(detail, status)

@@ -169,22 +169,6 @@ def test_by_student_and_exam_a_look_up_an_event_is_added(pipeline: Pipeline) -> 
     assert pipeline.rhythm.counts()["by_kind"] == {"GET student_exam": 200, "POST batch": 2}
 
 
-def test_look_ups_that_take_too_long_leave_time_to_write_what_was_found(pipeline: Pipeline) -> None:
-    seed(pipeline, 3)
-    ids = [pipeline.deliver(certiverse(f"dlv-{n}", None, student=f"stu-{n}")) for n in (1, 2, 3)]
-    pipeline.process()
-    run, jobs = begun(pipeline, 2)
-    late = Run(run.tenant, run.rules, run.token, run.ledger, run.rhythm, ends=0)
-    sync.resolve(run, jobs[:1])
-    sync.resolve(late, jobs[1:])
-    assert (calls(pipeline, "student_exam"), len(undecided(jobs))) == (1, 1)
-    for step in STEPS[3:]:
-        step(run, undecided(jobs))
-    assert finish(run, jobs[1:]) == ["ready", "ready"]
-    drain(pipeline)
-    assert [(stands(pipeline.event(id)), pipeline.event(id).attempts) for id in ids] == [(WRITTEN, 0)] * 3
-
-
 # Replies that are lost
 
 
@@ -232,6 +216,45 @@ def test_a_write_that_is_applied_late_counts_as_written(pipeline: Pipeline) -> N
     assert (calls(pipeline, "patch"), len(writes(pipeline))) == (1, 1)
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["by id", "by student"])
+@pytest.mark.parametrize("steps", range(INTENDED + 1))
+def test_a_write_that_is_applied_late_is_ours_whatever_the_second_try_is_at(
+    pipeline: Pipeline, steps: int, named: bool
+) -> None:
+    (body,) = seed(pipeline) if named else [seed(pipeline) and certiverse("dlv-1", None, student="stu-1")]
+    pipeline.rhythm.seed(ORG, [registration("reg-other", student_id="stu-1", exam_date="2026-04-20")])
+    pipeline.rhythm.edit(ORG, "reg-1", exam_date="2026-05-04")
+    pipeline.rhythm.fault("reset", kind="patch")
+    (event,) = pipeline.run(body)
+    pipeline.due_now()
+    run, jobs = begun(pipeline, steps)
+    assert late_patch(pipeline, 2, score=82.5, exam_date="2026-05-04T12:30:00Z", status="passed").ok
+    for step in STEPS[steps:INTENDED]:
+        step(run, undecided(jobs))
+    results = sync.write(run, undecided(jobs))
+    sync.settle(run, undecided(jobs), results)
+    finish(run, jobs)
+    drain(pipeline)
+    assert stands(pipeline.event(event.id)) == WRITTEN
+    assert (len(writes(pipeline)), writes(pipeline, "reg-other")) == (1, [])
+    (rescore,) = pipeline.run(certiverse("dlv-1", "reg-1", passed=False, score=50, rescore=True))
+    assert stands(rescore) == WRITTEN, "the ledger knows that it is ours"
+
+
+def test_what_a_person_wrote_on_top_of_a_write_that_never_came_is_theirs(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    pipeline.rhythm.fault("reset", kind="patch")
+    (event,) = pipeline.run(body)
+    pipeline.rhythm.edit(ORG, "reg-1", notes="called")
+    pipeline.due_now()
+    run, jobs = begun(pipeline, 1)  # reads that its own can come no more
+    pipeline.rhythm.edit(ORG, "reg-1", status="passed", score=82.5, exam_date="2026-05-04T12:30:00Z")
+    for step in STEPS[1:4]:
+        step(run, undecided(jobs))
+    finish(run, jobs)
+    assert stands(pipeline.event(event.id)) == UNCHANGED
+
+
 def test_a_write_that_comes_later_than_its_second_try_changes_nothing(pipeline: Pipeline) -> None:
     (body,) = seed(pipeline)
     pipeline.rhythm.fault("reset", kind="patch")
@@ -241,11 +264,11 @@ def test_a_write_that_comes_later_than_its_second_try_changes_nothing(pipeline: 
     assert len(writes(pipeline)) == 1
 
 
-def late_patch(pipeline: Pipeline, version: int) -> requests.Response:
+def late_patch(pipeline: Pipeline, version: int, **fields: Any) -> requests.Response:
     """A patch as ours, that was long on its way."""
-    operations = [
-        {"op": "test", "path": "/sys_version", "value": version},
-        {"op": "add", "path": "/status", "value": "failed"},
+    operations = [{"op": "test", "path": "/sys_version", "value": version}]
+    operations += [
+        {"op": "add", "path": f"/{name}", "value": value} for name, value in (fields or {"status": "failed"}).items()
     ]
     url = f"{pipeline.rhythm.url}/examRegistrations/{ORG}/reg-1"
     return requests.patch(url, json=operations, headers={"Authorization": f"Bearer {API_KEY}"}, timeout=5)
@@ -531,7 +554,7 @@ def test_a_read_that_fails_while_a_batch_is_settled_takes_nothing_from_the_other
     pipeline.process()
     first, *others = (id.decode() for id in pipeline.services.redis.zrange(f"er:{TENANT}:due:sync", 0, -1))
     pipeline.rhythm.fault("item_error", ids=[ids[first]], status=400)
-    pipeline.rhythm.fault("status", kind="get", status=503)
+    pipeline.rhythm.fault("status", kind="get", status=503, times=2)
     pipeline.sync()
     assert [stands(pipeline.event(id)) for id in others] == [WRITTEN, WRITTEN]
     assert (stands(pipeline.event(first)), pipeline.event(first).attempts) == (LOST, 0)

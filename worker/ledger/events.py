@@ -93,6 +93,8 @@ class Work:
     #: The payload (process) or the outcome (sync), sealed: one that cannot be opened is that event's trouble alone.
     sealed: bytes
     known: Known
+    #: Its last try met a failure of Rhythm's, and it may have been its own.
+    failed: bool = False
     #: Why its answers or its intent could not be opened: raised by whoever begins to work on it.
     trouble: SealUnknown | SealBroken | None = None
     #: The names of its candidate (`trace.py`).
@@ -274,6 +276,7 @@ class Ledger:
             intent=Intent(**json.loads(event["intent"])) if "intent" in event else None,
             sealed=stored,
             known=_known(*known),
+            failed="attempts" in event and event.get("reason") == Reason.RHYTHM_UNAVAILABLE,
             trouble=trouble,
             who=event.get("who", ""),
         )

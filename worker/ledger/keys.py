@@ -26,7 +26,7 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     it); rev (grows with each settlement); `e:{event}`: others that wrote, tried, or were held when they came to it.
 `hint:{stage}` string: when a hint was sent. Cleared by the first claim of a task, before it takes.
 `slots:{stage}` zset: the tokens of running tasks, by when they are over at the latest.
-`moved:{stage}` string: when a task last settled events of a stage.
+`moved:{stage}` string: when a task last ended an event at a stage, or spent an attempt.
 `gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), learned (ms between
     calls that 429s have taught), learned_at.
 

@@ -158,7 +158,8 @@ for i, decision in ipairs(decisions) do
   if lease == token and was.state == (stage == 'process' and 'received' or 'ready') then
     if decision.who then name(tenant, was.who, decision.who, was.received_at) end
     apply[decision.move](id, was, decision, ARGV[FIRST_OUTCOME + i - 1])
-    states[i], moved = decision.to or was.state, true
+    states[i] = decision.to or was.state
+    moved = moved or decision.to or decision.attempt -- what is only put back does not count as movement
   else
     states[i] = 'lost'
   end

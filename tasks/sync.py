@@ -143,7 +143,8 @@ def _named(job: Job, rules: SourceRules) -> list[str]:
 def _look_up(run: Run, job: Job, rules: SourceRules) -> None:
     candidate, exam_id, answers = job.outcome.candidate, job.exam.exam_id, job.work.answers
     if "registration" in answers:
-        raise TransientError(Reason.REGISTRATION_NOT_FOUND, f"there is no registration {answers['registration']}")
+        _look_up_answer(run, job, answers["registration"])
+        return
     student = registrations.student_of(candidate, rules)
     if student:
         job.candidates = run.rhythm.of_student(student, exam_id)
@@ -151,10 +152,18 @@ def _look_up(run: Run, job: Job, rules: SourceRules) -> None:
         job.candidates = run.rhythm.of_email(candidate.email, exam_id)
 
 
+def _look_up_answer(run: Run, job: Job, id: str) -> None:
+    """It was there when a person named it, so a search that is behind is not believed; gone, a person must look."""
+    found = run.rhythm.truth(id)
+    if found is None:
+        raise PermanentError(Reason.REGISTRATION_MISMATCH, f"Rhythm has no registration {id}, the answer given")
+    job.candidates, job.named = [found], True
+
+
 def _choose(run: Run, job: Job, rules: SourceRules, known: Mapping[str, Remembered]) -> None:
     candidates = [run.rhythm.not_before(one, known[one.id].sys_version) for one in job.candidates]
     if job.named and "registration" in job.work.answers:
-        job.registration = candidates[0]
+        job.registration = registrations.answered(job.exam, candidates[0])
     elif job.named:
         job.registration = registrations.confirm(job.outcome, job.exam, rules, candidates)
     else:

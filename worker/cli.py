@@ -43,7 +43,7 @@ from worker.cli_filters import (
 )
 from worker.cli_output import complain, say, show_json
 from worker.cli_steer import Scope
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, Unchecked
 from worker.ledger.client import REFUSED, UNAVAILABLE
 from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.running import open_services
@@ -77,7 +77,7 @@ def main() -> None:
     except ConfigurationError as error:
         complain(str(error))
         sys.exit(USAGE)
-    except cli_send.DoorAway as error:
+    except (cli_send.DoorAway, Unchecked) as error:
         complain(str(error))
         sys.exit(UNCHECKED)
     except (SealUnknown, SealBroken) as error:
@@ -207,7 +207,7 @@ def replay(
     why: Annotated[str, typer.Option(help="Why. Recorded with your name; no personal data.")] = "",
     limit: AtMost = None, yes: Yes = False, keep_going: KeepGoing = False,
 ) -> None:  # fmt: skip
-    """Try held and dead events again, with your answers."""
+    """Try held and dead events again, with your answers; waiting ones too, if --state or --id asks for them."""
     filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))
     answers = cli_steer.answers_of(registration, verdict, accept)
     _end(cli_steer.replay(open_services()[0], filters, answers, Scope(limit, yes, keep_going, why)))
@@ -225,7 +225,7 @@ def discard(
     since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None, limit: AtMost = None, yes: Yes = False,
     keep_going: KeepGoing = False,
 ) -> None:  # fmt: skip
-    """Set held and dead events aside for good."""
+    """Set held and dead events aside for good; waiting ones too, if --state or --id asks for them."""
     filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))
     _end(cli_steer.discard(open_services()[0], filters, Scope(limit, yes, keep_going, why)))
 

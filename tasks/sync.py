@@ -16,7 +16,7 @@ from tasks.job import Job, undecided
 from tasks.reading import Reader, ReadingStopped
 from tasks.run import Run, each, while_time
 from tasks.settlement import recall, settle
-from tasks.stage import Tally, work
+from tasks.stage import Tally, is_ours, reported, work
 from tasks.writing import write
 from worker import celery, changes, registrations
 from worker.bootstrap import Services, services
@@ -38,11 +38,14 @@ UNMAPPED: Final = Exam(exam_id="-", codes=("-",))
 @app.task(name=celery.SYNC, soft_time_limit=40, time_limit=45, throws=(Exception,))
 def sync(tenant: str) -> None:
     """Sync what is due for a tenant. The hint's task: its argument is the tenant, nothing else."""
-    sync_tenant(services(), tenant).report()
+    with reported(celery.SYNC, tenant):
+        sync_tenant(services(), tenant).report()
 
 
 def sync_tenant(at: Services, tenant: str) -> Tally:
     """Sync what is due for a tenant, up to 100 events at a time."""
+    if not is_ours(at, tenant):
+        return Tally()
     rules = at.tenants[tenant]
 
     def handle(claim: Claim, token: str) -> Sequence[Decision]:

@@ -44,12 +44,14 @@ from worker.cli_filters import (
 from worker.cli_output import complain, say, show_json
 from worker.cli_steer import Scope
 from worker.errors import ConfigurationError, Unchecked
-from worker.ledger.client import REFUSED, UNAVAILABLE
+from worker.ledger.client import LOADING, REFUSED, UNAVAILABLE
 from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.running import open_services
 from worker.settings import load_settings
 
 HOLDS, DOES_NOT, USAGE, UNCHECKED = 0, 1, 2, 3
+#: How Redis' errors begin when its disk or memory is full, replicas are missing, or it is one itself.
+_REFUSES_WRITES = ("MISCONF", "OOM", "NOREPLICAS", "READONLY")
 
 app = typer.Typer(
     help="Takes exam results to the exam registration in Rhythm: once, in order, with a trace.",
@@ -83,7 +85,13 @@ def main() -> None:
     except (SealUnknown, SealBroken) as error:
         complain(f"what is stored cannot be opened: {error.args[0]}")
         sys.exit(UNCHECKED)
+    except LOADING:
+        complain("Redis has just started and reads its data back: nothing is lost; try again in a moment.")
+        sys.exit(UNCHECKED)
     except REFUSED as error:
+        if str(error).startswith(_REFUSES_WRITES):
+            complain(f"Redis takes no writes now ({error}); `examrelay status` says what else is wrong.")
+            sys.exit(UNCHECKED)
         complain(f"Redis refuses what the ledger asks ({error}): was a key of er: changed by hand? `examrelay audit`.")
         sys.exit(UNCHECKED)
     except UNAVAILABLE as error:

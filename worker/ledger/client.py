@@ -9,7 +9,7 @@ from typing import Any, Final
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from worker.errors import ConfigurationError
@@ -22,6 +22,8 @@ SCRIPTS: Final[tuple[str, ...]] = (
 DOOR_CONNECTIONS: Final = 16
 #: Redis errors that a later try may not meet.
 UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
+#: Redis is there and reads its data.
+LOADING: Final = BusyLoadingError
 #: Redis is there and refuses: a key is not what it must be.
 REFUSED: Final = ResponseError
 

@@ -117,7 +117,7 @@ class Job:
         attempts, first = self.work.attempts + 1, self.work.first_attempt_at
         delay = retries.retry_delay(error.reason, attempts, first, self.now, random.random(), error.retry_after)  # noqa: S311
         if delay is None:
-            self.decision = _expired(self.work.id, error)
+            self.decision = _expired(self.work.id, error, self.in_doubt)
             return
         self.decision = decisions.defer(
             self.work.id, delay, error.reason, error.detail, attempt=True, keep_intent=self.in_doubt
@@ -130,11 +130,11 @@ class Job:
         self.decision = decisions.settle(self.work.id, result, registration, sys_version=sys_version, values=values)
 
 
-def _expired(id: str, error: TransientError) -> Decision:
+def _expired(id: str, error: TransientError, in_doubt: bool) -> Decision:
     """After the horizon: a reason of the event's own stays; one of Rhythm's becomes `retries_expired`."""
     if error.reason.policy is Policy.GATE or error.reason is Reason.INTERNAL_ERROR:
-        return decisions.stop(id, Reason.RETRIES_EXPIRED, f"last: {error}")
-    return decisions.stop(id, error.reason, error.detail)
+        return decisions.stop(id, Reason.RETRIES_EXPIRED, f"last: {error}", keep_intent=in_doubt)
+    return decisions.stop(id, error.reason, error.detail, keep_intent=in_doubt)
 
 
 def undecided(jobs: Iterable[Job]) -> list[Job]:

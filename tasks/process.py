@@ -11,7 +11,7 @@ from typing import Final
 
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import STORED_FORM, ExamOutcome, Source
-from tasks.stage import Tally, work
+from tasks.stage import Tally, is_ours, reported, work
 from worker import celery, retries, sources
 from worker.bootstrap import Services, services
 from worker.celery import app
@@ -30,12 +30,14 @@ SLOTS: Final = 2
 @app.task(name=celery.PROCESS, soft_time_limit=40, time_limit=45, throws=(Exception,))
 def process(tenant: str) -> None:
     """Prepare what is due for a tenant. The hint's task: its argument is the tenant, nothing else."""
-    process_tenant(services(), tenant).report()
+    with reported(celery.PROCESS, tenant):
+        process_tenant(services(), tenant).report()
 
 
 def process_tenant(at: Services, tenant: str) -> Tally:
     """Prepare what is due for a tenant, up to 100 events at a time."""
-
+    if not is_ours(at, tenant):
+        return Tally()
     sealer, identity = at.ledger.sealer, at.identity
 
     def handle(claim: Claim, _token: str) -> Sequence[Decision]:

@@ -1,10 +1,12 @@
-"""What both stages share: claim a tenant's work batch by batch, tell Flower how it went."""
+"""What the tasks share: claim a tenant's work batch by batch, tell Flower how it went, report what no step owns."""
 
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 import structlog
@@ -12,8 +14,10 @@ from celery.exceptions import Retry
 
 from schemas.event import Policy, Stage
 from worker.bootstrap import Services
+from worker.errors import ConfigurationError
 from worker.ledger.decisions import Decision
 from worker.ledger.events import Claim
+from worker.telemetry import report_bug
 
 #: Events in one claim: as many as one of Rhythm's batches holds.
 BATCH: Final = 100
@@ -25,6 +29,39 @@ _LOG = structlog.get_logger()
 
 class AttemptFailed(Exception):
     """What Flower shows of a task that did not get everything through: a summary, by state and reason."""
+
+
+@contextmanager
+def reported(task: str, tenant: str = "") -> Iterator[None]:
+    """Around a task: an exception that no step owns goes to the log and Sentry once, and to Flower by its type alone.
+
+    Celery would log it with its message, which may quote a payload; so the tasks say `throws`, and it is told here.
+    """
+    try:
+        yield
+    except (AttemptFailed, Retry):
+        raise
+    except Exception as error:  # noqa: BLE001  # whatever it is; what was claimed is due again when its lease ends
+        report_bug(error, task=task, tenant=tenant)
+        told = f"not finished: {type(error).__name__}"
+    else:
+        return
+    raise AttemptFailed(told) from None
+
+
+def is_ours(services: Services, tenant: str) -> bool:
+    """Whether the tenants file of this process has the tenant; if not its work waits for a worker that has it."""
+    ours = tenant in services.tenants.tenants
+    if not ours:
+        _tell_of_unknown(tenant)
+    return ours
+
+
+@cache
+def _tell_of_unknown(tenant: str) -> None:
+    """Once a process."""
+    _LOG.error("tenant.unknown", tenant=tenant, advice="change the tenants file of every process, and restart them")
+    report_bug(ConfigurationError("a tenant has work and is not in this worker's tenants file"), tenant=tenant)
 
 
 @dataclass

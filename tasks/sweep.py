@@ -1,30 +1,41 @@
-"""The scheduled pass: hints what is due and unhinted, prunes what is final and old. Harmless however often it runs.
+"""The scheduled pass: hints what is due and unhinted, prunes what is final and old, asks a Rhythm that did not answer
+whether it does again. Harmless however often it runs.
 
 Leases need no sweep: a claim's due time is its lease's end. What Celery lost is found here within seconds.
 """
 
+import time
 from datetime import timedelta
 from typing import Final
 
 import structlog
 
+from schemas.event import EventState
+from tasks.reading import Reader, ReadingStopped
+from tasks.stage import reported
 from worker import celery
 from worker.bootstrap import Services, services
 from worker.celery import app
 from worker.ledger import index
+from worker.ledger.events import instant
+from worker.telemetry import report_bug
 
 #: A hint not answered by a claim within this is taken for lost.
 PATIENCE: Final = timedelta(seconds=5)
 #: Events pruned a pass and tenant at most, so that a pass is short.
 PRUNED_AT_MOST: Final = 500
+#: A probe takes no longer than this, and none begins this long after the first: the next pass goes on.
+PROBE_SECONDS: Final = 5.0
+PROBING_SECONDS: Final = 10.0
 
 _LOG = structlog.get_logger()
 
 
-@app.task(name=celery.SWEEP, time_limit=60)
+@app.task(name=celery.SWEEP, time_limit=60, throws=(Exception,))
 def sweep() -> None:
     """One pass over all tenants."""
-    sweep_tenants(services())
+    with reported(celery.SWEEP):
+        sweep_tenants(services())
 
 
 def sweep_tenants(at: Services) -> dict[str, int]:
@@ -36,4 +47,39 @@ def sweep_tenants(at: Services) -> dict[str, int]:
         done["pruned"] += pruned
     if any(done.values()):
         _LOG.info("sweep.finished", **done)
+    probe_gates(at)
     return done
+
+
+def probe_gates(at: Services) -> None:
+    """Ask each Rhythm whose pause is over whether it answers: without work nobody else would, and the alert stay."""
+    ends = time.monotonic() + PROBING_SECONDS
+    for tenant in at.tenants.tenants:
+        if time.monotonic() < ends and _is_left_to_us(at, tenant):
+            try:
+                answered = _answers(at, tenant)
+                _LOG.info("gate.probed", tenant=tenant, answered=answered)
+            except Exception as error:  # noqa: BLE001  # the other tenants' gates are still to be looked at
+                report_bug(error, task=celery.SWEEP, tenant=tenant)
+
+
+def _is_left_to_us(at: Services, tenant: str) -> bool:
+    """Whether the gate's pause is over and no work is due that probes it; or was, but nobody does it."""
+    kept, now = index.gate(at.redis, tenant), index.redis_now(at.redis)
+    over = now - instant(kept.get("closed_until", 0))
+    if "reason" not in kept or over < timedelta(0):
+        return False
+    due = index.oldest_due(at.redis, tenant, EventState.READY)
+    return due is None or due > now or over > PATIENCE
+
+
+def _answers(at: Services, tenant: str) -> bool:
+    """Whether Rhythm answers a read that owes nothing to any event. The gate opens, or closes for longer."""
+    rules, gate = at.tenants[tenant], at.gate(tenant)
+    seconds = min(PROBE_SECONDS, rules.rhythm.timeout_seconds)
+    brief = rules.model_copy(update={"rhythm": rules.rhythm.model_copy(update={"timeout_seconds": seconds})})
+    try:
+        Reader(at.rhythm(brief, gate), gate).prove()
+    except ReadingStopped:
+        return False
+    return True

@@ -19,7 +19,7 @@ from tasks.job import PUT_BACK, Job, undecided
 from tasks.reading import Found, Reader, ReadingStopped
 from tasks.run import Run, as_far_as_it_goes, each
 from tasks.settlement import recall, settle
-from tasks.stage import Tally, work
+from tasks.stage import Tally, is_ours, reported, work
 from tasks.writing import write
 from worker import celery, changes, registrations
 from worker.bootstrap import Services, services
@@ -46,11 +46,14 @@ REPEAT_SECONDS: Final = 4.0
 @app.task(name=celery.SYNC, soft_time_limit=40, time_limit=45, throws=(Exception,))
 def sync(tenant: str) -> None:
     """Sync what is due for a tenant. The hint's task: its argument is the tenant, nothing else."""
-    sync_tenant(services(), tenant).report()
+    with reported(celery.SYNC, tenant):
+        sync_tenant(services(), tenant).report()
 
 
 def sync_tenant(at: Services, tenant: str) -> Tally:
     """Sync what is due for a tenant, up to 100 events at a time."""
+    if not is_ours(at, tenant):
+        return Tally()
     rules = at.tenants[tenant]
 
     def handle(claim: Claim, token: str) -> Sequence[Decision]:
@@ -177,7 +180,8 @@ def _look_up(run: Run, job: Job, rules: SourceRules) -> None:
         return
     candidate, exam_id, answers = job.outcome.candidate, job.exam.exam_id, job.work.answers
     if "registration" in answers:
-        raise TransientError(Reason.REGISTRATION_NOT_FOUND, f"there is no registration {answers['registration']}")
+        _look_up_answer(run, job, answers["registration"])
+        return
     if nobody := registrations.why_nobody(job.outcome, rules):
         raise PermanentError(Reason.NOBODY_NAMED, nobody)
     run.rhythm.in_time()
@@ -188,10 +192,18 @@ def _look_up(run: Run, job: Job, rules: SourceRules) -> None:
         job.candidates = run.rhythm.of_email(candidate.email_sent or candidate.email, exam_id)
 
 
+def _look_up_answer(run: Run, job: Job, id: str) -> None:
+    """It was there when a person named it, so a search that is behind is not believed; gone, a person must look."""
+    found = run.rhythm.truth(id)
+    if found is None:
+        raise PermanentError(Reason.REGISTRATION_MISMATCH, f"Rhythm has no registration {id}, the answer given")
+    job.candidates, job.named = [found], True
+
+
 def _choose(run: Run, job: Job, rules: SourceRules, known: Mapping[str, Remembered]) -> None:
     candidates = [run.rhythm.not_before(one, known[one.id].sys_version) for one in job.candidates]
     if job.named and "registration" in job.work.answers:
-        job.registration = candidates[0]
+        job.registration = registrations.answered(job.exam, candidates[0])
     elif job.named:
         job.registration = registrations.confirm(job.outcome, job.exam, rules, candidates)
     else:

@@ -4,10 +4,12 @@ Messages are hints: "this tenant has work". The ledger is the truth, so a hint t
 that it doubles finds nothing to claim. Each odd setting has its reason beside it.
 """
 
+import atexit
 import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import celery
@@ -19,7 +21,7 @@ from worker import broker, telemetry
 from worker.errors import ConfigurationError
 from worker.ledger.client import UNAVAILABLE, Scripts, check_redis, connect
 from worker.ledger.identity import load_identity
-from worker.ledger.processes import Presence, Process, at_host
+from worker.ledger.processes import Presence, Process, at_host, ended
 from worker.ledger.sealed import Sealer
 from worker.settings import Settings, load_settings
 
@@ -138,6 +140,7 @@ def _start_worker(sender: str, **_: object) -> None:
     broker.install(settings.sealing_keys)
     kind = "sweeper" if name == "sweeper" else "worker"
     signals.heartbeat_sent.connect(_sign_of_life(settings, kind, sender), weak=False)
+    signals.worker_shutdown.connect(lambda **_: _say_goodbye(settings, sender), weak=False)
 
 
 @signals.beat_init.connect
@@ -145,6 +148,12 @@ def _start_beat(**_: object) -> None:
     settings = _check("beat")
     # Beat has no heartbeat; that it publishes a sweep every few seconds says more.
     signals.after_task_publish.connect(_sign_of_life(settings, "beat", at_host("beat")), weak=False)
+    atexit.register(_say_goodbye, settings, at_host("beat"))
+
+
+def _say_goodbye(settings: Settings, name: str) -> None:
+    with suppress(*UNAVAILABLE):
+        ended(connect(settings, patient=False), name)
 
 
 def _sign_of_life(settings: Settings, kind: str, name: str) -> Callable[..., None]:

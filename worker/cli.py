@@ -43,13 +43,15 @@ from worker.cli_filters import (
 )
 from worker.cli_output import complain, say, show_json
 from worker.cli_steer import Scope
-from worker.errors import ConfigurationError
-from worker.ledger.client import REFUSED, UNAVAILABLE
+from worker.errors import ConfigurationError, Unchecked
+from worker.ledger.client import LOADING, REFUSED, UNAVAILABLE
 from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.running import open_services
 from worker.settings import load_settings
 
 HOLDS, DOES_NOT, USAGE, UNCHECKED = 0, 1, 2, 3
+#: How Redis' errors begin when its disk or memory is full, replicas are missing, or it is one itself.
+_REFUSES_WRITES = ("MISCONF", "OOM", "NOREPLICAS", "READONLY")
 
 app = typer.Typer(
     help="Takes exam results to the exam registration in Rhythm: once, in order, with a trace.",
@@ -77,13 +79,19 @@ def main() -> None:
     except ConfigurationError as error:
         complain(str(error))
         sys.exit(USAGE)
-    except cli_send.DoorAway as error:
+    except (cli_send.DoorAway, Unchecked) as error:
         complain(str(error))
         sys.exit(UNCHECKED)
     except (SealUnknown, SealBroken) as error:
         complain(f"what is stored cannot be opened: {error.args[0]}")
         sys.exit(UNCHECKED)
+    except LOADING:
+        complain("Redis has just started and reads its data back: nothing is lost; try again in a moment.")
+        sys.exit(UNCHECKED)
     except REFUSED as error:
+        if str(error).startswith(_REFUSES_WRITES):
+            complain(f"Redis takes no writes now ({error}); `examrelay status` says what else is wrong.")
+            sys.exit(UNCHECKED)
         complain(f"Redis refuses what the ledger asks ({error}): was a key of er: changed by hand? `examrelay audit`.")
         sys.exit(UNCHECKED)
     except UNAVAILABLE as error:
@@ -207,7 +215,7 @@ def replay(
     why: Annotated[str, typer.Option(help="Why. Recorded with your name; no personal data.")] = "",
     limit: AtMost = None, yes: Yes = False, keep_going: KeepGoing = False,
 ) -> None:  # fmt: skip
-    """Try held and dead events again, with your answers."""
+    """Try held and dead events again, with your answers; waiting ones too, if --state or --id asks for them."""
     filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))
     answers = cli_steer.answers_of(registration, verdict, accept)
     _end(cli_steer.replay(open_services()[0], filters, answers, Scope(limit, yes, keep_going, why)))
@@ -225,7 +233,7 @@ def discard(
     since: SinceFilter = None, until: UntilFilter = None, id: IdFilter = None, limit: AtMost = None, yes: Yes = False,
     keep_going: KeepGoing = False,
 ) -> None:  # fmt: skip
-    """Set held and dead events aside for good."""
+    """Set held and dead events aside for good; waiting ones too, if --state or --id asks for them."""
     filters = Filters(tenant, source, state, reason, since, until, tuple(id or ()))
     _end(cli_steer.discard(open_services()[0], filters, Scope(limit, yes, keep_going, why)))
 

@@ -12,6 +12,8 @@ from worker.cli_output import show_json, show_table
 from worker.errors import ConfigurationError
 from worker.health import Finding, readiness
 from worker.ledger.client import check_redis
+from worker.ledger.processes import processes, silent, workerless
+from worker.ledger.refusing import why_refused
 from worker.running import open_services
 
 _WORDS = {True: "ok", False: "FAILS", None: "unknown"}
@@ -29,7 +31,7 @@ def check(
     Exit code 0: it holds. 1: it does not. 3: some of it could not be checked.
     """
     at, tenants = open_services(tenant)
-    found = [*_configuration(at, tenants), *(_live(at, tenants) if live else ())]
+    found = [*_configuration(at, tenants), *_running(at, live), *(_live(at, tenants) if live else ())]
     if as_json:
         show_json({"holds": all(one.holds for one in found), "checks": [asdict(one) for one in found]})
     else:
@@ -59,6 +61,16 @@ def _said(check: str, look: Callable[[], str]) -> Finding:
         return Finding(check, True, look())
     except ConfigurationError as error:
         return Finding(check, False, str(error))
+
+
+def _running(at: Services, live: bool) -> Iterator[Finding]:
+    """Whether results are taken, and which processes are missing; which only a ledger that is `live` must have."""
+    refuses = why_refused(at.redis, at.settings.replicas)
+    yield Finding("receiver", refuses is None, refuses or "Redis takes what comes")
+    found = processes(at.redis)
+    without, silences = workerless(found), silent(found)
+    yield Finding("workers", without is None or not live, without or "at work")
+    yield from (Finding("process", not live, silence) for silence in silences)
 
 
 def _live(at: Services, tenants: list[str]) -> Iterator[Finding]:

@@ -9,13 +9,19 @@ from schemas.event import EventState, Reason
 from worker.bootstrap import Services
 from worker.cli_output import complain, say, show_table, suggest
 from worker.errors import ConfigurationError
+from worker.health import late
 from worker.ledger import index
 from worker.ledger.client import check_redis
 from worker.ledger.events import instant
-from worker.ledger.processes import differences, processes
+from worker.ledger.processes import KINDS, SILENT_AFTER, Process, differences, processes, silent, workerless
+from worker.ledger.refusing import why_refused
+from worker.ledger.waiting import reasons
 
 _WAITING: Final = (EventState.RECEIVED, EventState.READY, EventState.HELD, EventState.DEAD)
 _OVER: Final = tuple(state for state in EventState if state not in _WAITING)
+#: Of the reasons: the screen is one.
+_REASONS_SHOWN: Final = 8
+_SILENT: Final = SILENT_AFTER.total_seconds()
 _GATE: Final = ("state", "reason", "closed_until", "since")
 _PROCESS: Final = ("name", "pid", "version", "digest", "seen_at")
 #: In the order in which a narrow terminal needs them.
@@ -27,21 +33,50 @@ def gather(at: Services) -> dict[str, Any]:
     now = index.redis_now(at.redis)
     names = sorted({*at.tenants.tenants, *index.tenants(at.redis)})
     found = processes(at.redis)
+    durability, doubts = _durability(at)
     return {
         "tenants": {name: _tenant(at, name, now) for name in names},
         "sweep_at": index.swept_at(at.redis),
-        "workers": [one.name for one in found if one.kind in ("worker", "sweeper")],
+        "workers": [one.name for one in found if one.kind in ("worker", "sweeper") and one.lives],
         "processes": [asdict(one) for one in found],
-        "warnings": differences(found, at.tenants.digest),
-        "durability": _durability(at),
+        "warnings": [
+            *doubts,
+            *_missing(at, found, now),
+            *differences([one for one in found if one.lives], at.tenants.digest),
+            *_unknown(at, names),
+        ],
+        "durability": durability,
     }
 
 
-def _durability(at: Services) -> str:
+def _durability(at: Services) -> tuple[str, list[str]]:
+    """In words, and what is wrong with it or keeps the receiver from taking what comes."""
+    refuses = why_refused(at.redis, at.settings.replicas)
     try:
-        return check_redis(at.redis, at.settings)
+        return check_redis(at.redis, at.settings), [refuses] if refuses else []
     except ConfigurationError as error:
-        return f"REFUSED, nothing is accepted: {error}"
+        return "not as configured: nothing is accepted", [str(error), *([refuses] if refuses else [])]
+
+
+def _missing(at: Services, found: list[Process], now: datetime) -> Iterator[str]:
+    """Which processes fell silent, and what does not run at all. A cron may do what beat and the sweeper do."""
+    yield from silent(found)
+    absent = workerless(found)
+    if absent:
+        yield absent
+    running = {one.kind for one in found if one.lives}
+    if "web" not in running:
+        yield "no receiver is running: nothing comes in by HTTP"
+    if late(index.swept_at(at.redis), now):
+        yield from (
+            f"no {KINDS[kind]} is running, and no cron sweeps" for kind in ("sweeper", "beat") if kind not in running
+        )
+
+
+def _unknown(at: Services, names: list[str]) -> Iterator[str]:
+    for name in names:
+        if name not in at.tenants.tenants:
+            yield f"tenant {name} has events here and is not in the tenants file: they wait"
 
 
 def _tenant(at: Services, name: str, now: datetime) -> dict[str, Any]:
@@ -53,6 +88,8 @@ def _tenant(at: Services, name: str, now: datetime) -> dict[str, Any]:
         "states": index.state_counts(counts),
         "oldest_seconds": round(max(0.0, *overdue, 0.0), 3),
         "gate": _gate(index.gate(at.redis, name), now),
+        "received": reasons(at.redis, name, EventState.RECEIVED),
+        "ready": reasons(at.redis, name, EventState.READY),
         "held": _by_reason(counts, EventState.HELD),
         "dead": _by_reason(counts, EventState.DEAD),
         "refused": {source: index.refusals(at.redis, name, source) for source in (rules.sources if rules else ())},
@@ -74,11 +111,11 @@ def show(status: dict[str, Any]) -> None:
     """The screen: tenants, what stopped and why, who works, and what to type next."""
     tenants = status["tenants"].items()
     show_table(_COLUMNS, [_row(name, one) for name, one in tenants])
-    stopped = [(name, state, one[state]) for name, one in tenants for state in ("held", "dead")]
-    _more(
-        ["tenant", "state", "reason", "events"],
-        [(name, state, reason, count) for name, state, by in stopped for reason, count in sorted(by.items())],
-    )
+    told = [(name, state, one[state]) for name, one in tenants for state in _WAITING]
+    rows = [(name, state, reason, count) for name, state, by in told for reason, count in sorted(by.items())]
+    _more(["tenant", "state", "reason", "events"], rows[:_REASONS_SHOWN])
+    if len(rows) > _REASONS_SHOWN:
+        say(f"… and {len(rows) - _REASONS_SHOWN} more: examrelay status --json")
     gates = [(name, one["gate"]) for name, one in tenants if one["gate"]["state"] != "open"]
     _more(["tenant", *_GATE], [(name, *(gate[column] for column in _GATE)) for name, gate in gates])
     refused = [(name, source, lines) for name, one in tenants for source, lines in one["refused"].items() if lines]
@@ -93,7 +130,7 @@ def show(status: dict[str, Any]) -> None:
 def _show_processes(status: dict[str, Any]) -> None:
     if status["warnings"]:
         _more(_PROCESS, [[one[column] for column in _PROCESS] for one in status["processes"]])
-    names = " ".join(one["name"] for one in status["processes"]) or "none"
+    names = " ".join(one["name"] for one in status["processes"] if one["silent_seconds"] <= _SILENT) or "none"
     swept = f"{status['sweep_at']:%Y-%m-%dT%H:%M:%SZ}" if status["sweep_at"] else "never"
     say(f"\nprocesses {names}\nlast sweep {swept} · durability {status['durability']}")
     for warning in status["warnings"]:
@@ -120,5 +157,3 @@ def _next(status: dict[str, Any]) -> Iterator[str]:
             yield f"{count} {what}: examrelay {state} list"
     if any(one["gate"]["reason"] == Reason.CREDENTIALS_REFUSED for one in tenants):
         yield "Rhythm refuses our credentials: give the new ones and restart; nothing is lost meanwhile"
-    if not status["workers"]:
-        yield "no worker is running: examrelay up, or what the Procfile says"

@@ -136,7 +136,8 @@ OPENAPI: Final[_Json] = {
         "/healthz": {"get": _look("Alive.", "text/plain")},
         "/readyz": {
             "get": _look(
-                "Redis durable as configured, swept lately, work moves.", "application/json", status_503="It is not."
+                "Results are kept and taken, swept lately, a worker lives, work moves.", "application/json",
+                status_503="It is not.",
             )
         },
         "/metrics": {"get": _look("Figures for Prometheus.", "text/plain")},

@@ -40,6 +40,10 @@ class ConfigurationError(Exception):
     """An operator's mistake. The message says where it is and what to do."""
 
 
+class Unchecked(Exception):
+    """Rhythm could not be asked, so nothing was done. The message says why and what to do."""
+
+
 class LedgerUnavailable(Exception):
     """Redis did not take a record in time."""
 

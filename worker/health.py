@@ -1,4 +1,7 @@
-"""Whether examrelay does its job: durable as configured, swept lately, work moves. And the figures for Prometheus."""
+"""Whether examrelay does its job: durable as configured, results are taken, swept lately, a worker lives, work moves.
+
+And the figures for Prometheus.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,6 +16,8 @@ from worker.bootstrap import Services
 from worker.errors import ConfigurationError
 from worker.ledger import index
 from worker.ledger.client import UNAVAILABLE, check_redis
+from worker.ledger.processes import KINDS, processes, silent, workerless
+from worker.ledger.refusing import why_refused
 
 #: Something due for this long, and nothing settled for as long: nobody is working.
 STALLED: Final = timedelta(seconds=60)
@@ -36,6 +41,8 @@ class Readiness:
 
     durability: str = ""
     checks: dict[str, str | None] = field(default_factory=dict)
+    #: What goes on without, and a person should look at.
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
@@ -44,17 +51,20 @@ class Readiness:
 
     def as_json(self) -> dict[str, Any]:
         """For `/readyz`."""
-        return {"ready": self.ready, "durability": self.durability, "checks": self.checks}
+        return {"ready": self.ready, "durability": self.durability, "checks": self.checks, "warnings": self.warnings}
 
 
 def readiness(at: Services) -> Readiness:
-    """Look at Redis, the last sweep, and the oldest work that is due."""
+    """Look at Redis, the last sweep, the processes, and the oldest work that is due."""
     report = Readiness()
     try:
         report.durability = check_redis(at.redis, at.settings)
         report.checks["redis"] = None
+        report.checks["receiver"] = why_refused(at.redis, at.settings.replicas)
+        found = processes(at.redis)
+        report.checks["workers"], report.warnings = workerless(found), silent(found)
         now = index.redis_now(at.redis)
-        report.checks["sweep"] = _late(index.swept_at(at.redis), now)
+        report.checks["sweep"] = late(index.swept_at(at.redis), now)
         report.checks["work"] = next(filter(None, (stuck(at, tenant, now) for tenant in at.tenants.tenants)), None)
     except ConfigurationError as error:
         report.checks["redis"] = str(error)
@@ -63,7 +73,8 @@ def readiness(at: Services) -> Readiness:
     return report
 
 
-def _late(at: datetime | None, now: datetime) -> str | None:
+def late(at: datetime | None, now: datetime) -> str | None:
+    """What is wrong with the last sweep's time; None when nothing is."""
     if at is None:
         return "no sweep yet: are beat and the sweeper running?"
     return f"the last sweep was {round((now - at).total_seconds())} s ago" if now - at > SWEEP_LATE else None
@@ -100,11 +111,24 @@ class _LedgerCollector:
         sweep = GaugeMetricFamily("examrelay_sweep_age_seconds", "Since the last sweep.")
         try:
             self._fill(events, stopped, closed, stalled, sweep)
+            more = self._of_processes()
             up.add_metric([], 1)
         except UNAVAILABLE:
             up.add_metric([], 0)
             return [up]
-        return [up, events, stopped, closed, stalled, sweep]
+        return [up, events, stopped, closed, stalled, sweep, *more]
+
+    def _of_processes(self) -> Iterable[GaugeMetricFamily]:
+        """Whether the receiver takes what comes, and which processes live."""
+        refuses = GaugeMetricFamily("examrelay_receiver_refuses", "Whether Redis cannot take what comes.")
+        living = GaugeMetricFamily("examrelay_processes", "Processes that were heard of lately.", labels=["kind"])
+        still = GaugeMetricFamily("examrelay_processes_silent", "Processes that fell silent.", labels=["kind"])
+        refuses.add_metric([], why_refused(self._at.redis, self._at.settings.replicas) is not None)
+        found = processes(self._at.redis)
+        for kind in KINDS:
+            living.add_metric([kind], sum(one.kind == kind and one.lives for one in found))
+            still.add_metric([kind], sum(one.kind == kind and not one.lives for one in found))
+        return refuses, living, still
 
     def _fill(self, events: Any, stopped: Any, closed: Any, stalled: Any, sweep: Any) -> None:
         client = self._at.redis

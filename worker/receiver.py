@@ -35,7 +35,7 @@ from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.ledger import index
 from worker.ledger.client import UNAVAILABLE, check_redis, connect_door
 from worker.ledger.door import Door
-from worker.ledger.processes import Presence, Process, at_host
+from worker.ledger.processes import Presence, Process, at_host, ended
 from worker.measures import Measures
 from worker.settings import Settings, load_settings
 from worker.sources import event_id
@@ -205,6 +205,8 @@ def make_app(settings: Settings) -> Starlette:
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
+        with suppress(*UNAVAILABLE):
+            await run_in_threadpool(ended, services.redis, presence.name)
         await receiver.door.client.aclose()
         services.close()
 

@@ -72,15 +72,32 @@ def confirm(outcome: ExamOutcome, exam: Exam, rules: SourceRules, named: Sequenc
 
 def _contradiction(outcome: ExamOutcome, exam: Exam, rules: SourceRules, registration: Registration) -> str | None:
     student, email = student_of(outcome.candidate, rules), outcome.candidate.email
-    if registration.exam_id != exam.exam_id:
-        return f"is for exam {registration.exam_id}, the result for {exam.exam_id}"
-    if registration.status in _NEVER:
-        return f"is {registration.status}"
+    unfit = cannot_be(registration, exam)
+    if unfit:
+        return unfit
     if student and registration.student_id:
         return None if student == registration.student_id else "is another student's"
     if email and registration.email_address and email != folded(registration.email_address):
         return "has another e-mail address"
     return None
+
+
+def cannot_be(registration: Registration, exam: Exam) -> str | None:
+    """Why nobody, not even a person who names it, can mean this registration by a result for `exam`; else None."""
+    if registration.exam_id != exam.exam_id:
+        return f"is for exam {registration.exam_id}, the result for {exam.exam_id}"
+    return f"is {registration.status}" if registration.status in _NEVER else None
+
+
+def answered(exam: Exam, registration: Registration) -> Registration:
+    """The registration that an operator named: whose it is was their decision.
+
+    Raises PermanentError (`registration_mismatch`): another exam's, or a draft or cancelled one.
+    """
+    unfit = cannot_be(registration, exam)
+    if unfit:
+        raise PermanentError(Reason.REGISTRATION_MISMATCH, f"registration {registration.id}, the answer given: {unfit}")
+    return registration
 
 
 def choose(outcome: ExamOutcome, exam: Exam, candidates: Sequence[Registration], ours: Collection[str]) -> Registration:

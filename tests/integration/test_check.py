@@ -13,6 +13,7 @@ from tests.commands import command
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from worker.health import metrics, readiness
+from worker.ledger.processes import Presence, Process
 
 Check = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -31,14 +32,17 @@ def check(pipeline: Pipeline) -> Check:
 
 
 def swept(pipeline: Pipeline) -> None:
-    """As if the sweep ran a moment ago."""
+    """As if the sweep ran a moment ago, and a worker lives."""
     pipeline.ledger.sweep(TENANT, timedelta(0), 0)
+    worker = Presence(Process("worker", "worker@here", pipeline.services.tenants.digest))
+    pipeline.ledger.scripts("seen", *worker.arguments())
 
 
 def test_a_whole_configuration_holds_and_rhythm_is_not_called(pipeline: Pipeline, check: Check) -> None:
     code, found = check()
     assert code == 0
     assert found["redis"]["detail"] == "fsync"
+    assert "no worker is running" in found["workers"]["detail"]
     assert pipeline.rhythm.requests() == []
 
 
@@ -126,6 +130,7 @@ def test_live_does_not_call_through_a_closed_gate(pipeline: Pipeline, check: Che
 def test_live_fails_when_no_sweep_ran(check: Check) -> None:
     code, found = check("--live")
     assert code == 1
+    assert found["workers"]["holds"] is False
     assert found["sweep"] == {
         "check": "sweep", "holds": False, "detail": "no sweep yet: are beat and the sweeper running?", "tenant": None,
     }  # fmt: skip

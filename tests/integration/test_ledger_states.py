@@ -95,9 +95,14 @@ class Moves(RuleBasedStateMachine):
     @rule(number=NUMBERS, discard=st.booleans())
     def steer(self, number: int, discard: bool) -> None:
         before = index.event(self.client, T, f"evt_{number}")
+        lease, intent = self.client.hmget(f"er:{T}:event:evt_{number}", "lease", "intent")
+        now = index.redis_now(self.client)
+        leased = lease is not None and before is not None and before.due_at is not None and before.due_at > now
         act = self.ledger.discard if discard else self.ledger.replay
         moved, _ = act(T, f"evt_{number}", "op", "why" if discard else {})  # type: ignore[operator]
-        assert moved == (before is not None and before.state in (EventState.HELD, EventState.DEAD))
+        waits = before is not None and before.state in (EventState.RECEIVED, EventState.READY)
+        stopped = before is not None and before.state in (EventState.HELD, EventState.DEAD)
+        assert moved == (stopped or (waits and not leased and intent is None))
 
     @rule(prune=st.booleans())
     def sweep(self, prune: bool) -> None:
@@ -125,6 +130,7 @@ class Moves(RuleBasedStateMachine):
                     sys_version=2, values="{}",
                 ),
                 decisions.stop(id, Reason.UNKNOWN_EXAM, "which?"),
+                decisions.stop(id, Reason.RETRIES_EXPIRED, "502", keep_intent=True),
                 decisions.drop(id, EventState.SUPERSEDED, "newer"),
                 decisions.defer(id, timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True, keep_intent=True),
             ]  # fmt: skip

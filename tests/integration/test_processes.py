@@ -1,21 +1,27 @@
 """Each process says that it is at work, on which configuration and version; who says nothing any more is forgotten."""
 
 import json
+import os
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+import requests
 
 from sandbox.control import Sandbox
 from tests.acceptance.stack import stack_at
+from tests.events import certiverse
 from tests.pipeline import Pipeline
 from tests.running import wait_until
 from worker import cli_status
-from worker.health import readiness
+from worker.bootstrap import Services
+from worker.health import metrics, readiness
 from worker.ledger.client import Scripts
-from worker.ledger.processes import Presence, Process, at_host, differences, processes
+from worker.ledger.processes import Presence, Process, at_host, differences, ended, processes, silent
+from worker.ledger.refusing import why_refused
 
 WEB = Process("web", "web@here:8000", "0123456789ab", 7, "0.1.0")
 
@@ -45,11 +51,15 @@ def test_a_restarted_process_takes_its_own_place(client: "redis.Redis") -> None:
     assert [(one.pid, one.digest) for one in processes(client)] == [(8, "another")]
 
 
-def test_one_not_seen_for_90_seconds_is_not_shown_and_is_forgotten_when_another_tells(client: "redis.Redis") -> None:
+def test_one_that_falls_silent_is_told_of_until_it_is_forgotten(client: "redis.Redis") -> None:
     tell(client, WEB)
-    age(client, WEB.name, 85)
-    assert len(processes(client)) == 1
-    age(client, WEB.name, 6)
+    age(client, WEB.name, 25)
+    assert [one.lives for one in processes(client)] == [True]
+    age(client, WEB.name, 15)
+    assert silent(processes(client)) == [
+        "web@here:8000 has not been heard of for 40 s: frozen, killed or cut off",
+    ]
+    age(client, WEB.name, 600)
     assert processes(client) == []
     tell(client, Process("beat", "beat@here", "0123456789ab"))
     assert [one.name for one in processes(client)] == ["beat@here"]
@@ -57,14 +67,20 @@ def test_one_not_seen_for_90_seconds_is_not_shown_and_is_forgotten_when_another_
     assert client.zcard("er:processes.seen") == 1
 
 
-def test_it_may_be_asked_all_the_time_and_tells_every_twenty_seconds() -> None:
+def test_one_that_ends_is_not_missed(client: "redis.Redis") -> None:
+    tell(client, WEB)
+    ended(client, WEB.name)
+    assert processes(client) == []
+
+
+def test_it_may_be_asked_all_the_time_and_tells_every_ten_seconds() -> None:
     clock = [100.0]
     presence = Presence(WEB, lambda: clock[0])
     told = 0
     for _ in range(60):
         told += presence.due()
         clock[0] += 1
-    assert told == 3
+    assert told == 6
 
 
 def test_a_process_of_another_version_may_tell_more(client: "redis.Redis") -> None:
@@ -102,12 +118,67 @@ def test_status_shows_them_and_warns(pipeline: Pipeline, capsys: pytest.CaptureF
     assert f"processes run on different tenants files ({'0' * 12}: worker@there; {digest}: beat@here" in shown.err
 
 
-def test_readiness_does_not_ask_for_them(pipeline: Pipeline) -> None:
-    """So that `/readyz` costs the same however many there are."""
+def test_no_worker_and_a_silent_one_are_said_by_readiness_status_and_metrics(pipeline: Pipeline) -> None:
+    at, client = pipeline.services, pipeline.services.redis
+    without = "no worker is running: examrelay up, or what the Procfile says"
+    assert readiness(at).checks["workers"] == without
+    tell(client, Process("worker", "worker@a", at.tenants.digest))
+    tell(client, Process("worker", "worker@b", at.tenants.digest))
+    assert (readiness(at).checks["workers"], readiness(at).warnings) == (None, [])
+    age(client, "worker@b", 45)
+    told = "worker@b has not been heard of for 45 s: frozen, killed or cut off"
+    assert (readiness(at).checks["workers"], readiness(at).warnings) == (None, [told])
+    status = cli_status.gather(at)
+    assert status["workers"] == ["worker@a"]
+    assert set(status["warnings"]) >= {told, "no receiver is running: nothing comes in by HTTP"}
+    assert 'examrelay_processes{kind="worker"} 1.0' in metrics(at)
+    assert 'examrelay_processes_silent{kind="worker"} 1.0' in metrics(at)
+    age(client, "worker@a", 45)
+    assert readiness(at).checks["workers"] == without
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"maxmemory": "0.9"}, "of maxmemory is used, 85% may be"),
+        ({"replicas": 1}, "0 replicas are connected, EXAMRELAY_REPLICAS wants 1"),
+    ],
+)
+def test_that_the_receiver_refuses_is_said_by_readiness_status_and_metrics(
+    pipeline: Pipeline, change: dict[str, Any], told: str
+) -> None:
+    at, client = pipeline.services, pipeline.services.redis
+    assert why_refused(client, 0) is None
+    if "maxmemory" in change:
+        client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.9))
+    settings = at.settings.model_copy(update=change if "replicas" in change else {})
+    at = Services(settings, client, at.ledger)
+    try:
+        assert told in str(readiness(at).checks["receiver"])
+        assert any(told in warning for warning in cli_status.gather(at)["warnings"])
+        assert "examrelay_receiver_refuses 1.0" in metrics(at)
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+def test_reasons_that_waiting_events_wait_for_are_counted(pipeline: Pipeline) -> None:
+    pipeline.run(certiverse("dlv-1"), certiverse("dlv-2"))
+    pipeline.deliver(certiverse("dlv-3"))
+    pipeline.process()
+    found = cli_status.gather(pipeline.services)["tenants"]["acme"]
+    assert (found["ready"], found["received"]) == ({"registration_not_found": 2}, {})
+
+
+def test_a_tenant_that_is_in_no_file_and_a_redis_that_forgets_are_warned_of(pipeline: Pipeline) -> None:
     client = pipeline.services.redis
-    client.config_resetstat()
-    readiness(pipeline.services)
-    assert "cmdstat_hgetall" not in client.info("commandstats")
+    client.sadd("er:tenants", "gone")
+    client.config_set("appendfsync", "everysec")
+    try:
+        status = cli_status.gather(pipeline.services)
+    finally:
+        client.config_set("appendfsync", "always")
+    assert "tenant gone has events here and is not in the tenants file: they wait" in status["warnings"]
+    assert any("appendfsync is everysec" in warning for warning in status["warnings"])
 
 
 def test_all_processes_tell_of_themselves(rhythm: Sandbox, tmp_path: Path) -> None:
@@ -123,7 +194,16 @@ def test_all_processes_tell_of_themselves(rhythm: Sandbox, tmp_path: Path) -> No
         assert {one.pid for one in found} == {stack.running[name].pid for name in ("web", "worker", "sweeper", "beat")}
         config = Path(stack.environ["EXAMRELAY_CONFIG"])
         config.write_text(config.read_text() + "\n# changed\n")
-        stack.end("worker", signal.SIGTERM)
+        stack.end("worker", signal.SIGSTOP)
+        age(stack.client, f"worker@{host}", 31)
+        frozen = requests.get(f"{stack.url}/readyz", timeout=5).json()
+        assert frozen["checks"]["workers"].startswith("no worker is running")
+        assert frozen["warnings"][0].startswith(f"worker@{host} has not been heard of for 3")
+        stack.end("worker", signal.SIGCONT)
+        wait_until(lambda: not silent(processes(stack.client)), 30, "its next sign of life")
+        os.kill(stack.running["worker"].pid, signal.SIGTERM)  # the main process: it says goodbye
+        wait_until(lambda: len(processes(stack.client)) == 3, 30, "its end")
+        stack.end("worker", signal.SIGKILL)
         stack.start("worker")
         wait_until(lambda: len({one.digest for one in processes(stack.client)}) == 2, 30, "another configuration")
         old = next(one.digest for one in processes(stack.client) if one.kind == "web")

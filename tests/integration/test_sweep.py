@@ -1,5 +1,6 @@
 """The scheduled pass: what it hints, what it leaves alone, what it prunes."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -75,3 +76,65 @@ def test_final_events_are_pruned_when_they_are_old_and_stay_accounted_for(swept:
     assert swept.event(waiting).state is EventState.DEAD, "what waits for a person is never pruned"
     found = books(client, TENANT)
     assert (found.accepted, found.accounted, found.pruned, found.differences) == (2, 1, 1, ())
+
+
+@pytest.fixture
+def closed(pipeline: Pipeline) -> Pipeline:
+    """A gate that an outage has closed, its pause over, and nothing to do."""
+    pipeline.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, None)
+    pipeline.services.redis.hset(f"er:{TENANT}:gate", "closed_until", 1)
+    return pipeline
+
+
+def reason(pipeline: Pipeline) -> str | None:
+    return index.gate(pipeline.services.redis, TENANT).get("reason")
+
+
+def test_a_gate_over_its_pause_is_probed_for_a_tenant_without_work(closed: Pipeline) -> None:
+    sweep_tenants(closed.services)
+    assert reason(closed) is None
+    assert [call["kind"] for call in closed.rhythm.requests()] == ["get"]
+    sweep_tenants(closed.services)
+    assert len(closed.rhythm.requests()) == 1, "an open gate needs no probe"
+
+
+def test_while_the_outage_lasts_a_probe_closes_it_for_longer(closed: Pipeline) -> None:
+    closed.rhythm.fault("status", status=503, times=None)
+    sweep_tenants(closed.services)
+    kept = index.gate(closed.services.redis, TENANT)
+    assert (kept["reason"], kept["failures"]) == ("rhythm_unavailable", "2")
+    sweep_tenants(closed.services)
+    assert len(closed.rhythm.requests()) == 1, "nobody calls before the pause is over"
+
+
+def test_a_probe_under_way_is_left_alone(closed: Pipeline) -> None:
+    closed.services.gate(TENANT).take()
+    sweep_tenants(closed.services)
+    assert closed.rhythm.requests() == []
+    assert reason(closed) == "rhythm_unavailable"
+
+
+def test_work_that_is_due_probes_by_itself_unless_nobody_does_it(swept: Pipeline) -> None:
+    swept.process()
+    swept.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, None)
+    now = int(index.redis_now(swept.services.redis).timestamp() * 1000)
+    swept.services.redis.hset(f"er:{TENANT}:gate", "closed_until", now)
+    sweep_tenants(swept.services)
+    assert swept.rhythm.requests() == []
+    swept.services.redis.hset(f"er:{TENANT}:gate", "closed_until", now - 6000)
+    sweep_tenants(swept.services)
+    assert reason(swept) is None
+
+
+def test_a_hanging_rhythm_holds_a_sweep_up_for_seconds_and_after_its_work(
+    swept: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.sweep.PROBE_SECONDS", 0.3)
+    swept.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, None)
+    swept.services.redis.hset(f"er:{TENANT}:gate", "closed_until", 1)
+    hint_is_old(swept, Stage.PROCESS)
+    swept.rhythm.fault("hang", seconds=5, times=None)
+    began = time.monotonic()
+    assert sweep_tenants(swept.services)["hinted"] == 1
+    assert time.monotonic() - began < 3
+    assert reason(swept) == "rhythm_unavailable"

@@ -17,6 +17,7 @@ from worker.cli import app
 from worker.cli_filters import Filters
 from worker.cli_steer import Scope
 from worker.errors import ConfigurationError
+from worker.ledger.checks import FINAL
 from worker.ledger.client import WANTED
 from worker.settings import Settings
 from worker.tenants import load_tenants
@@ -45,9 +46,9 @@ def test_acting_on_everything_is_refused(move: Any) -> None:
         move(NOBODY)
 
 
-@pytest.mark.parametrize("state", sorted(set(EventState) - {EventState.HELD, EventState.DEAD}))
-def test_only_held_and_dead_events_are_acted_on(state: EventState) -> None:
-    with pytest.raises(ConfigurationError, match="is for held and dead events"):
+@pytest.mark.parametrize("state", sorted(FINAL))
+def test_final_events_are_not_acted_on(state: EventState) -> None:
+    with pytest.raises(ConfigurationError, match=f"is for held, dead, received, ready events; {state} is final"):
         cli_steer.discard(NOBODY, Filters(state=state), Scope(yes=True))
 
 
@@ -68,12 +69,30 @@ def test_a_replay_without_the_answer_that_it_needs_is_refused_with_the_candidate
 
 @pytest.mark.parametrize("reason", [one for one in Reason if one.policy is Policy.HELD])
 def test_an_answer_disarms_exactly_its_reason(reason: Reason) -> None:
-    assert cli_steer.lacks(event(reason), {"accept": [reason]}) is None
     needs_an_answer = cli_steer.lacks(event(reason), {}) is not None
     # These are put right elsewhere: in the exam map, and in `writes`.
     assert needs_an_answer is (reason not in (Reason.UNKNOWN_EXAM, Reason.WRITES_OFF))
-    if needs_an_answer:
-        assert cli_steer.lacks(event(reason), {"accept": [Reason.INVALID_JSON]}) is not None
+    other = Reason.RESULT_ANCIENT if reason is not Reason.RESULT_ANCIENT else Reason.RESULT_CONFLICT
+    assert cli_steer.lacks(event(reason), {"accept": [other]}) is not None
+    asked = cli_steer.answer_to(event(reason))
+    given = {"registration": "reg-1", "verdict": "passed", "accept": [reason]}
+    fits = {name for name in given if cli_steer.lacks(event(reason), {name: given[name]}) is None}
+    wanted = {name for name in ("registration", "verdict", "accept") if f"--{name} " in asked}
+    assert fits == (wanted or {"registration", *(["accept"] if reason is Reason.WRITES_OFF else [])})
+
+
+@pytest.mark.parametrize("reason", [Reason.UNKNOWN_EXAM, Reason.INVALID_JSON, Reason.RHYTHM_UNAVAILABLE])
+def test_what_cannot_be_accepted_is_refused_with_what_to_do_instead(reason: Reason) -> None:
+    with pytest.raises(ConfigurationError, match=r"nothing can be written in spite of it; put it right"):
+        cli_steer.answers_of(None, None, [reason])
+
+
+@pytest.mark.parametrize(
+    ("reason", "option"), [("registration_ambiguous", "registration"), ("result_unscored", "verdict")]
+)
+def test_a_reason_with_an_answer_of_its_own_is_not_accepted(reason: str, option: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"answer with --{option}"):
+        cli_steer.answers_of(None, None, [reason])
 
 
 def test_secrets_are_masked() -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.retry import Retry
 
 from worker.errors import ConfigurationError
@@ -24,6 +24,8 @@ SCRIPTS: Final[tuple[str, ...]] = (
 DOOR_CONNECTIONS: Final = 16
 #: Redis errors that a later try may not meet.
 UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
+#: Redis is there and reads its data.
+LOADING: Final = BusyLoadingError
 #: Redis is there and refuses: a key is not what it must be.
 REFUSED: Final = ResponseError
 
@@ -106,6 +108,11 @@ class Look:
         return bool(limit) and self.info["used_memory"] > FULL * limit
 
     @property
+    def stops_on_bgsave_error(self) -> bool:
+        """Whether a snapshot that failed stops writes: if snapshots are made at all. Where that is not told, yes."""
+        return self.config.get("save", "?") != "" and self.config.get("stop-writes-on-bgsave-error", "yes") == "yes"
+
+    @property
     def rewriting(self) -> bool:
         """Whether the append-only file is being written anew. Just switched on, it keeps nothing until that is done."""
         return bool(self.info.get("aof_rewrite_in_progress") or self.info.get("aof_rewrite_scheduled"))
@@ -115,7 +122,7 @@ def ask(pipeline: Any) -> None:
     """Queue the questions of a look, on a pipeline of either kind that is executed with `raise_on_error=False`."""
     for section in _SECTIONS:
         pipeline.info(section)
-    pipeline.config_get(*WANTED)
+    pipeline.config_get(*WANTED, "save", "stop-writes-on-bgsave-error")
 
 
 def answered(replies: Sequence[Any]) -> Look:
@@ -129,15 +136,20 @@ def answered(replies: Sequence[Any]) -> Look:
     return Look(ChainMap(*sections), {text(name): text(value) for name, value in config.items()})
 
 
+def look_at(client: "redis.Redis") -> Look:
+    """One look, in one round trip. Raises what Redis raises."""
+    with client.pipeline(transaction=False) as pipeline:
+        ask(pipeline)
+        return answered(pipeline.execute(raise_on_error=False))
+
+
 def check_redis(client: "redis.Redis", settings: Settings) -> str:
     """Whether this Redis keeps what it acknowledges. Returns the durability in words.
 
     Raises ConfigurationError: not reachable, too old, a cluster, a replica, evicts, or would lose acknowledged events.
     """
     try:
-        with client.pipeline(transaction=False) as pipeline:
-            ask(pipeline)
-            look = answered(pipeline.execute(raise_on_error=False))
+        look = look_at(client)
     except RedisError as error:
         raise ConfigurationError(
             f"Redis at {settings.redis.shown} cannot be used: {error}. Check REDIS_URL and that Redis runs and may be "

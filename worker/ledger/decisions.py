@@ -44,9 +44,16 @@ def drop(id: str, to: EventState, detail: str) -> Decision:
     return Decision(id, "drop", to, detail=detail)
 
 
-def stop(id: str, reason: Reason, detail: str, registration: str | None = None) -> Decision:
-    """Waits for a person: held or dead, as the reason's policy says. `registration`: what it was about to write to."""
-    more = {"registration": registration} if registration else {}
+def stop(
+    id: str, reason: Reason, detail: str, registration: str | None = None, *, keep_intent: bool = False
+) -> Decision:
+    """Waits for a person: held or dead, as the reason's policy says. `registration`: what it was about to write to.
+
+    `keep_intent`: it may have been applied; a replay begins by reading that.
+    """
+    more: dict[str, Any] = {"registration": registration} if registration else {}
+    if keep_intent:
+        more["keep_intent"] = True
     if reason.policy in (Policy.HELD, Policy.RETRY_THEN_HELD):
         return Decision(id, "hold", EventState.HELD, reason, detail, more=more)
     return Decision(id, "bury", EventState.DEAD, reason, detail, more=more)

@@ -19,12 +19,12 @@ from worker.ledger.client import DOOR_CONNECTIONS, Look, answered, ask, judge_re
 from worker.ledger.keys import key
 from worker.ledger.processes import Presence
 from worker.ledger.recording import enough, receipt, record_arguments, wait_arguments
+from worker.ledger.refusing import why_refusing
 from worker.ledger.sealed import Sealer
 from worker.settings import Settings
 
 #: An answer must be out within a second.
 DEADLINE: Final = timedelta(milliseconds=850)
-_NEARLY_FULL: Final = "Redis is nearly full"
 _REFUSALS_KEPT: Final = 50
 #: Calls under way at once: one that waits for a replica does not hold up all others.
 _CALLS: Final = 2
@@ -52,6 +52,8 @@ class Door:
         self._sealer = Sealer(settings.sealing_keys)
         #: Why nothing is taken just now; empty: it is. Set by `watch` or `look`.
         self.refusal = ""
+        #: As it was at the last look that could tell.
+        self._durable = True
         self._look_at = 0.0
         self._waiting: deque[Waiting] = deque()
         self._recording: set[asyncio.Task[None]] = set()
@@ -172,10 +174,12 @@ class Door:
         try:
             judge_redis(look, self._settings)
         except ConfigurationError as error:
+            self._durable = False
             return str(error)
-        if look.rewriting and self.refusal not in ("", _NEARLY_FULL):
+        if look.rewriting and not self._durable:
             return "Redis writes its append-only file anew and keeps nothing before that is done"
-        return _NEARLY_FULL if look.full else ""
+        self._durable = True
+        return why_refusing(look, self._replicas)
 
     async def watch(self, presence: Presence | None = None) -> None:
         """Look once a second whether Redis takes and keeps results; say that we are here. Ends only when cancelled."""

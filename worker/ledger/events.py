@@ -188,11 +188,11 @@ class Ledger:
         self.scripts("release", tenant, stage, token)
 
     def replay(self, tenant: str, id: str, who: str, answers: dict[str, Any], why: str = "") -> tuple[bool, str]:
-        """Held or dead, back to received, with answers beside those given before. Returns whether it moved, and the
-        state it is in. Raises SealUnknown, SealBroken."""
+        """Held, dead or waiting, back to received and due at once, with answers beside those given before.
+
+        Returns whether it moved, and the state it is in, with why it stayed there. Raises SealUnknown, SealBroken."""
         told = self.sealer.seal_text(json.dumps(self._with_earlier(tenant, id, answers)), id) if answers else ""
-        moved, state, _ = self.scripts("steer", tenant, id, "replay", who, one_line(why), told, 0)
-        return bool(moved), state.decode()
+        return _steered(*self.scripts("steer", tenant, id, "replay", who, one_line(why), told, 0))
 
     def _with_earlier(self, tenant: str, id: str, answers: dict[str, Any]) -> dict[str, Any]:
         """`answers`, and what earlier ones say that these do not; reasons once accepted stay accepted."""
@@ -202,14 +202,13 @@ class Ledger:
         return earlier | answers | ({"accept": accepted} if accepted else {})
 
     def discard(self, tenant: str, id: str, who: str, why: str) -> tuple[bool, str]:
-        """Held or dead, set aside for good. Returns whether it moved, and the state it is in."""
+        """Held, dead or waiting, set aside for good. Returns as `replay`."""
         keep = milliseconds(PAYLOAD_KEPT)
-        moved, state, _ = self.scripts("steer", tenant, id, "discard", who, one_line(why), "", keep)
-        return bool(moved), state.decode()
+        return _steered(*self.scripts("steer", tenant, id, "discard", who, one_line(why), "", keep))
 
     def forget(self, tenant: str, id: str, who: str) -> tuple[bool, str]:
         """Erase what is personal of an event, whatever its state. Returns whether it was, and the state or why not."""
-        done, state, why = self.scripts("steer", tenant, id, "forget", who, "", "", 0)
+        done, state, why, _ = self.scripts("steer", tenant, id, "forget", who, "", "", 0)
         return bool(done), (state if done else why).decode()
 
     def sweep(self, tenant: str, patience: timedelta, prune: int, *, known: bool = True) -> tuple[int, int]:
@@ -256,6 +255,8 @@ class Ledger:
     def _work(self, id: bytes, fields: list[bytes], stored: bytes, known: list[Any]) -> Work:
         event = {name.decode(): value.decode() for name, value in zip(fields[::2], fields[1::2], strict=True)}
         first, trouble = event.get("first_attempt_at"), None
+        if "doubt" in event:
+            event.setdefault("intent", event["doubt"])
         for name in {"answers", "intent"} & event.keys():
             try:
                 event[name] = self.sealer.open_text(event[name], id.decode())
@@ -280,6 +281,16 @@ class Ledger:
             trouble=trouble,
             who=event.get("who", ""),
         )
+
+
+def _steered(moved: int, state: bytes, why: bytes, wait: int) -> tuple[bool, str]:
+    """Whether an event moved, and where it is; where it stayed because something goes on with it, what."""
+    seconds = -(-wait // 1000)
+    told = {
+        b"leased": f", and a worker is at it: try again in {seconds} s",
+        b"intended": f", and a write of it may have reached Rhythm: its next try, in {seconds} s, reads whether it did",
+    }
+    return bool(moved), state.decode() + ("" if moved else told.get(why, ""))
 
 
 def _known(applied: bytes, registration: bytes, rev: bytes, siblings: list[list[bytes]]) -> Known:

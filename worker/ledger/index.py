@@ -22,7 +22,7 @@ _INDEXES: Final = {
     EventState.HELD: "held",
     EventState.DEAD: "dead",
 }
-_DUE: Final = {EventState.RECEIVED: "due:process", EventState.READY: "due:sync"}
+DUE: Final = {EventState.RECEIVED: "due:process", EventState.READY: "due:sync"}
 _MOVED: Final = {EventState.RECEIVED: "moved:process", EventState.READY: "moved:sync"}
 
 
@@ -96,7 +96,7 @@ def state_counts(found: dict[str, int]) -> dict[str, int]:
 
 def oldest_due(client: "redis.Redis", tenant: str, state: EventState) -> datetime | None:
     """Since when the most overdue event of a waiting state has been due; None when there is none."""
-    first = client.zrange(key(tenant, _DUE[state]), 0, 0, withscores=True)
+    first = client.zrange(key(tenant, DUE[state]), 0, 0, withscores=True)
     return instant(first[0][1]) if first else None
 
 

@@ -1,4 +1,7 @@
-"""Which processes are at work: each says so every 20 seconds, with the configuration and version that it runs on."""
+"""Which processes are at work: each says so every 10 seconds, with the configuration and version that it runs on.
+
+One that ends says that, too; so one that is silent is frozen, killed or cut off, which is told until it is forgotten.
+"""
 
 import json
 import os
@@ -17,9 +20,13 @@ from worker.ledger.client import text
 from worker.ledger.events import instant, milliseconds
 from worker.ledger.keys import PROCESSES
 
-EVERY: Final = timedelta(seconds=20)
-#: One that has not been seen for so long has ended.
-FORGOTTEN_AFTER: Final = timedelta(seconds=90)
+EVERY: Final = timedelta(seconds=10)
+#: One that has not been seen for so long does not live.
+SILENT_AFTER: Final = timedelta(seconds=30)
+#: And after so long nobody waits for its return.
+FORGOTTEN_AFTER: Final = timedelta(minutes=10)
+#: Every kind there is, and what operators call it.
+KINDS: Final = {"web": "receiver", "worker": "worker", "sweeper": "sweeper", "beat": "beat"}
 
 
 @cache
@@ -42,6 +49,13 @@ class Process:
     version: str = field(default_factory=running_version)
     #: By Redis' clock; None before it was.
     seen_at: datetime | None = None
+    #: How long it has not been heard of.
+    silent_seconds: int = 0
+
+    @property
+    def lives(self) -> bool:
+        """Whether it was heard of lately."""
+        return self.silent_seconds <= SILENT_AFTER.total_seconds()
 
 
 class Presence:
@@ -51,6 +65,11 @@ class Presence:
         self._process = process
         self._clock = clock
         self._due = clock()
+
+    @property
+    def name(self) -> str:
+        """The process' name."""
+        return self._process.name
 
     def due(self) -> bool:
         """Whether it is time; if so, the next is due later."""
@@ -63,7 +82,7 @@ class Presence:
     def arguments(self) -> tuple[str | int, ...]:
         """What the `seen` script takes."""
         told = asdict(self._process)
-        del told["seen_at"]
+        del told["seen_at"], told["silent_seconds"]
         return self._process.name, json.dumps(told), milliseconds(FORGOTTEN_AFTER)
 
 
@@ -73,7 +92,7 @@ def at_host(name: str) -> str:
 
 
 def processes(client: "redis.Redis") -> list[Process]:
-    """The processes that are at work, by name."""
+    """The processes that have not ended, by name: those that are at work, and those that fell silent."""
     pipeline = client.pipeline(transaction=False)
     pipeline.hgetall(PROCESSES)
     pipeline.zrange(f"{PROCESSES}.seen", 0, -1, withscores=True)
@@ -81,15 +100,40 @@ def processes(client: "redis.Redis") -> list[Process]:
     told, seen, (seconds, _) = pipeline.execute()
     now = instant(seconds * 1000)
     known = {name: instant(at) for name, at in seen if now - instant(at) < FORGOTTEN_AFTER}
-    found = [_process(told[name], at) for name, at in known.items() if name in told]
+    found = [_process(told[name], at, now) for name, at in known.items() if name in told]
     return sorted(found, key=lambda one: one.name)
 
 
-def _process(told: bytes, seen_at: datetime) -> Process:
+def _process(told: bytes, seen_at: datetime, now: datetime) -> Process:
     """From what a process told, which may be of another version: members that are not known are left out."""
     members: dict[str, Any] = json.loads(text(told))
     names = ("kind", "name", "digest", "pid", "version")
-    return Process(**{name: members[name] for name in names}, seen_at=seen_at)
+    silent = max(0, round((now - seen_at).total_seconds()))
+    return Process(**{name: members[name] for name in names}, seen_at=seen_at, silent_seconds=silent)
+
+
+def ended(client: "redis.Redis", name: str) -> None:
+    """A process ends by itself: it is not missed."""
+    pipeline = client.pipeline(transaction=False)
+    pipeline.hdel(PROCESSES, name)
+    pipeline.zrem(f"{PROCESSES}.seen", name)
+    pipeline.execute()
+
+
+def silent(found: list[Process]) -> list[str]:
+    """A sentence for each process that fell silent and has not ended."""
+    return [
+        f"{one.name} has not been heard of for {one.silent_seconds} s: frozen, killed or cut off"
+        for one in found
+        if not one.lives
+    ]
+
+
+def workerless(found: list[Process]) -> str | None:
+    """A sentence when no worker lives, else None."""
+    if any(one.kind == "worker" and one.lives for one in found):
+        return None
+    return "no worker is running: examrelay up, or what the Procfile says"
 
 
 def differences(found: list[Process], own_digest: str) -> list[str]:

@@ -44,6 +44,7 @@ local function allowed_batch(id, event, named)
   enter(tenant, id, named.state, 'dead', now, {
     reason = 'worker_killer', move = 'bury', by = stage,
     detail = 'alone in its batch, it ended ' .. MAX_ALONE .. ' workers',
+    fields = { doubt = named.intent or named.doubt },
   })
   return 0
 end

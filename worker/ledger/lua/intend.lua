@@ -30,6 +30,7 @@ for i, plan in ipairs(cjson.decode(ARGV[3])) do
     if mine[4] and mine[4] ~= plan.registration then release(tenant, plan.id, mine[4]) end
     redis.call('HSET', record, 'owner', plan.id)
     redis.call('HSET', event, 'registration', plan.registration, 'intent', plan.intent)
+    redis.call('HDEL', event, 'doubt')
     note(tenant, plan.id, now, 'intend', 'sync')
     answers[i] = 'ok'
   end

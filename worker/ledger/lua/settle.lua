@@ -75,7 +75,8 @@ function apply.prepare(id, was, d, outcome)
   finish(id, was, d, fields)
 end
 
--- Whoever had a registration gives it back; `trace` still finds who tried there.
+-- Whoever had a registration gives it back; `trace` still finds who tried there. An intent that may have been applied
+-- is kept as a doubt: after a replay the first try reads it, and knows a write of its own.
 local function leave(id, was, d)
   release(tenant, id, was.registration)
   if d.registration then
@@ -83,7 +84,7 @@ local function leave(id, was, d)
     redis.call('HSET', record, 'e:' .. id, '')
     identified(record)
   end
-  finish(id, was, d, { registration = d.registration })
+  finish(id, was, d, { registration = d.registration, doubt = d.keep_intent and was.intent or nil })
 end
 
 apply.drop, apply.hold, apply.bury = leave, leave, leave
@@ -130,7 +131,7 @@ function apply.defer(id, was, d)
   end
   if not d.keep_intent then
     release(tenant, id, was.registration)
-    redis.call('HDEL', event, 'intent', 'registration')
+    redis.call('HDEL', event, 'intent', 'doubt', 'registration')
   end
   redis.call('HDEL', event, 'lease', 'batch', 'expiries', 'alone')
   redis.call('ZADD', key(tenant, 'due:' .. stage), int(now + d.delay), id)
@@ -143,10 +144,12 @@ end
 -- The lease on an event, and the event as this script finds it.
 local function was_of(id)
   local told = redis.call(
-    'HMGET', key(tenant, 'event', id), 'lease', 'state', 'delivery', 'version', 'registration', 'who', 'received_at'
+    'HMGET', key(tenant, 'event', id), 'lease', 'state', 'delivery', 'version', 'registration', 'who', 'received_at',
+    'intent', 'doubt'
   )
   return told[1], {
     state = told[2], delivery = told[3], version = told[4], registration = told[5], who = told[6] or '', received_at = told[7],
+    intent = told[8] or told[9] or nil,
   }
 end
 

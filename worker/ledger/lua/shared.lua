@@ -159,6 +159,7 @@ local function conclude(tenant, id, to, now, change)
   local event, history = key(tenant, 'event', id), key(tenant, 'history', id)
   local fields = by_name(redis.call('HGETALL', event))
   for _, name in ipairs(PASSING) do fields[name] = nil end
+  fields.doubt = nil
   fields.nonce, fields.state, fields.reason, fields.detail = nil, to, change.reason, change.detail
   for name, value in pairs(change.fields or {}) do fields[name] = value end
   local told = (redis.call('GET', history) or '') .. line_of(now, change.move, change.by, change.why or change.reason)

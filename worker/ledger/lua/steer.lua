@@ -1,6 +1,8 @@
 #!lua flags=allow-oom
 -- steer: an operator's replay, discard or forget of one event.
--- ARGV: tenant, id, move, who, why, answers as JSON, keep in ms. Returns {moved, state, reason}.
+-- ARGV: tenant, id, move, who, why, answers as JSON, keep in ms. Returns {moved, state, why not, due in ms}.
+-- What waits for a machine is not taken from a worker (`leased`); nor while a write of it may be under way (`intended`):
+-- only the next try, which begins by reading, can tell whether that landed.
 local tenant, id, move, who, why, answers, keep = unpack(ARGV)
 local now = now_ms()
 local event = key(tenant, 'event', id)
@@ -15,7 +17,7 @@ local function forget(registration)
   end
   local who_was, at = unpack(redis.call('HMGET', event, 'who', 'received_at'))
   name(tenant, who_was or '', '', at)
-  redis.call('HDEL', event, 'who', 'detail', 'answers', 'intent')
+  redis.call('HDEL', event, 'who', 'detail', 'answers', 'intent', 'doubt')
   redis.call('HSET', event, 'reason', 'forgotten')
   redis.call('DEL', key(tenant, 'payload', id), key(tenant, 'outcome', id))
   local record = key(tenant, 'registration', registration or '')
@@ -28,18 +30,24 @@ end
 if state and move == 'forget' then
   local lease, intent, registration = unpack(redis.call('HMGET', event, 'lease', 'intent', 'registration'))
   if intent and lease and state == 'ready' and tonumber(redis.call('ZSCORE', key(tenant, 'due:sync'), id)) > now then
-    return { 0, state, 'being written' }
+    return { 0, state, 'being written', 0 }
   end
   forget(registration)
-  return { 1, FINAL[state] and state or 'discarded', 'forgotten' }
+  return { 1, FINAL[state] and state or 'discarded', 'forgotten', 0 }
 end
-if state ~= 'held' and state ~= 'dead' then return { 0, state or '', reason or '' } end
+if not INDEX[state or ''] then return { 0, state or '', reason or '', 0 } end
+if state == 'received' or state == 'ready' then
+  local lease, intent = unpack(redis.call('HMGET', event, 'lease', 'intent'))
+  local wait = math.max(0, tonumber(redis.call('ZSCORE', key(tenant, INDEX[state]), id)) - now)
+  if lease and wait > 0 then return { 0, state, 'leased', wait } end
+  if intent then return { 0, state, 'intended', wait } end
+end
 if move == 'discard' then
   enter(tenant, id, state, 'discarded', now, { move = move, by = who, why = why, detail = why, keep = keep })
-  return { 1, 'discarded', '' }
+  return { 1, 'discarded', '', 0 }
 end
 redis.call('HDEL', event, 'attempts', 'first_attempt_at', 'registration')
 if answers ~= '' then redis.call('HSET', event, 'answers', answers) end
 enter(tenant, id, state, 'received', now, { move = move, by = who, why = why })
 hint(tenant, 'process', now)
-return { 1, 'received', '' }
+return { 1, 'received', '', 0 }

@@ -10,6 +10,7 @@ import random
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -17,7 +18,8 @@ from typing import Any
 
 import redis
 
-from schemas.event import EventState
+from schemas.event import EventState, Reason
+from schemas.outcome import Source
 from tests.running import Valkey
 from worker.ledger import index, trace
 from worker.ledger.audit import books
@@ -25,8 +27,11 @@ from worker.ledger.client import text
 from worker.ledger.events import Ledger
 from worker.ledger.identity import Identity
 from worker.ledger.index import redis_now
+from worker.ledger.sealed import Sealer
 
 _PAGE = 2_000
+_UNSEALED = Sealer()
+_SPREAD = 300 * 86_400_000
 
 
 def load(client: "redis.Redis", identity: Identity, tenant: str, events: int, seed: int = 1) -> None:
@@ -66,6 +71,36 @@ def _event(pipeline: Any, identity: Identity, tenant: str, chance: random.Random
         pipeline.pexpire(f"er:{tenant}:{place}", 400 * 86_400_000)
     for name in trace.names(who):
         pipeline.rpush(f"er:{tenant}:names:{trace.bucket(name)}", trace.place(name, at))
+
+
+def stop(client: "redis.Redis", tenant: str, events: int, seed: int = 2) -> None:
+    """So many events more that wait for a person, half held and half dead, of three sources and twenty reasons."""
+    chance = random.Random(seed)
+    until = int(redis_now(client).timestamp() * 1000)
+    for start in range(0, events, _PAGE):
+        pipeline, counted = client.pipeline(transaction=False), Counter[str]()
+        page = min(_PAGE, events - start)
+        for number in range(start, start + page):
+            _stopped(pipeline, tenant, chance, until - chance.randrange(_SPREAD), counted, number)
+        for name, many in counted.items():
+            pipeline.hincrby(f"er:{tenant}:counts", name, many)
+        pipeline.hincrby(f"er:{tenant}:counts", "accepted", page)
+        pipeline.execute()
+
+
+def _stopped(pipeline: Any, tenant: str, chance: random.Random, at: int, counted: "Counter[str]", number: int) -> None:
+    state = (EventState.HELD, EventState.DEAD)[number % 2]
+    reason = chance.choice([one for one in Reason if one.policy.startswith(state)])
+    id = "evt_" + base64.b32encode(chance.randbytes(20)).decode().lower()[:26]
+    counted.update([state, f"{state}:{reason}"])
+    pipeline.hset(f"er:{tenant}:event:{id}", mapping={
+        "state": state, "source": chance.choice(tuple(Source)), "received_at": at, "reason": reason,
+        "detail": f"registration reg-{number} has another result already, of {number % 50}", "nonce": "n" * 22,
+    })  # fmt: skip
+    pipeline.set(f"er:{tenant}:history:{id}", f"{at}\trecord\tdoor\n{at}\thold\tprocess\t{reason}\n")
+    pipeline.set(f"er:{tenant}:payload:{id}", _UNSEALED.seal(b"{}", id))
+    for index_name in ("events", state):
+        pipeline.zadd(f"er:{tenant}:{index_name}", {id: at})
 
 
 def _some(client: "redis.Redis") -> list[str]:

@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 import typer
 
@@ -34,6 +35,13 @@ _ANSWERS: Final = {
 }
 
 
+class Chosen(NamedTuple):
+    """An event to act on. No more is kept of it: there may be 100,000 (10 MB of memory)."""
+
+    tenant: str
+    id: str
+
+
 def answers_of(registration: str | None, verdict: VerdictAnswer | None, accept: list[str] | None) -> dict[str, Any]:
     """An operator's answers, as the ledger keeps them. Raises ConfigurationError for what is no reason."""
     for reason in accept or ():
@@ -56,21 +64,22 @@ class Scope:
 
 def replay(at: Services, filters: Filters, answers: dict[str, Any], scope: Scope) -> bool:
     """Held and dead events back to `received`, with answers. Returns whether all of them were moved."""
-    chosen = _stopped(at, filters, "replay", scope.limit)
-    if "registration" in answers and len(chosen) > 1:
-        raise ConfigurationError(f"--registration answers for one event, and {len(chosen)} match: say which by --id.")
-    lacking = [lack for event in chosen if (lack := lacks(event, answers))]
-    for lack in lacking[:_LACKING_SHOWN]:
-        complain(lack)
-    if len(lacking) > _LACKING_SHOWN:
-        complain(f"… and {len(lacking) - _LACKING_SHOWN} more")
+    chosen, lacking = list[Chosen](), 0
+    for event in _stopped(at, filters, "replay", scope.limit):
+        lack = lacks(event, answers)
+        if lack is None:
+            chosen.append(Chosen(event.tenant, event.id))
+        elif (lacking := lacking + 1) <= _LACKING_SHOWN:
+            complain(lack)
+    matching = len(chosen) + lacking
+    if "registration" in answers and matching > 1:
+        raise ConfigurationError(f"--registration answers for one event, and {matching} match: say which by --id.")
+    if lacking > _LACKING_SHOWN:
+        complain(f"… and {lacking - _LACKING_SHOWN} more")
     if lacking and not scope.keep_going:
-        complain(f"nothing was done: {len(lacking)} of {len(chosen)} need an answer. --keep-going replays the others")
+        complain(f"nothing was done: {lacking} of {matching} need an answer. --keep-going replays the others")
         return False
-    ready = [event for event in chosen if not lacks(event, answers)]
-    moved = act_on(
-        ready, "replay", scope, lambda event: at.ledger.replay(event.tenant, event.id, who(), answers, scope.why)
-    )
+    moved = act_on(chosen, "replay", scope, lambda one: at.ledger.replay(*one, who(), answers, scope.why))
     return moved and not lacking
 
 
@@ -95,8 +104,8 @@ def answer_to(event: Event) -> str:
 
 def discard(at: Services, filters: Filters, scope: Scope) -> bool:
     """Held and dead events set aside for good. Returns whether all of them were moved."""
-    chosen = _stopped(at, filters, "discard", scope.limit)
-    return act_on(chosen, "discard", scope, lambda event: at.ledger.discard(event.tenant, event.id, who(), scope.why))
+    chosen = [Chosen(event.tenant, event.id) for event in _stopped(at, filters, "discard", scope.limit)]
+    return act_on(chosen, "discard", scope, lambda one: at.ledger.discard(*one, who(), scope.why))
 
 
 def who() -> str:
@@ -104,8 +113,11 @@ def who() -> str:
     return os.environ.get("USER") or f"uid {os.getuid()}"
 
 
-def _stopped(at: Services, filters: Filters, move: str, limit: int | None) -> list[Event]:
-    """The held and dead events that match, the oldest first. Raises ConfigurationError when no filter was given."""
+def _stopped(at: Services, filters: Filters, move: str, limit: int | None) -> Iterator[Event]:
+    """The held and dead events that match, the oldest first, read as they are asked for.
+
+    Raises ConfigurationError when no filter was given.
+    """
     if filters.empty:
         raise ConfigurationError(
             f"{move} needs to know which events: give at least one of --tenant --source --state --reason --since "
@@ -113,12 +125,12 @@ def _stopped(at: Services, filters: Filters, move: str, limit: int | None) -> li
         )
     if filters.state not in (None, *STOPPED):
         raise ConfigurationError(f"{move} is for held and dead events; {filters.state} ones go on by themselves.")
-    states = [filters.state] if filters.state else STOPPED
-    found = [event for state in states for event in replace(filters, state=state).find(at)]
-    return sorted(found, key=lambda event: event.received_at)[:limit]
+    with progress() as bars:
+        found = islice(filters.find(at, among=STOPPED, oldest=True), limit)
+        yield from bars.track(found, description="looking")
 
 
-def act_on(chosen: list[Event], move: str, scope: Scope, act: Callable[[Event], tuple[bool, str]]) -> bool:
+def act_on(chosen: Sequence[Chosen], move: str, scope: Scope, act: Callable[[Chosen], tuple[bool, str]]) -> bool:
     """Say how many, ask unless told not to, act on each, and stop at the first that does not move unless told to go on.
 
     Returns whether all were moved. On a terminal a bar shows how far it is.
@@ -133,11 +145,11 @@ def act_on(chosen: list[Event], move: str, scope: Scope, act: Callable[[Event], 
             return False
     moved = 0
     with progress() as bars:
-        for event in bars.track(chosen, description=move):
-            done, state = act(event)
+        for one in bars.track(chosen, description=move):
+            done, state = act(one)
             moved += done
             if not done:
-                complain(f"{event.id} was not moved: it is {state} by now")
+                complain(f"{one.id} was not moved: it is {state} by now")
                 if not scope.keep_going:
                     break
     left = f", {len(chosen) - moved} not" if moved < len(chosen) else ""

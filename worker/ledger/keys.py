@@ -32,8 +32,8 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 
 `audit` hash, `audit.differing` set: how far an interrupted audit of Rhythm came, and where it differed. 7 days.
 
-Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`, how far pruning came), `er:malformed` list (what was on a queue and no message;
-sealed).
+Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: how far pruning came), `er:malformed` list
+(what was on a queue and no message; sealed).
 `er:strays` hash: messages on nobody's books, by a digest of what they hold: when, a line of JSON (why, task, bytes),
     the content sealed. Kept until a person removes them; `er:strays.acts` list: who did, when and why.
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import redis
@@ -126,6 +127,20 @@ def _tell(what: str, calls: list[Callable[[], object]]) -> None:
     print(f"{what}: median {statistics.median(took):.1f} ms, longest {max(took):.1f} ms")
 
 
+def _listings(client: "redis.Redis") -> None:
+    """The first fifty of listings: of what waits, and of what takes a walk over all events."""
+    held, discarded = frozenset([EventState.HELD]), frozenset([EventState.DISCARDED])
+    asked = {
+        "all": index.Wanted(),
+        "held of a source and reason": index.Wanted(held, Source.PROV, Reason.WRITES_OFF),
+        "a reason that none has": index.Wanted(reason=Reason.REGISTRATION_LOCKED),
+        "discarded, of which there are none": index.Wanted(discarded),
+        "forgotten, over all events": index.Wanted(reason=Reason.FORGOTTEN),
+    }
+    for what, wanted in asked.items():
+        _tell(f"list {what}", [lambda wanted=wanted: list(islice(index.listing(client, "acme", wanted), 50))])  # type: ignore[misc]
+
+
 def main(events: int) -> None:
     """Print what look-ups and the audit cost in a ledger of so many events."""
     server = Valkey(appendonly="no").start()
@@ -143,6 +158,8 @@ def main(events: int) -> None:
         _tell("trace --event", [partial(trace.of_delivery, client, "acme", one) for one in chosen if one])
         client.slowlog_reset()
         _tell("status", [lambda: _status(client)] * 20)
+        stop(client, "acme", events // 10)
+        _listings(client)
         began = time.perf_counter()
         found = books(client, "acme", Ledger(client, timedelta(seconds=60)).sealer)
         print(f"audit: {time.perf_counter() - began:.1f} s, {len(found.differences)} differences")

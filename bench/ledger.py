@@ -10,14 +10,17 @@ import random
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import redis
 
-from schemas.event import EventState
+from schemas.event import EventState, Reason
+from schemas.outcome import Source
 from tests.running import Valkey
 from worker.ledger import index, trace
 from worker.ledger.audit import books
@@ -25,8 +28,11 @@ from worker.ledger.client import text
 from worker.ledger.events import Ledger
 from worker.ledger.identity import Identity
 from worker.ledger.index import redis_now
+from worker.ledger.sealed import Sealer
 
 _PAGE = 2_000
+_UNSEALED = Sealer()
+_SPREAD = 300 * 86_400_000
 
 
 def load(client: "redis.Redis", identity: Identity, tenant: str, events: int, seed: int = 1) -> None:
@@ -68,6 +74,36 @@ def _event(pipeline: Any, identity: Identity, tenant: str, chance: random.Random
         pipeline.rpush(f"er:{tenant}:names:{trace.bucket(name)}", trace.place(name, at))
 
 
+def stop(client: "redis.Redis", tenant: str, events: int, seed: int = 2) -> None:
+    """So many events more that wait for a person, half held and half dead, of three sources and twenty reasons."""
+    chance = random.Random(seed)
+    until = int(redis_now(client).timestamp() * 1000)
+    for start in range(0, events, _PAGE):
+        pipeline, counted = client.pipeline(transaction=False), Counter[str]()
+        page = min(_PAGE, events - start)
+        for number in range(start, start + page):
+            _stopped(pipeline, tenant, chance, until - chance.randrange(_SPREAD), counted, number)
+        for name, many in counted.items():
+            pipeline.hincrby(f"er:{tenant}:counts", name, many)
+        pipeline.hincrby(f"er:{tenant}:counts", "accepted", page)
+        pipeline.execute()
+
+
+def _stopped(pipeline: Any, tenant: str, chance: random.Random, at: int, counted: "Counter[str]", number: int) -> None:
+    state = (EventState.HELD, EventState.DEAD)[number % 2]
+    reason = chance.choice([one for one in Reason if one.policy.startswith(state)])
+    id = "evt_" + base64.b32encode(chance.randbytes(20)).decode().lower()[:26]
+    counted.update([state, f"{state}:{reason}"])
+    pipeline.hset(f"er:{tenant}:event:{id}", mapping={
+        "state": state, "source": chance.choice(tuple(Source)), "received_at": at, "reason": reason,
+        "detail": f"registration reg-{number} has another result already, of {number % 50}", "nonce": "n" * 22,
+    })  # fmt: skip
+    pipeline.set(f"er:{tenant}:history:{id}", f"{at}\trecord\tdoor\n{at}\thold\tprocess\t{reason}\n")
+    pipeline.set(f"er:{tenant}:payload:{id}", _UNSEALED.seal(b"{}", id))
+    for index_name in ("events", state):
+        pipeline.zadd(f"er:{tenant}:{index_name}", {id: at})
+
+
 def _some(client: "redis.Redis") -> list[str]:
     chance = random.Random(2)
     last = client.zcard("er:acme:events") - 1
@@ -91,6 +127,20 @@ def _tell(what: str, calls: list[Callable[[], object]]) -> None:
     print(f"{what}: median {statistics.median(took):.1f} ms, longest {max(took):.1f} ms")
 
 
+def _listings(client: "redis.Redis") -> None:
+    """The first fifty of listings: of what waits, and of what takes a walk over all events."""
+    held, discarded = frozenset([EventState.HELD]), frozenset([EventState.DISCARDED])
+    asked = {
+        "all": index.Wanted(),
+        "held of a source and reason": index.Wanted(held, Source.PROV, Reason.WRITES_OFF),
+        "a reason that none has": index.Wanted(reason=Reason.REGISTRATION_LOCKED),
+        "discarded, of which there are none": index.Wanted(discarded),
+        "forgotten, over all events": index.Wanted(reason=Reason.FORGOTTEN),
+    }
+    for what, wanted in asked.items():
+        _tell(f"list {what}", [lambda wanted=wanted: list(islice(index.listing(client, "acme", wanted), 50))])  # type: ignore[misc]
+
+
 def main(events: int) -> None:
     """Print what look-ups and the audit cost in a ledger of so many events."""
     server = Valkey(appendonly="no").start()
@@ -108,6 +158,8 @@ def main(events: int) -> None:
         _tell("trace --event", [partial(trace.of_delivery, client, "acme", one) for one in chosen if one])
         client.slowlog_reset()
         _tell("status", [lambda: _status(client)] * 20)
+        stop(client, "acme", events // 10)
+        _listings(client)
         began = time.perf_counter()
         found = books(client, "acme", Ledger(client, timedelta(seconds=60)).sealer)
         print(f"audit: {time.perf_counter() - began:.1f} s, {len(found.differences)} differences")

@@ -11,7 +11,7 @@ from schemas.event import Event
 from worker.bootstrap import Services
 from worker.cli_filters import AsJson, TenantFilter, Yes
 from worker.cli_output import complain, progress, say, show_json, show_table
-from worker.cli_steer import Scope, act_on, who
+from worker.cli_steer import Chosen, Scope, act_on, who
 from worker.errors import ConfigurationError
 from worker.ledger import index, trace
 from worker.ledger.audit import Books, books
@@ -203,7 +203,8 @@ def forget(
     a body that could not be read has no candidate, and goes when it is discarded.
     """
     at, tenants = open_services(tenant)
-    chosen = [one for name in tenants for one in trace.events(at.redis, name, _ids(at, name, candidate, None, None))]
+    found = [one for name in tenants for one in trace.events(at.redis, name, _ids(at, name, candidate, None, None))]
+    chosen = [Chosen(one.tenant, one.id) for one in found]
     scope = Scope(yes=yes, keep_going=True)
-    if not act_on(chosen, "forget", scope, lambda event: at.ledger.forget(event.tenant, event.id, who())):
+    if not act_on(chosen, "forget", scope, lambda one: at.ledger.forget(one.tenant, one.id, who())):
         raise typer.Exit(_DOES_NOT)

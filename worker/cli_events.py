@@ -33,6 +33,8 @@ _CAUSES_SHOWN: Final = 15
 #: How many events are looked at for moves, and how often.
 _FOLLOWED: Final = 500
 _FOLLOW_SECONDS: Final = 1.0
+#: Where looking takes long, it rests this many times as long: whoever watches does not keep Redis busy.
+_REST: Final = 9
 
 
 def list_events(at: Services, filters: Filters, limit: int, as_json: bool) -> None:
@@ -54,6 +56,7 @@ def follow_events(at: Services, filters: Filters, limit: int, as_json: bool) -> 
     if not as_json:
         show_line(_COLUMNS)
     while True:
+        began = time.monotonic()
         found = list(_looked_at(filters.find(at), newest, max(limit, _FOLLOWED)))
         rows = {event.id: _row(event) for event in found}
         changed = found[:limit] if shown is None else [one for one in found if shown.get(one.id) != rows[one.id]]
@@ -62,7 +65,7 @@ def follow_events(at: Services, filters: Filters, limit: int, as_json: bool) -> 
         newest = max([newest, *(event.received_at for event in changed)])
         shown = rows
         sys.stdout.flush()
-        time.sleep(_FOLLOW_SECONDS)
+        time.sleep(max(_FOLLOW_SECONDS, _REST * (time.monotonic() - began)))
 
 
 def _looked_at(found: Iterator[Event], newest: datetime, most: int) -> Iterator[Event]:
@@ -83,17 +86,21 @@ def list_stopped(at: Services, filters: Filters, limit: int, as_json: bool) -> N
     malformed = index.malformed(at.redis) if filters.state is EventState.DEAD else 0
     strays = index.strays(at.redis) if filters.state is EventState.DEAD else []
     if as_json:
-        listed = [asdict(stray) for stray in strays]
-        more = {"malformed": malformed, "strays": listed} if filters.state is EventState.DEAD else {}
+        listed = [_plain(event) for event in found]
+        more = (
+            {"malformed": malformed, "strays": [asdict(stray) for stray in strays]}
+            if filters.state is EventState.DEAD
+            else {}
+        )
         told = [{"reason": reason, "cause": why, "events": count} for (reason, why), count in causes.most_common()]
-        show_json({"reasons": reasons, "causes": told, "events": [_plain(event) for event in found], **more})
+        show_json({"reasons": reasons, "causes": told, "counted": len(every), "events": listed, **more})
         return
     rows = [(count, reason, why) for (reason, why), count in causes.most_common(_CAUSES_SHOWN)]
     show_table(["events", "reason", "cause"], rows, wraps="cause")
     if len(causes) > _CAUSES_SHOWN:
         say(f"… and {len(causes) - _CAUSES_SHOWN} more causes")
-    if len(every) == _LOOKED_AT:
-        say(f"of the newest {_LOOKED_AT}; there may be more: examrelay status")
+    if len(every) >= _LOOKED_AT:
+        say(f"counted over the newest {len(every)}; for all of them, by reason: examrelay status")
     if found:
         say("")
         show_table(_STOPPED_COLUMNS, map(_stopped_row, found), wraps="detail")

@@ -1,7 +1,7 @@
 """Which events a command is about: the filters, and the options that all commands share."""
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Final
@@ -53,8 +53,11 @@ class Filters:
         """Whether it would take everything."""
         return not self.ids and not any((self.tenant, self.source, self.state, self.reason, self.since, self.until))
 
-    def find(self, at: Services) -> Iterator[Event]:
-        """The events, newest first. Raises ConfigurationError for a tenant that there is not."""
+    def find(self, at: Services, *, among: Collection[EventState] = (), oldest: bool = False) -> Iterator[Event]:
+        """The events, newest or oldest first; `among` these states unless another is given.
+
+        Raises ConfigurationError for a tenant that there is not.
+        """
         tenants = index.tenants(at.redis)
         if self.tenant is not None:
             if self.tenant not in {*tenants, *at.tenants.tenants}:
@@ -62,28 +65,21 @@ class Filters:
                     f"there is no tenant {self.tenant}. There are: {', '.join(at.tenants.tenants)}."
                 )
             tenants = [self.tenant]
-        found = [self._listing(at, tenant) for tenant in tenants]
-        return heapq.merge(*found, key=lambda event: event.received_at, reverse=True)
+        wanted = self._wanted(among)
+        found = [self._listing(at, tenant, wanted, oldest) for tenant in tenants]
+        return heapq.merge(*found, key=index.place, reverse=not oldest)
 
-    def _listing(self, at: Services, tenant: str) -> Iterator[Event]:
-        if self.ids:
-            named = (index.event(at.redis, tenant, id) for id in dict.fromkeys(self.ids))
-            chosen = [event for event in named if event is not None and self._takes(event)]
-            return iter(sorted(chosen, key=lambda event: event.received_at, reverse=True))
-        return index.listing(
-            at.redis, tenant, state=self.state, source=self.source, since=_utc(self.since), until=_utc(self.until),
-            reason=Reason(self.reason) if self.reason else None,
-        )  # fmt: skip
+    def _wanted(self, among: Collection[EventState]) -> index.Wanted:
+        states = frozenset([self.state] if self.state else among)
+        reason = Reason(self.reason) if self.reason else None
+        return index.Wanted(states or None, self.source, reason, _utc(self.since), _utc(self.until))
 
-    def _takes(self, event: Event) -> bool:
-        since, until = _utc(self.since), _utc(self.until)
-        return (
-            self.state in (None, event.state)
-            and self.source in (None, event.source)
-            and self.reason in (None, event.reason)
-            and (since is None or event.received_at >= since)
-            and (until is None or event.received_at < until)
-        )
+    def _listing(self, at: Services, tenant: str, wanted: index.Wanted, oldest: bool) -> Iterator[Event]:
+        if not self.ids:
+            return index.listing(at.redis, tenant, wanted, oldest=oldest)
+        named = (index.event(at.redis, tenant, id) for id in dict.fromkeys(self.ids))
+        chosen = [event for event in named if event is not None and wanted.takes(event)]
+        return iter(sorted(chosen, key=index.place, reverse=not oldest))
 
 
 def _utc(at: datetime | None) -> datetime | None:

@@ -2,9 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, Final, NamedTuple
 
 import typer
 
@@ -33,6 +34,14 @@ _ANSWERS: Final = {
     Reason.REGISTRATION_EDITED: "accept",
     Reason.RHYTHM_ALTERED: "accept",
 }
+
+
+class Chosen(NamedTuple):
+    """An event to act on. No more is kept of it: there may be 100,000 (10 MB of memory)."""
+
+    tenant: str
+    id: str
+    reason: Reason | None = None
 
 
 #: Put right elsewhere, but may be written in spite of it.
@@ -70,25 +79,31 @@ def replay(at: Services, filters: Filters, answers: dict[str, Any], scope: Scope
 
     Returns whether all of them were moved. Raises Unchecked when Rhythm cannot be asked for the registration named.
     """
-    chosen, left = _chosen(at, filters, "replay", scope.limit)
-    if "registration" in answers and len(chosen) > 1:
-        raise ConfigurationError(f"--registration answers for one event, and {len(chosen)} match: say which by --id.")
-    left += [lack for event in chosen if (lack := lacks(event, answers))]
+    found, left = _chosen(at, filters, "replay", scope.limit)
+    fit, named = list[Chosen](), None
+    for event in found:
+        if lack := lacks(event, answers):
+            left.add(lack)
+        else:
+            fit.append(Chosen(event.tenant, event.id, event.reason))
+            named = event
+    if "registration" in answers and len(fit) + left.count > 1:
+        raise ConfigurationError(
+            f"--registration answers for one event, and {len(fit) + left.count} match: say which by --id."
+        )
     if not _goes_on(left, scope, "replay"):
         return False
-    fit = [event for event in chosen if not lacks(event, answers)]
-    if fit and "registration" in answers and not _is_there(at, fit[0], answers["registration"]):
+    if named and "registration" in answers and not _is_there(at, named, answers["registration"]):
         return False
     moved = act_on(
-        fit, "replay", scope,
-        lambda event: at.ledger.replay(event.tenant, event.id, who(), _own(event, answers), scope.why),
-    )  # fmt: skip
-    return moved and not left
+        fit, "replay", scope, lambda one: at.ledger.replay(one.tenant, one.id, who(), _own(one, answers), scope.why)
+    )
+    return moved and not left.count
 
 
-def _own(event: Event, answers: dict[str, Any]) -> dict[str, Any]:
+def _own(one: Chosen, answers: dict[str, Any]) -> dict[str, Any]:
     """Of the answers those for this event: an accepted reason that is not its own would disarm what may come later."""
-    return {name: [event.reason] if name == "accept" else value for name, value in answers.items()}
+    return {name: [one.reason] if name == "accept" else value for name, value in answers.items()}
 
 
 def _is_there(at: Services, event: Event, registration: str) -> bool:
@@ -103,15 +118,29 @@ def _is_there(at: Services, event: Event, registration: str) -> bool:
     return True
 
 
-def _goes_on(left: list[str], scope: Scope, move: str) -> bool:
+@dataclass
+class Left:
+    """What was named or matches and is not moved: how many, and why the first of them."""
+
+    count: int = 0
+    why: list[str] = field(default_factory=list)
+
+    def add(self, why: str) -> None:
+        """One more."""
+        self.count += 1
+        if self.count <= _LACKING_SHOWN:
+            self.why.append(why)
+
+
+def _goes_on(left: Left, scope: Scope, move: str) -> bool:
     """Say which cannot be moved, and whether the others are."""
-    for one in left[:_LACKING_SHOWN]:
+    for one in left.why:
         complain(one)
-    if len(left) > _LACKING_SHOWN:
-        complain(f"… and {len(left) - _LACKING_SHOWN} more")
-    if left and not scope.keep_going:
-        complain(f"nothing was done: {len(left)} cannot be moved so. --keep-going {move}s the others")
-    return not left or scope.keep_going
+    if left.count > _LACKING_SHOWN:
+        complain(f"… and {left.count - _LACKING_SHOWN} more")
+    if left.count and not scope.keep_going:
+        complain(f"nothing was done: {left.count} cannot be moved so. --keep-going {move}s the others")
+    return not left.count or scope.keep_going
 
 
 def lacks(event: Event, answers: dict[str, Any]) -> str | None:
@@ -141,11 +170,12 @@ def answer_to(event: Event) -> str:
 
 def discard(at: Services, filters: Filters, scope: Scope) -> bool:
     """Held and dead events, and waiting ones that were asked for, set aside for good. Returns as `replay`."""
-    chosen, left = _chosen(at, filters, "discard", scope.limit)
+    found, left = _chosen(at, filters, "discard", scope.limit)
+    chosen = [Chosen(event.tenant, event.id) for event in found]
     if not _goes_on(left, scope, "discard"):
         return False
-    act = act_on(chosen, "discard", scope, lambda event: at.ledger.discard(event.tenant, event.id, who(), scope.why))
-    return act and not left
+    moved = act_on(chosen, "discard", scope, lambda one: at.ledger.discard(one.tenant, one.id, who(), scope.why))
+    return moved and not left.count
 
 
 def who() -> str:
@@ -153,18 +183,19 @@ def who() -> str:
     return os.environ.get("USER") or f"uid {os.getuid()}"
 
 
-def _chosen(at: Services, filters: Filters, move: str, limit: int | None) -> tuple[list[Event], list[str]]:
-    """The events to move, the oldest first; and of each that was named and cannot be, why."""
-    if filters.ids:
-        named = {id: next(replace(filters, ids=(id,)).find(at), None) for id in dict.fromkeys(filters.ids)}
-        found = [event for event in named.values() if event is not None and event.state in (*STOPPED, *_WAITING)]
-        fit = {event.id for event in found}
-        left = [_standing(at, id, event, move) for id, event in named.items() if id not in fit]
-        return sorted(found, key=lambda event: event.received_at)[:limit], left
-    found = _stopped(at, filters, move, limit)
-    if not found and filters.state is None:
-        complain(f"without --state or --id, held and dead events are looked for; {' and '.join(_WAITING)} ones wait")
-    return found, []
+def _chosen(at: Services, filters: Filters, move: str, limit: int | None) -> tuple[Iterable[Event], Left]:
+    """The events to move, the oldest first; and of those that were named and cannot be, why."""
+    left = Left()
+    if not filters.ids:
+        return _matching(at, filters, move, limit), left
+    found = []
+    for id in dict.fromkeys(filters.ids):
+        event = next(replace(filters, ids=(id,)).find(at), None)
+        if event is not None and event.state in (*STOPPED, *_WAITING):
+            found.append(event)
+        else:
+            left.add(_standing(at, id, event, move))
+    return sorted(found, key=lambda event: event.received_at)[:limit], left
 
 
 def _standing(at: Services, id: str, event: Event | None, move: str) -> str:
@@ -180,8 +211,8 @@ def _standing(at: Services, id: str, event: Event | None, move: str) -> str:
     return f"{told}: the other filters do not take it"
 
 
-def _stopped(at: Services, filters: Filters, move: str, limit: int | None) -> list[Event]:
-    """The held and dead events that match, or those of the state that is asked for, the oldest first.
+def _matching(at: Services, filters: Filters, move: str, limit: int | None) -> Iterator[Event]:
+    """The held and dead events that match, or those of the state asked for: the oldest first, read as they are taken.
 
     Raises ConfigurationError when no filter was given.
     """
@@ -194,12 +225,17 @@ def _stopped(at: Services, filters: Filters, move: str, limit: int | None) -> li
         raise ConfigurationError(
             f"{move} is for {', '.join((*STOPPED, *_WAITING))} events; {filters.state} is final: nothing is left to do."
         )
-    states = [filters.state] if filters.state else STOPPED
-    found = [event for state in states for event in replace(filters, state=state).find(at)]
-    return sorted(found, key=lambda event: event.received_at)[:limit]
+    nothing = True
+    with progress() as bars:
+        found = islice(filters.find(at, among=STOPPED, oldest=True), limit)
+        for event in bars.track(found, description="looking"):
+            nothing = False
+            yield event
+    if nothing and filters.state is None:
+        complain(f"without --state or --id, held and dead events are looked for; {' and '.join(_WAITING)} ones wait")
 
 
-def act_on(chosen: list[Event], move: str, scope: Scope, act: Callable[[Event], tuple[bool, str]]) -> bool:
+def act_on(chosen: Sequence[Chosen], move: str, scope: Scope, act: Callable[[Chosen], tuple[bool, str]]) -> bool:
     """Say how many, ask unless told not to, act on each, and stop at the first that does not move unless told to go on.
 
     Returns whether all were moved. On a terminal a bar shows how far it is.
@@ -214,11 +250,11 @@ def act_on(chosen: list[Event], move: str, scope: Scope, act: Callable[[Event], 
             return False
     moved = 0
     with progress() as bars:
-        for event in bars.track(chosen, description=move):
-            done, state = act(event)
+        for one in bars.track(chosen, description=move):
+            done, state = act(one)
             moved += done
             if not done:
-                complain(f"{event.id} was not moved: it is {state}")
+                complain(f"{one.id} was not moved: it is {state}")
                 if not scope.keep_going:
                     break
     left = f", {len(chosen) - moved} not" if moved < len(chosen) else ""

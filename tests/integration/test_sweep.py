@@ -138,3 +138,22 @@ def test_a_hanging_rhythm_holds_a_sweep_up_for_seconds_and_after_its_work(
     assert sweep_tenants(swept.services)["hinted"] == 1
     assert time.monotonic() - began < 3
     assert reason(swept) == "rhythm_unavailable"
+
+
+def test_pruning_goes_on_behind_events_that_wait_however_many_are_older(swept: Pipeline) -> None:
+    """A pass that prunes one looks at ten: here 25 that wait are the oldest, and some are discarded later."""
+    swept.services.redis.zremrangebyscore(f"er:{TENANT}:due:process", "-inf", "+inf")
+    waiting = [swept.run(f"not JSON {number}".encode())[0].id for number in range(25)]
+    final = [swept.run(b"{" + f"not JSON {number}".encode())[0].id for number in range(3)]
+    for id in final:
+        assert swept.ledger.discard(TENANT, id, "op", "test")[0]
+
+    def passes(count: int) -> list[int]:
+        return [swept.ledger.scripts("sweep", TENANT, 5000, -1000, 1)[1] for _ in range(count)]
+
+    assert sum(passes(6)) == 3
+    assert swept.ledger.discard(TENANT, waiting[0], "op", "test")[0]
+    assert sum(passes(4)) == 1, "after the youngest it begins again with the oldest"
+    assert [swept.event(id).state for id in waiting[1:]] == [EventState.DEAD] * 24
+    found = books(swept.services.redis, TENANT)
+    assert (found.accepted, found.accounted, found.pruned) == (29, 25, 4)

@@ -16,11 +16,11 @@ from typing import Any, Final
 import redis
 
 from schemas.event import EventState
-from worker.ledger.checks import FINAL, INDEX_OF, Checks, Difference, Found, Sums, paged, read
+from worker.ledger.checks import FINAL, Checks, Difference, Found, Sums, paged, read
 from worker.ledger.checks_keys import KeyChecks
 from worker.ledger.checks_names import NameChecks
 from worker.ledger.client import text
-from worker.ledger.index import ids, redis_now
+from worker.ledger.index import INDEX_OF, ids, redis_now
 from worker.ledger.keys import key
 from worker.ledger.sealed import Sealer
 

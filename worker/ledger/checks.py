@@ -17,16 +17,10 @@ from schemas.event import EventState, Reason
 from schemas.outcome import Source
 from worker.ledger import trace
 from worker.ledger.client import text
+from worker.ledger.index import INDEX_OF
 from worker.ledger.keys import key
 from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
 
-#: The index of each state that has one; the other states are final.
-INDEX_OF: Final = {
-    EventState.RECEIVED: "due:process",
-    EventState.READY: "due:sync",
-    EventState.HELD: "held",
-    EventState.DEAD: "dead",
-}
 FINAL: Final = frozenset(EventState) - INDEX_OF.keys()
 _STOPPED: Final = (EventState.HELD, EventState.DEAD)
 #: States of an event whose version its delivery knows.

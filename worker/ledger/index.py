@@ -1,22 +1,28 @@
 """Reading the ledger: one event with its history, counts, listings. Changes nothing."""
 
+import heapq
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Final
+from datetime import UTC, datetime, timedelta
+from math import inf
+from typing import Any, Final, NamedTuple
 
 import redis
 
 from schemas.event import Event, EventState, HistoryEntry, Reason
 from schemas.outcome import Source
-from worker.ledger.client import in_pieces, text
+from worker.ledger.client import in_pieces, script_text, text
 from worker.ledger.events import instant
 from worker.ledger.keys import MALFORMED, STRAYS, SWEEP, TENANTS, key
 
 _PAGE: Final = 500
-#: States that have an index of their own; the others are found by walking `events`.
-_INDEXES: Final = {
+#: How many events `find.lua` looks at and gives in one call at most: about a millisecond of Redis.
+_LOOKED_AT: Final = 2000
+_TAKEN: Final = 200
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+#: The index of each state that has one; the other states are final, and found by walking `events`.
+INDEX_OF: Final = {
     EventState.RECEIVED: "due:process",
     EventState.READY: "due:sync",
     EventState.HELD: "held",
@@ -157,54 +163,121 @@ def _entries(told: bytes, since: int) -> Iterator[HistoryEntry]:
 
 def ids(client: "redis.Redis", tenant: str, state: EventState | None = None) -> Iterator[str]:
     """The ids of a tenant's events, newest first; of one state when that has an index, else of all."""
-    index = key(tenant, _INDEXES.get(state, "events") if state else "events")
+    index = key(tenant, INDEX_OF.get(state, "events") if state else "events")
     start = 0
     while page := client.zrange(index, start, start + _PAGE - 1, desc=True):
         yield from (text(id) for id in page)
         start += _PAGE
 
 
-def listing(
-    client: "redis.Redis",
-    tenant: str,
-    *,
-    state: EventState | None = None,
-    source: Source | None = None,
-    reason: Reason | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-) -> Iterator[Event]:
-    """A tenant's events that match every filter given, newest first, without their history."""
-    page: list[str] = []
-    for id in ids(client, tenant, state):
-        page.append(id)
-        if len(page) == _PAGE:
-            yield from _matching(client, tenant, page, state, source, reason, since, until)
-            page = []
-    yield from _matching(client, tenant, page, state, source, reason, since, until)
+class Wanted(NamedTuple):
+    """Which events a listing is about. None takes any."""
+
+    states: frozenset[EventState] | None = None
+    source: Source | None = None
+    reason: Reason | None = None
+    #: Received then or later.
+    since: datetime | None = None
+    #: Received before then.
+    until: datetime | None = None
+
+    def takes(self, event: Event) -> bool:
+        """Whether an event is one of them."""
+        return (
+            (self.states is None or event.state in self.states)
+            and self.source in (None, event.source)
+            and self.reason in (None, event.reason)
+            and (self.since is None or event.received_at >= self.since)
+            and (self.until is None or event.received_at < self.until)
+        )
 
 
-def _matching(
-    client: "redis.Redis",
-    tenant: str,
-    page: list[str],
-    state: EventState | None,
-    source: Source | None,
-    reason: Reason | None,
-    since: datetime | None,
-    until: datetime | None,
-) -> Iterator[Event]:
-    pipeline = client.pipeline(transaction=False)
-    for id in page:
-        pipeline.hgetall(key(tenant, "event", id))
-    for id, fields in zip(page, pipeline.execute(), strict=True):
-        found = event_of(tenant, id, fields, None, None)
-        if (
-            found
-            and (state is None or found.state == state)
-            and (source is None or found.source == source)
-            and (reason is None or found.reason == reason)
-            and (since is None or found.received_at >= since)
-            and (until is None or found.received_at < until)
-        ):
-            yield found
+def listing(client: "redis.Redis", tenant: str, wanted: Wanted, *, oldest: bool = False) -> Iterator[Event]:
+    """A tenant's events that match, newest or oldest first by when they were received, without their history.
+
+    None is skipped or shown twice because others come and go meanwhile. Where there is an index of the states wanted
+    that one is walked: all that wait for a person are found so. Else it is all events of the time range, up to as many
+    as are in the final state wanted.
+    """
+    lanes = [_walk(client, tenant, *lane, oldest) for lane in _lanes(client, tenant, wanted)]
+    last = None
+    for event in heapq.merge(*lanes, key=place, reverse=not oldest):
+        if event.id != last:  # it moved from one index to another meanwhile
+            yield event
+        last = event.id
+
+
+def place(event: Event) -> tuple[datetime, str]:
+    """Where an event stands in a listing."""
+    return event.received_at, event.id
+
+
+def _lanes(client: "redis.Redis", tenant: str, wanted: Wanted) -> Iterator[tuple[str, Wanted]]:
+    """The indexes to be walked for a listing, and what is wanted of each."""
+    states = wanted.states
+    if states is None and wanted.reason not in (None, Reason.FORGOTTEN):
+        states = frozenset(INDEX_OF)  # a final event has no other reason
+    if states is None:
+        yield "events", wanted
+        return
+    walked = set(states - INDEX_OF.keys())
+    for state in states & INDEX_OF.keys():
+        if state in DUE and client.zcard(key(tenant, INDEX_OF[state])) > _LOOKED_AT:
+            walked.add(state)
+        else:
+            yield INDEX_OF[state], wanted._replace(states=frozenset([state]))
+    if walked:
+        yield "events", wanted._replace(states=frozenset(walked))
+
+
+def _walk(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest: bool) -> Iterator[Event]:
+    """The events of one index that match, in the order of a listing."""
+    found = _found(client, tenant, index, wanted, oldest)
+    yield from found if index not in DUE.values() else sorted(found, key=place, reverse=not oldest)
+
+
+def _found(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest: bool) -> Iterator[Event]:
+    """The same, in the order of the index. Ends when all of a final state were found."""
+    find, after = client.register_script(script_text("find")), [b"", b""]
+    since, until = _milliseconds(wanted.since), _milliseconds(wanted.until)
+    filters, bounds = _filters(wanted), [since or "-inf", until or "+inf"]
+    if index != "events":  # by when it was received in an index that is by when it is due
+        filters, bounds = [*_filters(wanted._replace(states=None)), *_received(since, until)], ["-inf", "+inf"]
+    seen, most = 0, 0.0
+    while after and (seen < most or seen < (most := _most(client, tenant, index, wanted))):
+        arguments = [tenant, index, int(not oldest), *bounds, *after, _LOOKED_AT, _TAKEN, json.dumps(filters)]
+        after, _, in_state, events = find(args=arguments)
+        seen += in_state
+        for id, fields in events:
+            event = event_of(tenant, text(id), dict(zip(fields[::2], fields[1::2], strict=True)), None, None)
+            if event and wanted.takes(event):
+                yield event
+
+
+def _most(client: "redis.Redis", tenant: str, index: str, wanted: Wanted) -> float:
+    """How many events there are of the state wanted, if it is a final one, which nothing leaves but to be pruned."""
+    states = wanted.states or ()
+    if index != "events" or len(states) != 1 or INDEX_OF.keys() & states:
+        return inf
+    return counts(client, tenant).get(next(iter(states)), 0)
+
+
+def _filters(wanted: Wanted) -> list[dict[str, Any]]:
+    """What `find.lua` compares. The state comes first: it counts those."""
+    told = (("state", wanted.states), ("source", {wanted.source}), ("reason", {wanted.reason}))
+    return [
+        {"field": field, "values": dict.fromkeys(values, True)}
+        for field, values in told
+        if values and None not in values
+    ]
+
+
+def _received(since: int | None, until: int | None) -> list[dict[str, Any]]:
+    if since is None and until is None:
+        return []
+    return [{"field": "received_at", "from": since or 0, "below": until or 2**53}]
+
+
+def _milliseconds(at: datetime | None) -> int | None:
+    """The first whole millisecond that is not before `at`."""
+    return None if at is None else -((_EPOCH - at) // timedelta(milliseconds=1))

@@ -17,7 +17,7 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 `events` zset: every event not pruned, by received_at.
 `due:process`, `due:sync` zset: every `received`, `ready` event by when it is next looked at. For a claimed event that
     is the end of its lease: one that expires needs nobody to free it.
-`held`, `dead` zset: those events, by when they got there.
+`held`, `dead` zset: those events, by received_at (of older releases: by when they got there, until they leave).
 `counts` hash: accepted, pruned, each state, `held:{reason}`, `dead:{reason}`, `synced:{result}`. Moved by the scripts
     that move the events, so they always equal what they count.
 `delivery:{source}:{id}` hash: a sitting. `v:{version}` the event that brought it, applied (version), rev.
@@ -33,8 +33,8 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 
 `audit` hash, `audit.differing` set: how far an interrupted audit of Rhythm came, and where it differed. 7 days.
 
-Outside tenants: `er:tenants` set, `er:sweep` hash (at), `er:malformed` list (what was on a queue and no message;
-sealed).
+Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: how far pruning came), `er:malformed` list
+(what was on a queue and no message; sealed).
 `er:strays` hash: messages on nobody's books, by a digest of what they hold: when, a line of JSON (why, task, bytes),
     the content sealed. Kept until a person removes them; `er:strays.acts` list: who did, when and why.
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.

@@ -97,8 +97,8 @@ def processes(client: "redis.Redis") -> list[Process]:
     pipeline.hgetall(PROCESSES)
     pipeline.zrange(f"{PROCESSES}.seen", 0, -1, withscores=True)
     pipeline.time()
-    told, seen, (seconds, _) = pipeline.execute()
-    now = instant(seconds * 1000)
+    told, seen, (seconds, microseconds) = pipeline.execute()
+    now = instant(seconds * 1000 + microseconds // 1000)
     known = {name: instant(at) for name, at in seen if now - instant(at) < FORGOTTEN_AFTER}
     found = [_process(told[name], at, now) for name, at in known.items() if name in told]
     return sorted(found, key=lambda one: one.name)

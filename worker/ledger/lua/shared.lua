@@ -55,6 +55,17 @@ local function count(tenant, state, reason, by)
   if reason and reason ~= '' and (state == 'held' or state == 'dead') then add(tenant, state .. ':' .. reason, by) end
 end
 
+-- How many members of an index come before (score, id), or with `too` up to it, whether or not it is still there.
+local function rank(place, score, id, too)
+  local low, high = redis.call('ZCOUNT', place, '-inf', '(' .. score), redis.call('ZCOUNT', place, '-inf', score)
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local there = redis.call('ZRANGE', place, int(middle), int(middle))[1]
+    if there < id or (too and there == id) then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
 local function by_name(fields)
   local named = {}
   for i = 1, #fields, 2 do named[fields[i]] = fields[i + 1] end
@@ -189,7 +200,8 @@ local function enter(tenant, id, from, to, now, change)
   count(tenant, to, change.reason, 1)
   if INDEX[from] then redis.call('ZREM', key(tenant, INDEX[from]), id) end
   if FINAL[to] then return conclude(tenant, id, to, now, change) end
-  redis.call('ZADD', key(tenant, INDEX[to]), int(now), id)
+  local at = (to == 'held' or to == 'dead') and redis.call('HGET', event, 'received_at') or int(now)
+  redis.call('ZADD', key(tenant, INDEX[to]), at, id)
   redis.call('HDEL', event, unpack(PASSING))
   local fields = { state = to, reason = change.reason, detail = change.detail }
   for name, value in pairs(change.fields or {}) do fields[name] = value end

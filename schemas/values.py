@@ -55,6 +55,7 @@ _INSTANT = re.compile(
 #: .NET's DateTime.MinValue and MaxValue: never set, whatever the zone they were written in.
 _NEVER_SET = ("0001-", "9999-")
 #: .NET's Guid.Empty, with and without its hyphens.
+_ZEROS = ("00", "0}", "0)")
 _EMPTY_GUID = re.compile(r"[({]?0{8}(-?)0{4}\1(0{4}\1){2}0{12}[)}]?")
 
 _NO_LETTERS = re.compile(r"[^a-z0-9]")
@@ -109,12 +110,14 @@ def _instant(value: object) -> datetime | None:
     text = value.strip()
     if not text:
         return None
-    if not _INSTANT.fullmatch(text):
+    # `2026-03-04T15:33:30Z` is what nearly all write: known without the expression, three times as fast.
+    usual = len(text) == 20 and text[4::3] == "--T::Z"
+    if not usual and not _INSTANT.fullmatch(text):
         refuse("not an ISO 8601 date and time")
     if text.startswith(_NEVER_SET):
         return None
     try:
-        instant = datetime.fromisoformat(text.upper())
+        instant = datetime.fromisoformat(text if usual else text.upper())
         return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         refuse("not an ISO 8601 date and time")
@@ -133,7 +136,7 @@ def _id(value: object) -> object:
 def _set_id(value: object) -> object:
     """An id that may be absent: .NET writes one that was never set as an empty GUID."""
     told = _id(value)
-    return None if isinstance(told, str) and told[:2] in ("00", "{0", "(0") and _EMPTY_GUID.fullmatch(told) else told
+    return None if isinstance(told, str) and told[-2:] in _ZEROS and _EMPTY_GUID.fullmatch(told) else told
 
 
 def _or_blank(value: object) -> object:

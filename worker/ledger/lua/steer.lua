@@ -31,15 +31,15 @@ if state and move == 'forget' then
     return { 0, state, 'being written' }
   end
   forget(registration)
-  return { 1, FINAL[state] and state or 'discarded', 'forgotten' }
+  return say({ 1, FINAL[state] and state or 'discarded', 'forgotten' })
 end
 if state ~= 'held' and state ~= 'dead' then return { 0, state or '', reason or '' } end
 if move == 'discard' then
   enter(tenant, id, state, 'discarded', now, { move = move, by = who, why = why, detail = why, keep = keep })
-  return { 1, 'discarded', '' }
+  return say({ 1, 'discarded', '' })
 end
 redis.call('HDEL', event, 'attempts', 'first_attempt_at', 'registration')
 if answers ~= '' then redis.call('HSET', event, 'answers', answers) end
 enter(tenant, id, state, 'received', now, { move = move, by = who, why = why })
 hint(tenant, 'process', now)
-return { 1, 'received', '' }
+return say({ 1, 'received', '' })

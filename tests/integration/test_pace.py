@@ -4,17 +4,33 @@ import heapq
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
 
+from tests.running import Valkey
 from worker.ledger.client import script_text
 
-GATE = "er:acme:gate"
 _CLOCK = "redis.call('TIME')"
-_OURS = "{ redis.call('GET', 'test:seconds'), redis.call('GET', 'test:micros') }"
+_OURS = "{ ARGV[#ARGV - 1], ARGV[#ARGV] }"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Valkey]:
+    """A Valkey that does not wait for a disk: its time is the test's."""
+    running = Valkey(appendonly="no").start()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def client(server: Valkey) -> Iterator["redis.Redis"]:
+    """A client of it, empty."""
+    with redis.Redis.from_url(server.url) as connected:
+        connected.flushall()
+        yield connected
 
 
 class Rhythm:
@@ -37,7 +53,7 @@ class Run:
     """Some tasks that always have a next call, for `seconds`. When calls were let through, and when refused."""
 
     def __init__(self, client: "redis.Redis", rhythm: Rhythm, tasks: int, call: float) -> None:
-        self._client, self._rhythm, self._call = client, rhythm, call
+        self._rhythm, self._call = rhythm, call
         text = script_text("gate")
         assert _CLOCK in text
         self._script = client.register_script(text.replace(_CLOCK, _OURS))
@@ -66,9 +82,7 @@ class Run:
         heapq.heappush(self._queue, (at, next(self._count), step, args))
 
     def _gate(self, at: float, *args: str | float) -> Any:
-        clock = {"test:seconds": int(1e9 + at), "test:micros": int(at % 1 * 1e6)}
-        self._client.mset(clock)  # type: ignore[arg-type]
-        return self._script(args=["acme", *args])
+        return self._script(args=["acme", *args, int(1e9 + at), int(at % 1 * 1e6)])
 
     def _take(self, at: float, command: str, closings: int) -> None:
         waits, *told = self._gate(at, command, 0, 10_000, 30_000, 0, 1000 * self._call, closings)
@@ -100,13 +114,10 @@ class Run:
     ("rate", "burst", "retry_after", "tasks", "call"),
     [
         (0.5, 1, 1, 2, 0.05),
-        (1, 5, None, 4, 0.5),
         (2, 1, 3, 1, 0.05),
         (5, 1, 1, 4, 0.5),
         (5, 30, 1, 4, 0.05),
-        (10, 2, None, 2, 0.05),
-        (20, 1, 1, 4, 0.005),
-        (50, 5, 1, 2, 0.005),
+        (20, 2, None, 4, 0.005),
     ],
 )
 def test_what_rhythm_allows_is_found_within_a_minute_and_kept(

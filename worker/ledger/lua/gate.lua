@@ -24,7 +24,7 @@ end
 -- `docs/design.md`. SLOWEST is above one turn in the longest wait.
 local FIRST, SLOWEST, NO_LIMIT = 20, 0.2, 1000
 local HOLD, BELOW, GROWTH = 30000, 0.12, 10000 -- ms, share, ms in which it grows by e
-local LATE, EARLY, FALL = 0.95, 0.85, 3
+local LATE, EARLY, FALL = 0.98, 0.85, 3
 local IDLE = 30000 -- ms
 
 local function learned(at)

@@ -23,7 +23,7 @@ end
 -- either way; until a limit is found (`hold` is 0) the pace grows from the beginning and falls by up to FALL. Simulated:
 -- `docs/design.md`. SLOWEST is above one turn in the longest wait.
 local FIRST, SLOWEST, NO_LIMIT = 20, 0.2, 1000
-local HOLD, BELOW, GROWTH = 30000, 0.12, 10000 -- ms, share, ms in which it grows by e
+local HOLD, BELOW, GROWTH = 35000, 0.1, 10000 -- ms, share, ms in which it grows by e
 local LATE, EARLY, FALL = 0.98, 0.85, 3
 local IDLE = 30000 -- ms
 

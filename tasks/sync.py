@@ -54,15 +54,13 @@ def sync_tenant(at: Services, tenant: str) -> Tally:
     """Sync what is due for a tenant, up to 100 events at a time."""
     if not is_ours(at, tenant):
         return Tally()
-    rules = at.tenants[tenant]
+    rules, gate = at.tenants[tenant], at.gate(tenant)
 
     def handle(claim: Claim, token: str) -> Sequence[Decision]:
-        gate = at.gate(tenant)
         run = Run(tenant, rules, token, at.ledger, Reader(at.rhythm(rules, gate), gate))
         return sync_batch(run, claim)
 
-    slots = 1 if rules.rhythm.calls_per_second else rules.rhythm.concurrency  # a pace needs one that waits for its turn
-    return work(at, tenant, Stage.SYNC, slots=slots, handle=handle)
+    return work(at, tenant, Stage.SYNC, slots=rules.rhythm.concurrency, handle=handle)
 
 
 def sync_batch(run: Run, claim: Claim) -> list[Decision]:

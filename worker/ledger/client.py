@@ -1,5 +1,8 @@
 """Connections to Redis, the ledger's scripts, and the check that this Redis keeps what it acknowledges."""
 
+import os
+import secrets
+import threading
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +18,14 @@ from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.retry import Retry
 
 from worker.errors import ConfigurationError
+from worker.ledger.keys import SAID
 from worker.settings import Settings
 
 SCRIPTS: Final[tuple[str, ...]] = (
     "record", "claim", "settle", "intend", "release", "steer", "sweep", "gate", "token", "seen",
 )  # fmt: skip
+#: By a nonce of the event's own; by what they set.
+KNOW_THEIR_REPEAT: Final = ("record", "seen", "release")
 #: Two record, two look at memory and say that we are here, and the others are for notes of refusals.
 DOOR_CONNECTIONS: Final = 16
 #: Redis errors that a later try may not meet.
@@ -43,13 +49,17 @@ class Scripts:
 
     def __init__(self, client: "redis.Redis") -> None:
         self._scripts = {name: client.register_script(script_text(name)) for name in SCRIPTS}
+        self._caller = secrets.token_hex(6)
 
     def __call__(self, name: str, *args: str | bytes | float) -> Any:
-        """Run a script. Every script is safe to repeat, so redis-py may retry it."""
-        return self._scripts[name](args=args)
+        """Run a script. Repeated by redis-py because its reply was lost, it gives the same answer (`shared.lua`)."""
+        if name in KNOW_THEIR_REPEAT:
+            return self._scripts[name](args=args)
+        said = f"{SAID}{self._caller}.{os.getpid()}.{threading.get_ident()}"
+        return self._scripts[name](keys=[said], args=[*args, secrets.token_hex(8)])
 
     def queue(self, pipeline: "redis.client.Pipeline", name: str, *args: str | bytes | float) -> None:
-        """Run a script with the pipeline."""
+        """Run a script with the pipeline: one that knows its own repeat, for a pipeline is repeated whole."""
         self._scripts[name](args=args, client=pipeline)
 
 

@@ -34,24 +34,28 @@ class Gate:
     calls_per_second: float | None
     #: The last turn was given to find out whether Rhythm answers again.
     probing: bool = False
+    #: When the last turn came (monotonic), while Rhythm answers: from then on this task is busy with it.
+    _busy_since: float | None = None
 
     def take(self) -> None:
         """Wait for a turn to call Rhythm. Raises GateClosed."""
-        interval = 1000 / self.calls_per_second if self.calls_per_second else 0
-        waits, probing = self._ask(
-            "take", interval, milliseconds(LONGEST_WAIT), milliseconds(PROBE_LEASE), int(self.probing)
-        )
-        self.probing = bool(probing)
-        if waits:
-            time.sleep(waits / 1000)
-            self._ask("look", int(self.probing))  # another's call may have closed it meanwhile
+        busy = 0.0 if self._busy_since is None else 1000 * (time.monotonic() - self._busy_since)
+        longest = milliseconds(LONGEST_WAIT)
+        waits, closings = self._ask("take", longest, busy)
+        while waits:
+            time.sleep(waits / 1_000_000)
+            longest -= waits // 1000
+            waits, closings = self._ask("look", longest, 0, closings)  # another's call may have closed it meanwhile
+        self._busy_since = time.monotonic()
 
-    def _ask(self, command: str, *args: float) -> tuple[int, int]:
-        """How long to wait, and whether this is the probe. Raises GateClosed."""
-        waits, *told = self.scripts("gate", self.tenant, command, *args)
+    def _ask(self, command: str, longest: int, busy: float, closings: int = 0) -> tuple[int, int]:
+        """How long to wait, in microseconds, and how often the gate was closed by then. Raises GateClosed."""
+        told = (self._interval(), longest, milliseconds(PROBE_LEASE), int(self.probing), busy, closings)
+        waits, *rest = self.scripts("gate", self.tenant, command, *told)
         if waits != -1:
-            return waits, told[0]
-        closed_for, reason = told
+            self.probing = bool(rest[0])
+            return waits, rest[1]
+        closed_for, reason = rest
         name = reason.decode()
         raise GateClosed(
             Reason.RHYTHM_THROTTLED if name == "pace" else Reason(name),
@@ -63,10 +67,15 @@ class Gate:
         """Nobody calls before `retry_after`, or before a growing pause when Rhythm does not say."""
         asked = milliseconds(min(retry_after or timedelta(0), RETRY_AFTER_CAP))
         base, cap = milliseconds(CLOSED_BASE), milliseconds(CLOSED_CAP)
-        self.scripts("gate", self.tenant, "close", reason, asked, base, cap, random.random())  # noqa: S311  # jitter
-        self.probing = False
+        jitter = random.random()  # noqa: S311
+        self.scripts("gate", self.tenant, "close", reason, asked, base, cap, jitter, self._interval())
+        self.probing, self._busy_since = False, None
 
     def open(self) -> None:
         """A read went through: Rhythm answers."""
         self.scripts("gate", self.tenant, "open")
         self.probing = False
+
+    def _interval(self) -> float:
+        """Milliseconds between two calls, as configured; 0: no pace is."""
+        return 1000 / self.calls_per_second if self.calls_per_second else 0

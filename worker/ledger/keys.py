@@ -28,8 +28,9 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 `hint:{stage}` string: when a hint was sent. Cleared by the first claim of a task, before it takes.
 `slots:{stage}` zset: the tokens of running tasks, by when they are over at the latest.
 `moved:{stage}` string: when a task last ended an event at a stage, or spent an attempt.
-`gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), learned (ms between
-    calls that 429s have taught), learned_at.
+`gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), closings (while turns
+    were given out). Of a paced tenant: interval (ms between turns), busy (ms that a task has with one). What 429s have
+    taught: learned (calls a second), learned_at, taught_at (the 429), hold, early, taken and gap (`gate.lua`).
 
 `audit` hash, `audit.differing` set: how far an interrupted audit of Rhythm came, and where it differed. 7 days.
 
@@ -40,6 +41,7 @@ Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: ho
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.
 `er:token.{credentials}` string: an OAuth token, sealed; `er:token.{credentials}.lock`: who fetches one now.
 `er:hints` string: how many hints were ever sent.
+`er:said.{caller}` string: a nonce and what the script that it named answered, for when that call is repeated. 10 min.
 `er:processes` hash: what each process tells of itself; `er:processes.seen` zset: when it last did.
 """
 
@@ -50,6 +52,7 @@ STRAYS = "er:strays"
 STRAYS_ACTS = "er:strays.acts"
 INDEX_KEY = "er:index_key"
 PROCESSES = "er:processes"
+SAID = "er:said."
 TOKEN = "er:token."  # noqa: S105  # where tokens are, not one
 
 

@@ -12,15 +12,49 @@ local now = now_ms()
 local until_ = now + tonumber(lease)
 local due = key(tenant, 'due:' .. stage)
 local slot_index = key(tenant, 'slots:' .. stage)
+local blob = stage == 'process' and 'payload' or 'outcome'
 local MAX_ALONE = 3
+local PACED = 3 -- slots that a pace may need, whatever `concurrency` says: of four children one is left to others
 local SLOT = 50000 -- ms: longer than a task may run, so that a dead one's slot is free again long before its lease ends
+
+local function known_of(id, delivery)
+  if not delivery then return { '', '', '0', {} } end
+  local named, siblings = by_name(redis.call('HGETALL', key(tenant, 'delivery', delivery))), {}
+  for field, event in pairs(named) do
+    local version = string.match(field, '^v:(.*)$')
+    if version and event ~= id then
+      local other = redis.call('HMGET', key(tenant, 'event', event), 'state', 'received_at', 'who')
+      table.insert(siblings, { version, event, other[1] or '', other[2] or '0', other[3] or '' })
+    end
+  end
+  local by = named.applied and named['v:' .. named.applied]
+  local registration = by and redis.call('HGET', key(tenant, 'event', by), 'registration')
+  return { named.applied or '', registration or '', named.rev or '0', siblings }
+end
+
+local function work_of(id, fields, named)
+  local delivery = stage == 'sync' and named.delivery
+  return { id, fields, redis.call('GET', key(tenant, blob, id)) or '', known_of(id, delivery) }
+end
+
+if said then -- the same call again: what it took and still has
+  local works = {}
+  for _, id in ipairs(said.claimed) do
+    local fields = redis.call('HGETALL', key(tenant, 'event', id))
+    local named = by_name(fields)
+    if named.lease == token then table.insert(works, work_of(id, fields, named)) end
+  end
+  return { '', said.now, said.others, works }
+end
 
 -- A task's first claim answers its hint; at its later ones the hint under way is another's.
 local answers = not redis.call('ZSCORE', slot_index, token)
 if answers then redis.call('DEL', key(tenant, 'hint', stage)) end
 if stage == 'sync' then
-  local closed = redis.call('HGET', key(tenant, 'gate'), 'closed_until')
+  local closed, interval, busy = unpack(redis.call('HMGET', key(tenant, 'gate'), 'closed_until', 'interval', 'busy'))
   if closed and tonumber(closed) > now then return { 'closed', now, 0, {} } end
+  -- Enough tasks that while they are busy with their calls, the pace's every turn is taken.
+  if interval and busy then slots = math.min(math.max(slots, PACED), math.max(1, math.ceil(busy / interval + 0.25))) end
 end
 redis.call('ZREMRANGEBYSCORE', slot_index, '-inf', int(now))
 if slots > 0 and answers and redis.call('ZCARD', slot_index) >= slots then
@@ -49,22 +83,6 @@ local function allowed_batch(id, event, named)
   return 0
 end
 
-local function known_of(id, delivery)
-  if not delivery then return { '', '', '0', {} } end
-  local named, siblings = by_name(redis.call('HGETALL', key(tenant, 'delivery', delivery))), {}
-  for field, event in pairs(named) do
-    local version = string.match(field, '^v:(.*)$')
-    if version and event ~= id then
-      local other = redis.call('HMGET', key(tenant, 'event', event), 'state', 'received_at', 'who')
-      table.insert(siblings, { version, event, other[1] or '', other[2] or '0', other[3] or '' })
-    end
-  end
-  local by = named.applied and named['v:' .. named.applied]
-  local registration = by and redis.call('HGET', key(tenant, 'event', by), 'registration')
-  return { named.applied or '', registration or '', named.rev or '0', siblings }
-end
-
-local blob = stage == 'process' and 'payload' or 'outcome'
 local taken, batch = {}, limit
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMIT', 0, limit)) do
   local event = key(tenant, 'event', id)
@@ -73,15 +91,15 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMIT', 
   local allowed = allowed_batch(id, event, named)
   if allowed > 0 and #taken < math.min(batch, allowed) then
     batch = math.min(batch, allowed)
-    table.insert(taken, { id, event, fields, stage == 'sync' and named.delivery })
+    table.insert(taken, { id, event, fields, named })
   end
 end
-local works = {}
-for _, each in ipairs(taken) do
-  local id, event, fields, delivery = unpack(each)
+local works, ids = {}, {}
+for i, each in ipairs(taken) do
+  local id, event, fields, named = unpack(each)
   redis.call('HSET', event, 'lease', token, 'batch', #taken)
   redis.call('ZADD', due, int(until_), id)
-  table.insert(works, { id, fields, redis.call('GET', key(tenant, blob, id)) or '', known_of(id, delivery) })
+  works[i], ids[i] = work_of(id, fields, named), id
 end
 
 if #works > 0 then redis.call('ZADD', slot_index, int(math.min(until_, now + SLOT)), token) end
@@ -91,4 +109,5 @@ local others = redis.call('LLEN', HINT_QUEUE) > own and 1 or 0
 local more = redis.call('ZCOUNT', due, '-inf', int(now)) > 0
 local free = slots == 0 or redis.call('ZCARD', slot_index) < slots
 if #works > 0 and more and free then hint(tenant, stage, now) end
+if #works > 0 then say({ claimed = ids, now = now, others = others }) end
 return { '', now, others, works }

@@ -1,76 +1,131 @@
 #!lua flags=allow-oom
 -- gate: whether and how fast a tenant's Rhythm may be called. Asked right before every call.
--- ARGV: tenant, 'take', interval between calls in ms (0: no pace), longest wait in ms, probe's lease in ms, 1 if the
---         caller is the probe already: a read may be several calls
---         returns {wait in ms, probe} or {-1, closed for ms, reason}
---       tenant, 'look', 1 if the caller is the probe: after a wait, whether the turn still stands; returns as 'take'
---       tenant, 'close', reason, delay in ms (0: none asked for), base in ms, cap in ms, jitter 0..1
+-- ARGV: tenant, 'take', configured interval between calls in ms (0: none), longest wait in ms, probe's lease in ms, 1 if
+--         the caller is the probe already (a read may be several calls), ms since its last turn (0: it had none)
+--         returns {wait in µs, probe, closings} or {-1, closed for ms, reason}
+--       tenant, 'look', as 'take', then closings: after a wait. The turn stands: {0, probe, closings}. It is void, for the
+--         gate was closed meanwhile: as 'take'
+--       tenant, 'close', reason, delay in ms (0: none asked for), base in ms, cap in ms, jitter 0..1, configured interval
 --         returns the time it is closed for, in ms
 --       tenant, 'open': Rhythm answered the probe. Not if another call's answer has closed the gate since.
 local tenant, command = ARGV[1], ARGV[2]
 local gate = key(tenant, 'gate')
-local now = now_ms()
--- What a 429 teaches. Without a pace, a batch that needs more calls than Rhythm lets through at once would begin anew
--- each time and never end. Doubled by each 429, halved after a minute without; below the longest wait for a turn.
-local FIRST_LESSON, LAST_LESSON, FORGET = 200, 5000, 60000
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000 -- to the µs: at 50 calls a second a ms is a twentieth of a turn
+local known = by_name(redis.call('HGETALL', gate))
+for _, name in ipairs({ 'closed_until', 'probe_until', 'next', 'learned_at', 'taken', 'early' }) do
+  known[name] = tonumber(known[name] or 0)
+end
 
-local function learned()
-  local interval, at = unpack(redis.call('HMGET', gate, 'learned', 'learned_at'))
-  interval = tonumber(interval or 0)
-  if interval == 0 or now - at < FORGET then return interval end
-  interval = interval / 2
-  if interval < FIRST_LESSON then
-    redis.call('HDEL', gate, 'learned', 'learned_at')
-    return 0
+-- The pace that 429s teach, in calls a second. After a lesson it begins below what was learned, approaches it within
+-- HOLD and then goes beyond, faster and faster, until the next 429 or until there is nothing left of the lesson. So most
+-- of the time is spent near the limit, and one that was lifted is found within a minute. FIRST is a guess that is wrong
+-- either way; until a limit is found (`hold` is 0) the pace grows from the beginning and falls by up to FALL. Simulated:
+-- `docs/design.md`. SLOWEST is above one turn in the longest wait.
+local FIRST, SLOWEST, NO_LIMIT = 20, 0.2, 1000
+local HOLD, BELOW, GROWTH = 35000, 0.1, 10000 -- ms, share, ms in which it grows by e
+local LATE, EARLY, FALL = 0.98, 0.85, 3
+local IDLE = 30000 -- ms
+
+local function learned(at)
+  if not known.learned then return math.huge end
+  local hold = tonumber(known.hold)
+  local past = math.max(0, at - known.learned_at) - hold
+  if past < 0 then return known.learned * (1 - BELOW * (-past / hold) ^ 3) end
+  local pace = known.learned * math.exp(math.min(9, past / GROWTH) ^ 2)
+  return pace < NO_LIMIT and pace or math.huge
+end
+
+local function pace(at, configured)
+  return math.min(learned(at), configured > 0 and 1000 / configured or math.huge)
+end
+
+-- How many of the turns given since the last lesson were used, the refused one aside.
+local function granted(rate)
+  return math.max(0, known.taken - 1 - math.floor(math.max(0, known.next - now) * rate / 1000))
+end
+
+-- A 429 after a while at this pace: the limit is near. One soon after the last: the limit is below, so a little less,
+-- twice; then, as long as none is found, what was got through between the two 429s, for that is what Rhythm allows
+-- when its reserve is used up.
+local function learn(configured, until_)
+  local lesson = { hold = HOLD, early = 0, learned_at = until_, taught_at = now, taken = 0 }
+  local rate = pace(now, configured)
+  if learned(now) == math.huge then
+    lesson.hold, lesson.early, lesson.learned = 0, 2, math.min(FIRST, LATE * rate)
+  else
+    rate = math.min(pace(now - 1000 / rate, configured), known.gap and 1000 / known.gap or rate)
+    local got, open = granted(rate), now - known.learned_at
+    if got >= 3 and open >= 2000 and open * rate >= 3000 then
+      lesson.learned = LATE * rate
+    elseif known.early < 2 then
+      lesson.early, lesson.learned = known.early + 1, EARLY * rate
+    else
+      lesson.hold, lesson.early = 0, known.early
+      lesson.learned = math.min(LATE * rate, math.max(rate / FALL, 1000 * got / (now - known.taught_at)))
+    end
   end
-  redis.call('HSET', gate, 'learned', int(interval), 'learned_at', int(now))
-  return interval
+  lesson.learned = math.max(SLOWEST, lesson.learned)
+  set_fields(gate, lesson)
 end
 
-local function learn()
-  local interval = math.min(LAST_LESSON, math.max(FIRST_LESSON, 2 * learned()))
-  redis.call('HSET', gate, 'learned', int(interval), 'learned_at', int(now))
+-- The turn is taken: when the next one is, and what this one shows of the pace that is used (`gap`, between turns) and
+-- of how long a task is busy with one (`busy`); both in ms, the newer the more.
+local function took(turn, configured, busy)
+  local interval = 1000 / pace(turn, configured)
+  if interval == 0 then return known.interval and redis.call('HDEL', gate, 'interval') end
+  local fields = { next = turn + interval, interval = interval, taken = known.taken + 1, gap = interval }
+  if known.taken > 0 and known.gap then
+    local since = turn - (known.next - (known.interval or interval))
+    fields.gap = 0.7 * known.gap + 0.3 * math.max(interval, math.min(2 * interval, since))
+  elseif turn - known.learned_at < IDLE then
+    fields.learned_at = turn -- nobody called since the lesson
+  end
+  if busy > 0 then fields.busy = known.busy and 0.8 * known.busy + 0.2 * busy or busy end
+  set_fields(gate, fields)
+  return true
 end
 
-local function take(interval, longest, probe_lease, probe)
-  local state = redis.call('HMGET', gate, 'closed_until', 'reason', 'probe_until', 'next')
-  local closed, probing = tonumber(state[1] or 0), tonumber(state[3] or 0)
-  if closed > now then return { -1, closed - now, state[2] } end
-  if state[2] and probing > now and not probe then return { -1, probing - now, state[2] } end
-  local turn = math.max(now, tonumber(state[4] or 0))
-  interval = math.max(interval, learned())
+local function take(configured, longest, probe_lease, probe, busy)
+  if known.closed_until > now then return { -1, known.closed_until - now, known.reason } end
+  if known.reason and known.probe_until > now and not probe then return { -1, known.probe_until - now, known.reason } end
+  local turn = math.max(now, known.next)
   if turn - now > longest then return { -1, turn - now, 'pace' } end
-  if interval > 0 then redis.call('HSET', gate, 'next', turn + interval) end
-  if state[2] then redis.call('HSET', gate, 'probe_until', int(turn + probe_lease)) end
-  return { math.ceil(turn - now), state[2] and 1 or 0 }
+  local wrote = took(turn, configured, busy) or known.reason
+  if known.reason then redis.call('HSET', gate, 'probe_until', int(turn + probe_lease)) end
+  local answer = { math.ceil((turn - now) * 1000), known.reason and 1 or 0, tonumber(known.closings or 0) }
+  return wrote and say(answer) or answer
 end
 
-local function look(probe)
-  local closed, reason = unpack(redis.call('HMGET', gate, 'closed_until', 'reason'))
-  if reason and not (probe and tonumber(closed) <= now) then return { -1, math.max(0, closed - now), reason } end
-  return { 0, probe and 1 or 0 }
+local function look(probe, closings)
+  if known.reason and not (probe and known.closed_until <= now) then
+    return { -1, math.max(0, known.closed_until - now), known.reason }
+  end
+  if tonumber(known.closings or 0) == closings then return { 0, probe and 1 or 0, closings } end
+  return take(tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), probe, 0)
 end
 
-local function close(reason, delay, base, cap, jitter)
-  local closed = tonumber(redis.call('HGET', gate, 'closed_until') or 0)
+local function close(reason, delay, base, cap, jitter, configured)
+  local closed = known.closed_until
   local failures = redis.call('HINCRBY', gate, 'failures', closed > now and 0 or 1) -- calls that fail together count once
   local wait = delay > 0 and delay or math.min(cap, base * 2 ^ math.min(math.max(failures - 1, 0), 20)) * (0.5 + jitter / 2)
-  local until_ = math.max(now + math.floor(wait), closed)
-  if reason == 'rhythm_throttled' and closed <= now then learn() end
-  -- Turns that were given out are void: who waits for one looks again.
-  local next_turn = tonumber(redis.call('HGET', gate, 'next') or 0)
-  redis.call('HSET', gate, 'next', math.min(next_turn, until_))
+  local until_ = math.max(math.ceil(now + wait), closed)
+  if reason == 'rhythm_throttled' and closed <= now then learn(configured, until_) end
+  -- Turns that were given out are void: who waits for one takes another.
+  if known.next > now then redis.call('HINCRBY', gate, 'closings', 1) end
+  redis.call('HSET', gate, 'next', math.min(known.next, until_))
   redis.call('HSETNX', gate, 'since', int(now))
-  redis.call('HSET', gate, 'closed_until', int(until_), 'reason', reason)
+  redis.call('HSET', gate, 'closed_until', until_, 'reason', reason)
   redis.call('HDEL', gate, 'probe_until')
-  return until_ - now
+  return math.floor(until_ - now)
 end
 
-if command == 'take' then return take(tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == '1') end
-if command == 'look' then return look(ARGV[3] == '1') end
+local probe = ARGV[6] == '1'
+if command == 'take' then return take(tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), probe, tonumber(ARGV[7])) end
+if command == 'look' then return look(probe, tonumber(ARGV[8])) end
 if command == 'close' then
-  return close(ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]))
+  return say(close(ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])))
 end
-if tonumber(redis.call('HGET', gate, 'closed_until') or 0) > now then return 0 end
+if known.closed_until > now then return 0 end
 redis.call('HDEL', gate, 'closed_until', 'reason', 'since', 'failures', 'probe_until')
-return 0
+return say(0)

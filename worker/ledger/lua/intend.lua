@@ -35,4 +35,4 @@ for i, plan in ipairs(cjson.decode(ARGV[3])) do
     answers[i] = 'ok'
   end
 end
-return answers
+return say(answers)

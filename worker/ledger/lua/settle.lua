@@ -171,4 +171,4 @@ end_counts(tenant)
 if moved then redis.call('SET', key(tenant, 'moved', stage), int(now)) end
 if prepared then hint(tenant, 'sync', now) end
 if last == '1' then end_task(tenant, stage, token, now) end
-return states
+return say(states)

@@ -1,6 +1,21 @@
 -- Prepended to every script. Keys, time, and the one place where an event changes its state.
 -- The key schema is prose at the top of worker/ledger/keys.py. Every script is safe to repeat.
 
+-- redis-py repeats a call whose reply was lost. So a script that has an effect keeps its answer (`say`), in the same step,
+-- under its caller's own key (KEYS[1]) and the call's nonce (the last of ARGV): the repeat gets that answer and moves
+-- nothing. The caller's next call overwrites it. No personal data: states, ids and times.
+local SAID_KEPT = 600000 -- ms: longer than a caller goes on repeating
+local nonce = KEYS[1] and table.remove(ARGV)
+
+local function say(answer)
+  if nonce then redis.call('SET', KEYS[1], nonce .. cjson.encode({ answer }), 'PX', SAID_KEPT) end
+  return answer
+end
+
+local said = nonce and redis.call('GET', KEYS[1])
+said = said and string.sub(said, 1, #nonce) == nonce and cjson.decode(string.sub(said, #nonce + 1))[1]
+if said and not (type(said) == 'table' and said.claimed) then return said end
+
 local function key(tenant, kind, id)
   return id and 'er:' .. tenant .. ':' .. kind .. ':' .. id or 'er:' .. tenant .. ':' .. kind
 end

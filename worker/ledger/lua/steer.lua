@@ -33,7 +33,7 @@ if state and move == 'forget' then
     return { 0, state, 'being written', 0 }
   end
   forget(registration)
-  return { 1, FINAL[state] and state or 'discarded', 'forgotten', 0 }
+  return say({ 1, FINAL[state] and state or 'discarded', 'forgotten', 0 })
 end
 if not INDEX[state or ''] then return { 0, state or '', reason or '', 0 } end
 if state == 'received' or state == 'ready' then
@@ -44,10 +44,10 @@ if state == 'received' or state == 'ready' then
 end
 if move == 'discard' then
   enter(tenant, id, state, 'discarded', now, { move = move, by = who, why = why, detail = why, keep = keep })
-  return { 1, 'discarded', '', 0 }
+  return say({ 1, 'discarded', '', 0 })
 end
 redis.call('HDEL', event, 'attempts', 'first_attempt_at', 'registration')
 if answers ~= '' then redis.call('HSET', event, 'answers', answers) end
 enter(tenant, id, state, 'received', now, { move = move, by = who, why = why })
 hint(tenant, 'process', now)
-return { 1, 'received', '', 0 }
+return say({ 1, 'received', '', 0 })

@@ -49,4 +49,4 @@ local function prune()
 end
 
 redis.call('HSET', 'er:sweep', 'at', int(now))
-return { overdue('process') + overdue('sync'), prune() }
+return say({ overdue('process') + overdue('sync'), prune() })

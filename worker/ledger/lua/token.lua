@@ -5,11 +5,11 @@
 local name, command, value, span = unpack(ARGV)
 if command == 'put' then
   redis.call('SET', name, value, 'PX', span)
-  return 1
+  return say(1)
 elseif command == 'lock' then
   local taken = redis.call('SET', name .. '.lock', value, 'NX', 'PX', span)
   return (taken or redis.call('GET', name .. '.lock') == value) and 1 or 0
 elseif redis.call('GET', name .. '.lock') == value then
-  return redis.call('DEL', name .. '.lock')
+  return say(redis.call('DEL', name .. '.lock'))
 end
 return 0

@@ -23,6 +23,8 @@ from schemas.values import DETAIL, Payload, letters
 #: A member that no source reads, and most of a large payload: an exam's items. Nothing in it is looked at.
 _ITEMS = re.compile(rb'"items"\s*:\s*\[\s*\{')
 _ITEMS_END = re.compile(rb"\}\s*\]")
+_NAME_END = re.compile(rb'"[ \t\r\n]*:')
+_SPACED: Final = (b" :", b"\t:", b"\r:", b"\n:")
 #: Longer whole numbers cost time to convert, and no field takes them.
 _LONGEST_WHOLE: Final = 40
 #: Of the names that nobody reads, so many of no more than so many letters are remembered.
@@ -66,8 +68,15 @@ def plain(body: bytes, model: type[Payload]) -> bool:
         return False
     if not isinstance(document, dict):
         return False
-    # A name ends in a quote and a colon. Text may hold such a pair as well: then there seem to be too many names.
-    return _count(document, _names(model)) == looked_at.count(b'":') + looked_at.count(b'" :')
+    # Text may hold what looks like a name's end as well: then there seem to be too many names.
+    return _count(document, _names(model)) == _name_ends(looked_at)
+
+
+def _name_ends(body: bytes) -> int:
+    """How many names there are, or more: a name ends in a quote and a colon, with any space between."""
+    if any(before_colon in body for before_colon in _SPACED):
+        return len(_NAME_END.findall(body))
+    return body.count(b'":')
 
 
 def _without_items(body: bytes) -> bytes:

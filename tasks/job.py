@@ -16,7 +16,7 @@ from worker.errors import ExamrelayError, TransientError
 from worker.exam_map import Exam
 from worker.ledger import decisions, trace
 from worker.ledger.decisions import Decision
-from worker.ledger.events import Sibling, Work
+from worker.ledger.events import Intent, Sibling, Work
 from worker.ledger.registrations import Remembered
 from worker.rhythm_failures import EventFailure
 
@@ -83,11 +83,12 @@ class Job:
 
     def landed(self, registration: Registration) -> bool:
         """Whether what an earlier try was about to write stands there, on a later version: then it is ours."""
-        intent = self.work.intent
-        if intent is None or not self.may_have_written(registration):
-            return False
-        moved = intent.base is None or (registration.sys_version or 0) > intent.base
-        return moved and changes.stand(json.loads(intent.values), registration)
+        return _stands(self.work.intent, registration)
+
+    def left_by_sibling(self, registration: Registration) -> Values | None:
+        """What another event of this delivery was about to write when it left, where that stands there now."""
+        doubts = (one.doubt for one in self.work.known.siblings if one not in self.strangers)
+        return next((json.loads(doubt.values) for doubt in doubts if doubt and _stands(doubt, registration)), None)
 
     def settle_landed(self, registration: Registration) -> None:
         """Ends as written: by an earlier try of this event."""
@@ -100,7 +101,7 @@ class Job:
 
     def drop(self, to: EventState, detail: str) -> None:
         """Ends without an effect."""
-        self.decision = decisions.drop(self.work.id, to, detail)
+        self.decision = decisions.drop(self.work.id, to, detail, keep_intent=self.work.intent is not None)
 
     def put_back(self, error: ExamrelayError | None = None, delay: timedelta = PUT_BACK) -> None:
         """Not this event's doing: later, without an attempt."""
@@ -111,7 +112,8 @@ class Job:
         """An attempt failed: what follows is the reason's policy and the horizon."""
         if not isinstance(error, TransientError):
             about = self.registration.id if self.registration else None
-            self.decision = decisions.stop(self.work.id, error.reason, error.detail, about)
+            doubt = self.work.intent is not None  # what an earlier try was about to write may still be applied
+            self.decision = decisions.stop(self.work.id, error.reason, error.detail, about, keep_intent=doubt)
             return
         self.failure = error if isinstance(error, EventFailure) else None
         attempts, first = self.work.attempts + 1, self.work.first_attempt_at
@@ -128,6 +130,14 @@ class Job:
     ) -> None:
         """Rhythm says it."""
         self.decision = decisions.settle(self.work.id, result, registration, sys_version=sys_version, values=values)
+
+
+def _stands(intent: Intent | None, registration: Registration) -> bool:
+    """Whether an intent was carried out: its values stand on a later version than it was for."""
+    if intent is None or intent.registration != registration.id:
+        return False
+    moved = intent.base is None or (registration.sys_version or 0) > intent.base
+    return moved and changes.stand(json.loads(intent.values), registration)
 
 
 def _expired(id: str, error: TransientError, in_doubt: bool) -> Decision:

@@ -93,6 +93,7 @@ def _settle(run: Run, job: Job, result: ItemResult | None, answers: int) -> None
         case ItemState.FAILED:
             _settle_failure(run, job, result.error, answers)
         case ItemState.APPLIED if after is not None and not changes.stand(job.values, after):
+            job.has_not_written()  # nothing older can come any more
             raise PermanentError(Reason.RHYTHM_ALTERED, f"registration {after.id} reads back different")
         case ItemState.APPLIED:
             sys_version = after.sys_version if after else (job.target.sys_version or 0) + 1

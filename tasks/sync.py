@@ -14,7 +14,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import READABLE_FORMS, Candidate, ExamOutcome, Source
-from schemas.rhythm import Status
+from schemas.rhythm import Registration, Status
 from tasks.job import PUT_BACK, Job, undecided
 from tasks.reading import Found, Reader, ReadingStopped
 from tasks.run import Run, as_far_as_it_goes, each
@@ -205,12 +205,16 @@ def _choose(run: Run, job: Job, rules: SourceRules, known: Mapping[str, Remember
     elif job.named:
         job.registration = registrations.confirm(job.outcome, job.exam, rules, candidates)
     else:
-        ours = {
-            one.id for one in candidates if known[one.id].delivery == job.work.delivery or job.may_have_written(one)
-        }
+        ours = {one.id for one in candidates if _is_ours(job, one, known[one.id])}
         chosen = registrations.choose(job.outcome, job.exam, candidates, ours)
         job.registration = registrations.confirm(job.outcome, job.exam, rules, [chosen])
     job.remembered = known[job.registration.id]
+
+
+def _is_ours(job: Job, registration: Registration, remembered: Remembered) -> bool:
+    """Whether this delivery wrote it last, or may have."""
+    left = job.left_by_sibling(registration) is not None
+    return left or remembered.delivery == job.work.delivery or job.may_have_written(registration)
 
 
 def compare(jobs: list[Job]) -> None:
@@ -227,8 +231,9 @@ def _compare(job: Job) -> None:
         job.settle_landed(registration)
         return
     job.values = changes.values_of(job.outcome, job.exam, job.work.answers.get("verdict"), job.work.accepts)
-    ours = job.remembered.delivery == job.work.delivery
-    wrote = (job.remembered.values or {}) if ours else {}
+    left = job.left_by_sibling(registration)
+    ours = left is not None or job.remembered.delivery == job.work.delivery
+    wrote = left if left is not None else (job.remembered.values or {}) if ours else {}
     job.values = changes.cleared(job.values, wrote, job.exam)
     if changes.leaves_score(job.values, registration):
         _take_score(job, ours, wrote.get("score") is not None)

@@ -264,6 +264,36 @@ def test_a_write_that_comes_later_than_its_second_try_changes_nothing(pipeline: 
     assert len(writes(pipeline)) == 1
 
 
+def superseded_in_doubt(pipeline: Pipeline) -> tuple[Event, str]:
+    """An original whose write may still come, superseded by a rescore; and the rescore, not yet written."""
+    (body,) = seed(pipeline)
+    pipeline.rhythm.fault("reset", kind="patch")
+    (original,) = pipeline.run(body)
+    rescore = pipeline.deliver(certiverse("dlv-1", "reg-1", passed=False, score=50, rescore=True))
+    pipeline.process()
+    pipeline.due_now()
+    pipeline.sync()
+    assert [pipeline.event(id).state for id in (original.id, rescore)] == [EventState.SUPERSEDED, EventState.READY]
+    return original, rescore
+
+
+def test_a_write_that_lands_after_its_event_was_superseded_is_its_delivery_s(pipeline: Pipeline) -> None:
+    _, rescore = superseded_in_doubt(pipeline)
+    assert late_patch(pipeline, 1, score=82.5, exam_date="2026-05-04T12:30:00Z", status="passed").ok
+    drain(pipeline)
+    assert stands(pipeline.event(rescore)) == WRITTEN
+    assert (pipeline.registration()["status"], pipeline.registration()["score"]) == ("failed", 50)
+
+
+def test_another_result_there_is_a_person_s_though_a_superseded_write_was_in_doubt(pipeline: Pipeline) -> None:
+    original, rescore = superseded_in_doubt(pipeline)
+    pipeline.rhythm.edit(ORG, "reg-1", status="passed", score=70, exam_date="2026-05-04T12:30:00Z")
+    drain(pipeline)
+    assert stands(pipeline.event(rescore)) == (EventState.HELD, Reason.REGISTRATION_SETTLED)
+    assert pipeline.ledger.forget(TENANT, original.id, "op")[0]
+    assert pipeline.services.redis.hget(f"er:{TENANT}:event:{original.id}", "doubt") is None
+
+
 def late_patch(pipeline: Pipeline, version: int, **fields: Any) -> requests.Response:
     """A patch as ours, that was long on its way."""
     operations = [{"op": "test", "path": "/sys_version", "value": version}]

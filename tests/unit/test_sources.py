@@ -194,6 +194,11 @@ CERTIVERSE, DRILLSTER = ("certiverse/passed", Source.CERTIVERSE), ("drillster/re
         (CERTIVERSE, "orgCandidateId", '"orgCandidateId": "S-1"', '"OrgCandidateID": "s-1"'),
         (CERTIVERSE, "sectionName", '"sectionName": "a"', '"sectionName": "b"'),
         (CERTIVERSE, "completeReasonCode", '"completeReasonCode": "auto ended"', '"CompleteReasonCode": "?"'),
+        # Space between a name and its colon, which a quick count of names must not overlook.
+        *[
+            (CERTIVERSE, "passFail", f'"passFail"{space}: "Fail"', '"passFail": "Pass"')
+            for space in ("\n", "\t", "  ", "\r\n", "\n ", " \t")
+        ],
         (DRILLSTER, "completed", '"completed": "2016-03-29T15:33:48Z"', '"Completed": "2016-03-30T15:33:48Z"'),
         (DRILLSTER, "passed", '"passed": true', '"passed": false'),
         (DRILLSTER, "eventId", '"eventId": "a"', '"EVENTID": "A"'),

@@ -39,9 +39,9 @@ def prepare(
     return Decision(id, "prepare", outcome=outcome, more=more)
 
 
-def drop(id: str, to: EventState, detail: str) -> Decision:
-    """Ends without an effect: ignored, superseded."""
-    return Decision(id, "drop", to, detail=detail)
+def drop(id: str, to: EventState, detail: str, *, keep_intent: bool = False) -> Decision:
+    """Ends without an effect: ignored, superseded. `keep_intent`: its write may have been applied, or may yet."""
+    return Decision(id, "drop", to, detail=detail, more={"keep_intent": True} if keep_intent else {})
 
 
 def stop(

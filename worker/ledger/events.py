@@ -5,6 +5,7 @@ Knows nothing of what a result means; `tasks/` decides, this records. Keys: `key
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -52,6 +53,8 @@ class Sibling:
     received_at: datetime
     #: The names of its candidate (`trace.py`).
     who: str = ""
+    #: What it was about to write when it left, where that may have been applied since.
+    doubt: "Intent | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,9 +240,21 @@ class Ledger:
         registration = self.client.hget(key(tenant, "event", by.decode()), "registration") or b""
         for name, event in record.items():
             if name.startswith(b"v:") and event.decode() != id:
-                told = self.client.hmget(key(tenant, "event", event.decode()), "state", "received_at", "who")
-                siblings.append([name[2:], event, told[0] or b"", told[1] or b"0", told[2] or b""])
+                told = self.client.hmget(key(tenant, "event", event.decode()), "state", "received_at", "who", "doubt")
+                state, at, *rest = told
+                siblings.append([name[2:], event, state or b"", at or b"0", *(one or b"" for one in rest)])
         return [record.get(b"applied", b""), registration, record.get(b"rev", b"0"), siblings]
+
+    def _known_of(self, applied: bytes, registration: bytes, rev: bytes, siblings: list[list[bytes]]) -> Known:
+        others = tuple(self._sibling(*(part.decode() for part in one)) for one in siblings)
+        return Known(applied.decode() or None, registration.decode() or None, rev.decode(), others)
+
+    def _sibling(self, version: str, event: str, state: str, at: str, who: str, doubt: str) -> Sibling:
+        intent = None
+        if doubt:
+            with suppress(SealUnknown, SealBroken):
+                intent = Intent(**json.loads(self.sealer.open_text(doubt, event)))
+        return Sibling(version, event, EventState(state) if state else None, instant(at), who, intent)
 
     def payload(self, tenant: str, id: str) -> bytes | None:
         """The body as it was sent, or None when it is no longer kept."""
@@ -276,7 +291,7 @@ class Ledger:
             version=event.get("version"),
             intent=Intent(**json.loads(event["intent"])) if "intent" in event else None,
             sealed=stored,
-            known=_known(*known),
+            known=self._known_of(*known),
             failed="attempts" in event and event.get("reason") == Reason.RHYTHM_UNAVAILABLE,
             trouble=trouble,
             who=event.get("who", ""),
@@ -291,21 +306,3 @@ def _steered(moved: int, state: bytes, why: bytes, wait: int) -> tuple[bool, str
         b"intended": f", and a write of it may have reached Rhythm: its next try, in {seconds} s, reads whether it did",
     }
     return bool(moved), state.decode() + ("" if moved else told.get(why, ""))
-
-
-def _known(applied: bytes, registration: bytes, rev: bytes, siblings: list[list[bytes]]) -> Known:
-    return Known(
-        applied.decode() or None,
-        registration.decode() or None,
-        rev.decode(),
-        tuple(
-            Sibling(
-                version.decode(),
-                event.decode(),
-                EventState(state.decode()) if state else None,
-                instant(at),
-                who.decode(),
-            )
-            for version, event, state, at, who in siblings
-        ),
-    )

@@ -5,7 +5,7 @@
 -- ARGV: tenant, stage, limit, token, lease in ms, slots (0: no limit)
 -- Returns {why nothing: '' | 'closed' | 'busy', now, others wait, works}; a work is
 -- {id, fields of the event, payload or outcome, delivery}; a delivery is {applied, registration, rev, siblings}, what
--- the ledger knows of the sitting, and a sibling another version of it: {version, event, state, received_at, who}.
+-- the ledger knows of the sitting, and a sibling another version of it: {version, event, state, received_at, who, doubt}.
 local tenant, stage, limit, token, lease, slots = unpack(ARGV)
 limit, slots = tonumber(limit), tonumber(slots)
 local now = now_ms()
@@ -23,8 +23,8 @@ local function known_of(id, delivery)
   for field, event in pairs(named) do
     local version = string.match(field, '^v:(.*)$')
     if version and event ~= id then
-      local other = redis.call('HMGET', key(tenant, 'event', event), 'state', 'received_at', 'who')
-      table.insert(siblings, { version, event, other[1] or '', other[2] or '0', other[3] or '' })
+      local other = redis.call('HMGET', key(tenant, 'event', event), 'state', 'received_at', 'who', 'doubt')
+      table.insert(siblings, { version, event, other[1] or '', other[2] or '0', other[3] or '', other[4] or '' })
     end
   end
   local by = named.applied and named['v:' .. named.applied]

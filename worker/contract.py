@@ -58,6 +58,7 @@ _DELIVERED: Final = {
     "411": _problem("Neither Content-Length nor Transfer-Encoding. Nothing was recorded."),
     "413": _problem("Over 20 MiB. Nothing was recorded."),
     "415": _problem("Packed in another way than gzip. Nothing was recorded."),
+    "431": _problem("Over 256 headers, or over 128 KiB of them. Nothing was recorded."),
     **_CLOSED,
 }
 

@@ -56,7 +56,9 @@ def test_the_variables_it_leaves_for_commands_are_for_this_user_only(up: Up) -> 
 def test_status_has_the_keys_that_scripts_hold_on_to(up: Up) -> None:
     status = json.loads(up.command("status", "--json").stdout)
     assert set(status) == {"tenants", "sweep_at", "workers", "processes", "warnings", "durability"}
-    assert set(status["tenants"]["acme"]) == {"states", "oldest_seconds", "gate", "held", "dead", "refused"}
+    assert set(status["tenants"]["acme"]) == {
+        "states", "oldest_seconds", "gate", "received", "ready", "held", "dead", "refused",
+    }  # fmt: skip
     assert (status["durability"], len(status["workers"])) == ("fsync", 2)
 
 

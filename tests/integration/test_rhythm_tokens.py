@@ -191,7 +191,7 @@ def test_a_new_secret_does_not_use_the_old_ones_token(
         Rhythm(oauth(sandbox.url, secret="WRONG"), session, free, tokens, clock).get("reg-1")
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 409])
+@pytest.mark.parametrize("status", [400, 401, 403, 404])
 def test_a_refused_token_request_is_refused_credentials(status: int, session: requests.Session, clock: Clock) -> None:
     with peer(answer(status, '{"error": "access_denied"}')) as server:
         rhythm = Rhythm(oauth(server.url), session, free, ProcessTokens(), clock)

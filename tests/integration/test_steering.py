@@ -182,5 +182,5 @@ def test_a_watcher_sees_each_event_again_when_it_moves(pipeline: Pipeline) -> No
     (third,) = held(pipeline, 1, begin=2)
     assert json.loads(process.stdout.readline())["id"] == third.id
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=40)
     assert (process.returncode, out, err) == (0, "", "")

@@ -50,7 +50,8 @@ def on_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     with os.fdopen(ours, "r+b", buffering=0) as screen:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker", *arguments], cwd=ROOT, env=environ(config, TERM="xterm", COLUMNS=str(columns), LINES=str(lines)),
+            [sys.executable, "-m", "worker", *arguments], cwd=ROOT,
+            env=environ(config, TERM="xterm", COLUMNS=str(columns), LINES=str(lines)),
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
         )  # fmt: skip
         os.close(theirs)

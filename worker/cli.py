@@ -45,6 +45,7 @@ from worker.cli_output import complain, say, show_json
 from worker.cli_steer import Scope
 from worker.errors import ConfigurationError, Unchecked
 from worker.ledger.client import LOADING, REFUSED, UNAVAILABLE
+from worker.ledger.processes import running_version
 from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.running import open_services
 from worker.settings import load_settings
@@ -56,6 +57,7 @@ _REFUSES_WRITES = ("MISCONF", "OOM", "NOREPLICAS", "READONLY")
 app = typer.Typer(
     help="Takes exam results to the exam registration in Rhythm: once, in order, with a trace.",
     no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
 events = typer.Typer(help="Find and show events.", no_args_is_help=True)
@@ -97,6 +99,17 @@ def main() -> None:
     except UNAVAILABLE as error:
         complain(f"Redis does not answer ({error}). Check REDIS_URL and that it runs, or start `examrelay up`.")
         sys.exit(UNCHECKED)
+
+
+@app.callback()
+def _everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Which release this is, and no more.")
+    ] = False,
+) -> None:
+    if version:
+        say(running_version())
+        raise typer.Exit(HOLDS)
 
 
 def _examples(*lines: str) -> str:

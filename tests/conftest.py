@@ -1,6 +1,7 @@
 """Fixtures for all tests. Nothing starts for a test that does not ask for it."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -8,6 +9,8 @@ import redis
 
 from tests.running import Valkey, free_port
 
+# A shell that starts the tests in the background has them ignore Ctrl-C, and what they start would ignore it too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 _PORT = free_port()
 #: Set before worker.celery is imported: it reads the environment once, like every process of ours.
 os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_PORT}/0"

@@ -5,9 +5,9 @@ from schemas.outcome import ExamOutcome
 from schemas.rhythm import REGISTRATION_ID, Registration
 from tasks import process
 from tasks.reading import Reader, ReadingStopped
-from worker import registrations
 from worker.bootstrap import Services
 from worker.errors import ExamrelayError, PermanentError, Unchecked
+from worker.rules import matching
 
 
 class Refused(Exception):
@@ -27,7 +27,7 @@ def confirm(at: Services, event: Event, id: str) -> str:
     if found is None:
         raise Refused(f"Rhythm has no registration {id}")
     exam = at.tenants[event.tenant].exam_for(_outcome(at, event).exam_codes)
-    unfit = registrations.cannot_be(found, exam) if exam else None
+    unfit = matching.cannot_be(found, exam) if exam else None
     if unfit:
         raise Refused(f"registration {id} {unfit}")
     return f"registration {id} is {found.status or 'without a status'}, for exam {found.exam_id}"

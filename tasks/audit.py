@@ -13,7 +13,6 @@ from typing import Any, Final, TypeVar
 
 from schemas.rhythm import BATCH_LIMIT, Registration
 from tasks.reading import Reader, ReadingStopped
-from worker import changes
 from worker.bootstrap import Services
 from worker.errors import ExamrelayError
 from worker.ledger import marks
@@ -25,6 +24,7 @@ from worker.ledger.index import redis_now
 from worker.ledger.keys import key
 from worker.ledger.registrations import Remembered, accept, remembered
 from worker.ledger.sealed import SealBroken, SealUnknown
+from worker.rules import changes
 
 #: An audit takes every fifth turn at most: results go first.
 SHARE: Final = 5

@@ -10,8 +10,6 @@ from typing import Final, Literal
 from schemas.event import EventState, Policy, Reason
 from schemas.outcome import ExamOutcome
 from schemas.rhythm import Registration
-from worker import changes, retries
-from worker.changes import Values
 from worker.errors import ExamrelayError, TransientError
 from worker.exam_map import Exam
 from worker.ledger import decisions, trace
@@ -19,6 +17,8 @@ from worker.ledger.decisions import Decision
 from worker.ledger.events import Intent, Sibling, Work
 from worker.ledger.registrations import Remembered
 from worker.rhythm_failures import EventFailure
+from worker.rules import changes, retries
+from worker.rules.changes import Values
 
 #: When another event is writing to the same registration, or the plan was overtaken.
 PUT_BACK: Final = timedelta(seconds=1)

@@ -9,11 +9,11 @@ from tasks import process, sync
 from tasks.job import Job, undecided
 from tasks.reading import Reader, ReadingStopped
 from tasks.run import Run
-from worker import changes, registrations
 from worker.bootstrap import Services
 from worker.errors import PermanentError
 from worker.ledger.events import Work
 from worker.ledger.index import redis_now
+from worker.rules import changes, matching
 
 
 @dataclass
@@ -79,7 +79,7 @@ def _tell(plan: Plan, job: Job, run: Run) -> None:
     chosen = job.registration
     plan.registration = chosen.id if chosen else None
     plan.not_chosen = {
-        one.id: registrations.why_not(job.outcome, job.exam, one) or "is less likely, or as likely as another"
+        one.id: matching.why_not(job.outcome, job.exam, one) or "is less likely, or as likely as another"
         for one in job.candidates
         if chosen is None or one.id != chosen.id
     }

@@ -12,7 +12,7 @@ from typing import Final
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import STORED_FORM, ExamOutcome, Source
 from tasks.stage import Tally, is_ours, reported, work
-from worker import celery, retries, sources
+from worker import celery, sources
 from worker.bootstrap import Services, services
 from worker.celery import app
 from worker.errors import PermanentError
@@ -21,6 +21,7 @@ from worker.ledger.decisions import Decision
 from worker.ledger.events import IDENTITY_KEPT, Claim, Work
 from worker.ledger.identity import Identity
 from worker.ledger.sealed import PAUSE, Sealer, SealUnknown
+from worker.rules import retries
 from worker.telemetry import report_bug
 
 #: Process tasks of a tenant at once: the other children are left to sync, and to other tenants.

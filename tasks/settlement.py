@@ -8,7 +8,6 @@ from tasks.job import Job
 from tasks.reading import Found
 from tasks.run import Run, as_far_as_it_goes, each
 from tasks.writing import write
-from worker import changes
 from worker.errors import ExamrelayError, PermanentError
 from worker.ledger.events import Intent
 from worker.rhythm import (
@@ -19,6 +18,7 @@ from worker.rhythm import (
     RhythmRejected,
     RhythmThrottled,
 )
+from worker.rules import changes
 
 #: For reading what earlier tries, or this one's refused writes, have done.
 RECALL_SECONDS: Final = 4.0

@@ -21,7 +21,7 @@ from tasks.run import Run, as_far_as_it_goes, each
 from tasks.settlement import recall, settle
 from tasks.stage import Tally, is_ours, reported, work
 from tasks.writing import write
-from worker import celery, changes, registrations
+from worker import celery
 from worker.bootstrap import Services, services
 from worker.celery import app
 from worker.errors import PermanentError, TransientError
@@ -30,8 +30,9 @@ from worker.ledger.decisions import Decision
 from worker.ledger.events import Claim
 from worker.ledger.registrations import Remembered, remembered
 from worker.ledger.sealed import SealUnknown
-from worker.order import Order, Version, order
 from worker.rhythm import RhythmUnavailable
+from worker.rules import changes, matching
+from worker.rules.order import Order, Version, order
 from worker.tenants import SourceRules
 
 _SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
@@ -165,7 +166,7 @@ def resolve(run: Run, jobs: list[Job]) -> None:
 
 def _named(job: Job, rules: SourceRules) -> list[str]:
     answer = job.work.answers.get("registration")
-    return [answer] if answer else registrations.named_ids(job.outcome, rules)
+    return [answer] if answer else matching.named_ids(job.outcome, rules)
 
 
 def _by_name(job: Job, ids: Sequence[str], found: Found) -> None:
@@ -180,10 +181,10 @@ def _look_up(run: Run, job: Job, rules: SourceRules) -> None:
     if "registration" in answers:
         _look_up_answer(run, job, answers["registration"])
         return
-    if nobody := registrations.why_nobody(job.outcome, rules):
+    if nobody := matching.why_nobody(job.outcome, rules):
         raise PermanentError(Reason.NOBODY_NAMED, nobody)
     run.rhythm.in_time()
-    student = registrations.student_of(candidate, rules)
+    student = matching.student_of(candidate, rules)
     if student:
         job.candidates = run.rhythm.of_student(student, exam_id)
     if not job.candidates and candidate.email:
@@ -201,13 +202,13 @@ def _look_up_answer(run: Run, job: Job, id: str) -> None:
 def _choose(run: Run, job: Job, rules: SourceRules, known: Mapping[str, Remembered]) -> None:
     candidates = [run.rhythm.not_before(one, known[one.id].sys_version) for one in job.candidates]
     if job.named and "registration" in job.work.answers:
-        job.registration = registrations.answered(job.exam, candidates[0])
+        job.registration = matching.answered(job.exam, candidates[0])
     elif job.named:
-        job.registration = registrations.confirm(job.outcome, job.exam, rules, candidates)
+        job.registration = matching.confirm(job.outcome, job.exam, rules, candidates)
     else:
         ours = {one.id for one in candidates if _is_ours(job, one, known[one.id])}
-        chosen = registrations.choose(job.outcome, job.exam, candidates, ours)
-        job.registration = registrations.confirm(job.outcome, job.exam, rules, [chosen])
+        chosen = matching.choose(job.outcome, job.exam, candidates, ours)
+        job.registration = matching.confirm(job.outcome, job.exam, rules, [chosen])
     job.remembered = known[job.registration.id]
 
 

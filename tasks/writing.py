@@ -10,10 +10,10 @@ from schemas.rhythm import PatchOperation
 from tasks.job import Job
 from tasks.reading import ReadingStopped
 from tasks.run import Run
-from worker import changes
 from worker.errors import ExamrelayError
 from worker.ledger.gate import GateClosed
 from worker.rhythm import CredentialsRefused, ItemResult, ItemState, Rhythm, RhythmRejected, RhythmThrottled
+from worker.rules import changes
 
 #: Not processed, and perhaps for one item alone.
 _REFUSED: Final = (RhythmRejected, CredentialsRefused)

@@ -9,9 +9,9 @@ import pytest
 from schemas.event import Reason
 from schemas.outcome import Candidate, ExamOutcome, Source, Transformation, Verdict
 from schemas.rhythm import Registration
-from worker.changes import Values, difference, leaves_score, patch, stand, values_of
 from worker.errors import PermanentError
 from worker.exam_map import Exam
+from worker.rules.changes import Values, difference, leaves_score, patch, stand, values_of
 
 COMPLETED = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 WHEN = "2026-05-04T12:30:00Z"

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from schemas.outcome import Candidate, ExamOutcome, Part, Source
-from worker.custom_fields import Fields, cleared, difference, fields_of, operations
 from worker.exam_map import CustomField
+from worker.rules.custom_fields import Fields, cleared, difference, fields_of, operations
 
 OUTCOME = ExamOutcome(
     source=Source.CERTIVERSE,

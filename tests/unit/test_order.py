@@ -6,7 +6,7 @@ from itertools import permutations
 import pytest
 
 from schemas.event import EventState
-from worker.order import Order, Version, order
+from worker.rules.order import Order, Version, order
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 APPLY, SUPERSEDED, CONFLICT = Order.APPLY, Order.SUPERSEDED, Order.CONFLICT

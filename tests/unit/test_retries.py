@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.event import Policy, Reason
-from worker.retries import BASE, CAP, HORIZON, retry_delay
+from worker.rules.retries import BASE, CAP, HORIZON, retry_delay
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 LEAST = timedelta(milliseconds=100)

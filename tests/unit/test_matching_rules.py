@@ -12,7 +12,7 @@ from schemas.outcome import Candidate, ExamOutcome, Source
 from schemas.rhythm import Registration
 from worker.errors import PermanentError, TransientError
 from worker.exam_map import Exam
-from worker.registrations import choose, confirm, named_ids, student_of, why_nobody, why_not
+from worker.rules.matching import choose, confirm, named_ids, student_of, why_nobody, why_not
 from worker.tenants import SourceRules
 
 EXAM = Exam(exam_id="exam-1", codes=("CERT-1",))

@@ -14,9 +14,9 @@ from schemas.event import Reason
 from schemas.outcome import COMPLETE_REASONS, PROCTOR_ENDED, ExamOutcome, Source, Verdict
 from schemas.rhythm import PatchOperation, Registration
 from schemas.vocabulary import VOCABULARIES
-from worker import custom_fields
 from worker.errors import PermanentError
 from worker.exam_map import Exam
+from worker.rules import custom_fields
 
 #: Certiverse's own words for how a sitting was ended; others may be free text.
 _ENDS: Final = (

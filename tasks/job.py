@@ -16,7 +16,7 @@ from worker.ledger import decisions, trace
 from worker.ledger.decisions import Decision
 from worker.ledger.events import Intent, Sibling, Work
 from worker.ledger.registrations import Remembered
-from worker.rhythm_failures import EventFailure
+from worker.rhythm.failures import EventFailure
 from worker.rules import changes, retries
 from worker.rules.changes import Values
 

@@ -12,7 +12,7 @@ from worker.bootstrap import Services
 from worker.errors import ExamrelayError
 from worker.health import Finding
 from worker.ledger.gate import GateClosed
-from worker.rhythm import (
+from worker.rhythm.client import (
     REFUSED_PATCH,
     CredentialsRefused,
     ItemState,

@@ -10,7 +10,7 @@ from tasks.run import Run, as_far_as_it_goes, each
 from tasks.writing import write
 from worker.errors import ExamrelayError, PermanentError
 from worker.ledger.events import Intent
-from worker.rhythm import (
+from worker.rhythm.client import (
     CredentialsRefused,
     ItemResult,
     ItemState,

@@ -30,7 +30,7 @@ from worker.ledger.decisions import Decision
 from worker.ledger.events import Claim
 from worker.ledger.registrations import Remembered, remembered
 from worker.ledger.sealed import SealUnknown
-from worker.rhythm import RhythmUnavailable
+from worker.rhythm.client import RhythmUnavailable
 from worker.rules import changes, matching
 from worker.rules.order import Order, Version, order
 from worker.tenants import SourceRules

@@ -12,7 +12,7 @@ from tasks.reading import ReadingStopped
 from tasks.run import Run
 from worker.errors import ExamrelayError
 from worker.ledger.gate import GateClosed
-from worker.rhythm import CredentialsRefused, ItemResult, ItemState, Rhythm, RhythmRejected, RhythmThrottled
+from worker.rhythm.client import CredentialsRefused, ItemResult, ItemState, Rhythm, RhythmRejected, RhythmThrottled
 from worker.rules import changes
 
 #: Not processed, and perhaps for one item alone.

@@ -13,7 +13,7 @@ from worker.ledger.events import Ledger
 from worker.ledger.gate import Gate
 from worker.ledger.identity import Identity, load_identity
 from worker.ledger.tokens import RedisTokens
-from worker.rhythm import Rhythm, open_session
+from worker.rhythm.client import Rhythm, open_session
 from worker.settings import Settings, load_settings
 from worker.tenants import Tenant, Tenants
 

@@ -17,7 +17,7 @@ from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
 from worker.ledger import index
 from worker.ledger.audit import books
-from worker.rhythm import Rhythm
+from worker.rhythm.client import Rhythm
 
 AWAY, REFUSED, EXPIRED = Reason.RHYTHM_UNAVAILABLE, Reason.CREDENTIALS_REFUSED, Reason.RETRIES_EXPIRED
 WRITTEN = (EventState.SYNCED, None, 0)

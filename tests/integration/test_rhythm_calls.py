@@ -14,7 +14,7 @@ from schemas.event import Reason
 from schemas.rhythm import PatchOperation
 from tests.integration.rhythm_peer import TENANT, answer, connection, peer, registration
 from worker.errors import ConfigurationError, TransientError
-from worker.rhythm import (
+from worker.rhythm.client import (
     ItemState,
     MissingReference,
     RegistrationGone,

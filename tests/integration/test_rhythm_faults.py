@@ -29,8 +29,8 @@ from tests.integration.rhythm_peer import (
     silence,
     trickle,
 )
-from worker.rhythm import CredentialsRefused, Rhythm, RhythmThrottled, RhythmUnavailable, open_session
-from worker.rhythm_deadline import connected
+from worker.rhythm.client import CredentialsRefused, Rhythm, RhythmThrottled, RhythmUnavailable, open_session
+from worker.rhythm.deadline import connected
 
 SCORE = [PatchOperation(op="add", path="/score", value=Decimal("70.1"))]
 RECORD = b'{"id": "reg-1", "exam_id": "exam-1"}'

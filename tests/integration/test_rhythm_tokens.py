@@ -10,8 +10,8 @@ import requests
 
 from sandbox.control import Sandbox, start
 from tests.integration.rhythm_peer import TENANT, answer, connection, peer, registration
-from worker.rhythm import CredentialsRefused, Rhythm, RhythmThrottled, RhythmUnavailable, open_session
-from worker.rhythm_auth import ProcessTokens
+from worker.rhythm.auth import ProcessTokens
+from worker.rhythm.client import CredentialsRefused, Rhythm, RhythmThrottled, RhythmUnavailable, open_session
 from worker.tenants import RhythmConnection
 
 

@@ -21,7 +21,7 @@ from worker.ledger.client import Scripts
 from worker.ledger.gate import GateClosed
 from worker.ledger.sealed import Sealer
 from worker.ledger.tokens import RedisTokens
-from worker.rhythm_auth import Token
+from worker.rhythm.auth import Token
 from worker.tenants import RhythmConnection
 
 PROCESSES = 20

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from schemas.rhythm import BatchReply
-from worker.rhythm_batch import ItemState, read_results
-from worker.rhythm_failures import (
+from worker.rhythm.batch import ItemState, read_results
+from worker.rhythm.failures import (
     MissingReference,
     RegistrationGone,
     RhythmRejected,

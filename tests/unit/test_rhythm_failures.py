@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from schemas.event import Reason
-from worker.rhythm_failures import (
+from worker.rhythm.failures import (
     CredentialsRefused,
     MissingReference,
     RegistrationGone,

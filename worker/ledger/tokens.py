@@ -1,4 +1,4 @@
-"""OAuth tokens shared by all processes: a `TokenStore` (worker/rhythm_auth.py) in Redis, sealed when there are keys."""
+"""OAuth tokens shared by all processes: a `TokenStore` (worker/rhythm/auth.py) in Redis, sealed when there are keys."""
 
 import json
 import random
@@ -17,7 +17,7 @@ from worker.ledger.events import milliseconds
 from worker.ledger.gate import GateClosed
 from worker.ledger.keys import TOKEN
 from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
-from worker.rhythm_auth import REFRESH_SPACING, Token
+from worker.rhythm.auth import REFRESH_SPACING, Token
 
 #: Longer than any fetch may take (`timeout_seconds` is at most 30): a holder that died is given up then.
 LEASE: Final = timedelta(seconds=35)

@@ -1,4 +1,4 @@
-"""Connections that keep one deadline over connect, TLS, headers and body. For worker/rhythm.py alone.
+"""Connections that keep one deadline over connect, TLS, headers and body. For worker/rhythm/client.py alone.
 
 `requests` gives each socket operation its own timeout: a peer that sends a byte a second is never cut off. urllib3's
 `Timeout(total=...)` shares one budget between connecting and the start of the answer; what is added here makes the rest

@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from worker.errors import ConfigurationError
-from worker.rhythm_failures import (
+from worker.rhythm.failures import (
     CredentialsRefused,
     MissingReference,
     RegistrationGone,

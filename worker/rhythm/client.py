@@ -2,7 +2,7 @@
 
 Every call takes the tenant's token at the gate right before it is sent, ends at one deadline, follows no redirect and
 is never repeated here, but for a read of the next page and one new try after a 401 with a fresh token. What a failure
-means is decided in worker/rhythm_failures.py; each error here is one of its classes.
+means is decided in worker/rhythm/failures.py; each error here is one of its classes.
 """
 
 import math
@@ -18,10 +18,10 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
 from schemas.rhythm import BATCH_LIMIT, REGISTRATION_ID, BatchReply, Page, PatchOperation, Registration, encode
-from worker.rhythm_auth import PROCESS_TOKENS, Clock, TokenStore, token_source, utc_now
-from worker.rhythm_batch import ItemResult, ItemState, read_results
-from worker.rhythm_deadline import POOLS
-from worker.rhythm_failures import (
+from worker.rhythm.auth import PROCESS_TOKENS, Clock, TokenStore, token_source, utc_now
+from worker.rhythm.batch import ItemResult, ItemState, read_results
+from worker.rhythm.deadline import POOLS
+from worker.rhythm.failures import (
     CredentialsRefused,
     MissingReference,
     RegistrationGone,

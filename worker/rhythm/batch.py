@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from schemas.rhythm import BatchReply, BatchResult, Registration
 from worker.errors import ExamrelayError
-from worker.rhythm_failures import RhythmRejected, refusal
+from worker.rhythm.failures import RhythmRejected, refusal
 
 _WORDS = {"success": True, "succeeded": True, "ok": True, "error": False, "failure": False}  # "failed" is a status
 

@@ -23,7 +23,7 @@ from schemas.event import EventState, Reason
 from schemas.outcome import Source
 from tests.running import Valkey
 from worker.ledger import index, trace
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 from worker.ledger.client import text
 from worker.ledger.events import Ledger
 from worker.ledger.identity import Identity

@@ -15,9 +15,8 @@ from schemas.rhythm import BATCH_LIMIT, Registration
 from tasks.reading import Reader, ReadingStopped
 from worker.bootstrap import Services
 from worker.errors import ExamrelayError
-from worker.ledger import marks
-from worker.ledger.audit import Progress, walk_events
-from worker.ledger.checks import Difference, paged, read
+from worker.ledger.audit.books import Progress, walk_events
+from worker.ledger.audit.events import Difference, paged, read
 from worker.ledger.client import text
 from worker.ledger.gate import Gate
 from worker.ledger.index import redis_now
@@ -80,7 +79,7 @@ class Auditor:
         `progress` is told how many events were gone through. Raises ReadingStopped.
         """
         done = ReadBack()
-        mark = marks.Mark() if restart else marks.load(self._at.redis, self._tenant)
+        mark = progress.Mark() if restart else progress.load(self._at.redis, self._tenant)
         self._confirm(mark.differing, done)
         walked = mark.walked
         for page in paged(walk_events(self._at.redis, self._tenant, mark.since, mark.seen), BATCH_LIMIT):
@@ -91,9 +90,9 @@ class Auditor:
             self._confirm(suspects, done)
             _, since, seen = page[-1]
             differing = [one.id for one in done.differences]
-            marks.save(self._at.redis, self._tenant, marks.Mark(since, seen, walked, differing))
+            progress.save(self._at.redis, self._tenant, progress.Mark(since, seen, walked, differing))
             progress(walked)
-        marks.forget(self._at.redis, self._tenant)
+        progress.forget(self._at.redis, self._tenant)
         return done
 
     def accept(self, registration: str, who: str) -> str:

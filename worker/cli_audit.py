@@ -14,8 +14,8 @@ from worker.cli_output import complain, progress, say, show_json, show_table
 from worker.cli_steer import Chosen, Scope, act_on, who
 from worker.errors import ConfigurationError
 from worker.ledger import index, trace
-from worker.ledger.audit import Books, books
-from worker.ledger.checks import Difference
+from worker.ledger.audit.books import Books, books
+from worker.ledger.audit.events import Difference
 from worker.ledger.keys import key
 from worker.running import open_services
 

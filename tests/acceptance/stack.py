@@ -18,7 +18,7 @@ from tests.pipeline import ORG, TENANT
 from tests.running import ROOT, Valkey, free_port, wait_until
 from tests.tenants import ENVIRON, write_tenants
 from worker.ledger import index
-from worker.ledger.audit import Books, books
+from worker.ledger.audit.books import Books, books
 
 _CELERY = ("-m", "celery", "-A", "worker.celery")
 _QUIET = ("--without-gossip", "--without-mingle", "-E")

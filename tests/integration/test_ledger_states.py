@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import Source
 from worker.ledger import decisions, index
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 from worker.ledger.decisions import Decision
 from worker.ledger.events import Claim, Ledger
 

@@ -13,7 +13,7 @@ from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 
 WHEN = "2026-05-04T12:30:00Z"
 WRITTEN, UNCHANGED = (EventState.SYNCED, "written"), (EventState.SYNCED, "unchanged")

@@ -19,7 +19,7 @@ from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.tenants import ENVIRON, write_tenants
 from worker.errors import ConfigurationError
 from worker.ledger import trace
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 from worker.tenants import load_tenants
 from worker.up import _SANDBOX_TENANT
 

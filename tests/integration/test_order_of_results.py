@@ -18,7 +18,7 @@ from schemas.event import EventState, Stage
 from tests.events import certiverse, registration
 from tests.integration.test_writing import SENT, begun
 from tests.pipeline import ORG, TENANT, Pipeline
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 
 #: O: original · o: the same in other bytes · R: rescore (twice: the same bytes) · t: the retake · m: not JSON.
 HISTORY = "OOoRRtm"

@@ -16,7 +16,7 @@ from tests.integration.test_gate import on, seen, state, time_is_up
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
 from worker.ledger import index
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 from worker.rhythm.client import Rhythm
 
 AWAY, REFUSED, EXPIRED = Reason.RHYTHM_UNAVAILABLE, Reason.CREDENTIALS_REFUSED, Reason.RETRIES_EXPIRED

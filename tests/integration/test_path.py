@@ -14,7 +14,7 @@ from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
 from worker.ledger import index
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 
 ORIGINAL = certiverse(passed=False, score=60)
 RESCORE = certiverse(passed=True, score=82.5, rescore=True)

@@ -6,7 +6,7 @@ from schemas.event import EventState, Reason, Stage
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
 from worker.ledger import decisions
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 
 
 @pytest.mark.parametrize("count", [1, 7, 100])

@@ -11,7 +11,7 @@ from schemas.event import EventState
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import Valkey, wait_until
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 
 
 def backed_up(valkey: Valkey, to: Path) -> None:

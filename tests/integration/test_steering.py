@@ -14,7 +14,7 @@ from tests.commands import command, on_terminal, started
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, Pipeline
 from worker import cli_events
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 
 Run = Callable[..., "CompletedProcess[str]"]
 

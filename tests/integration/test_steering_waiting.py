@@ -8,7 +8,7 @@ import pytest
 from schemas.event import EventState, Reason, Stage
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 
 Act = Callable[[Pipeline, str], tuple[bool, str]]
 

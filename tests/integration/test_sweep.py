@@ -11,7 +11,7 @@ from tasks.sweep import sweep_tenants
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
 from worker.ledger import index
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 
 QUEUE = "examrelay"
 

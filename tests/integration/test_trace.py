@@ -15,7 +15,7 @@ from tests.events import certiverse, registration
 from tests.integration.corruptions import grow_old
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from worker.ledger import decisions, trace
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 from worker.ledger.identity import Identity
 
 FULL = os.environ.get("EXAMRELAY_FULL") == "1"

@@ -24,7 +24,7 @@ from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
 from worker.ledger import index
-from worker.ledger.audit import books
+from worker.ledger.audit.books import books
 from worker.rhythm.client import ItemState
 from worker.sources import event_id
 

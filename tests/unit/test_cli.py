@@ -17,7 +17,7 @@ from worker.cli import app
 from worker.cli_filters import Filters
 from worker.cli_steer import Scope
 from worker.errors import ConfigurationError
-from worker.ledger.checks import FINAL
+from worker.ledger.audit.events import FINAL
 from worker.ledger.client import WANTED
 from worker.settings import Settings
 from worker.tenants import load_tenants

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from worker import cli_audit
 from worker.cli import app
 from worker.errors import ConfigurationError
-from worker.ledger.audit import Books
-from worker.ledger.checks import Difference, Question
+from worker.ledger.audit.books import Books
+from worker.ledger.audit.events import Difference, Question
 
 WRONG = Difference("rhythm", "reg-1", "reg-1", "status passed", "status failed; last changed by u-1 at noon", "reg-1")
 

@@ -16,9 +16,9 @@ from typing import Any, Final
 import redis
 
 from schemas.event import EventState
-from worker.ledger.checks import FINAL, Checks, Difference, Found, Sums, paged, read
-from worker.ledger.checks_keys import KeyChecks
-from worker.ledger.checks_names import NameChecks
+from worker.ledger.audit.events import FINAL, Checks, Difference, Found, Sums, paged, read
+from worker.ledger.audit.keys import KeyChecks
+from worker.ledger.audit.names import NameChecks
 from worker.ledger.client import text
 from worker.ledger.index import INDEX_OF, ids, redis_now
 from worker.ledger.keys import key

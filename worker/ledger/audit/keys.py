@@ -12,7 +12,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from schemas.event import EventState
-from worker.ledger.checks import FINAL, Difference, Fields, Found, Question, ask, read, there
+from worker.ledger.audit.events import FINAL, Difference, Fields, Found, Question, ask, read, there
 from worker.ledger.client import text
 from worker.ledger.keys import key
 

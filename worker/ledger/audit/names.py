@@ -12,7 +12,7 @@ import redis
 from redis.exceptions import ResponseError
 
 from worker.ledger import trace
-from worker.ledger.checks import Difference, Found, Sums, paged, read
+from worker.ledger.audit.events import Difference, Found, Sums, paged, read
 from worker.ledger.client import text
 from worker.ledger.keys import key
 

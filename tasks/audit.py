@@ -15,6 +15,7 @@ from schemas.rhythm import BATCH_LIMIT, Registration
 from tasks.reading import Reader, ReadingStopped
 from worker.bootstrap import Services
 from worker.errors import ExamrelayError
+from worker.ledger.audit import marks
 from worker.ledger.audit.books import Progress, walk_events
 from worker.ledger.audit.events import Difference, paged, read
 from worker.ledger.client import text
@@ -79,7 +80,7 @@ class Auditor:
         `progress` is told how many events were gone through. Raises ReadingStopped.
         """
         done = ReadBack()
-        mark = progress.Mark() if restart else progress.load(self._at.redis, self._tenant)
+        mark = marks.Mark() if restart else marks.load(self._at.redis, self._tenant)
         self._confirm(mark.differing, done)
         walked = mark.walked
         for page in paged(walk_events(self._at.redis, self._tenant, mark.since, mark.seen), BATCH_LIMIT):
@@ -90,9 +91,9 @@ class Auditor:
             self._confirm(suspects, done)
             _, since, seen = page[-1]
             differing = [one.id for one in done.differences]
-            progress.save(self._at.redis, self._tenant, progress.Mark(since, seen, walked, differing))
+            marks.save(self._at.redis, self._tenant, marks.Mark(since, seen, walked, differing))
             progress(walked)
-        progress.forget(self._at.redis, self._tenant)
+        marks.forget(self._at.redis, self._tenant)
         return done
 
     def accept(self, registration: str, who: str) -> str:

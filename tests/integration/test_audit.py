@@ -27,7 +27,8 @@ from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
 from worker.cli import app
 from worker.errors import ConfigurationError
-from worker.ledger.audit.books import Books, books, progress
+from worker.ledger.audit import marks
+from worker.ledger.audit.books import Books, books
 from worker.ledger.audit.events import Difference
 
 FULL = os.environ.get("EXAMRELAY_FULL") == "1"
@@ -274,12 +275,12 @@ def test_an_interrupted_audit_goes_on_where_it_was_and_remembers_what_it_had_fou
     auditor = Auditor(pipeline.services, TENANT, FAST)
     with pytest.raises(ReadingStopped):
         auditor.read_back()
-    assert progress.load(pipeline.services.redis, TENANT).walked == 200
+    assert marks.load(pipeline.services.redis, TENANT).walked == 200
     pipeline.services.redis.delete(f"er:{TENANT}:gate")
     read = auditor.read_back()
     assert (read.registrations, [one.id for one in read.differences]) == (150, [edited])
     assert auditor.read_back().registrations == 350, "an audit that ended begins anew"
-    progress.save(pipeline.services.redis, TENANT, progress.Mark(9e15, 1, 1))
+    marks.save(pipeline.services.redis, TENANT, marks.Mark(9e15, 1, 1))
     assert auditor.read_back(restart=True).registrations == 350
 
 

@@ -22,12 +22,12 @@ import redis
 from schemas.event import EventState, Reason
 from schemas.outcome import Source
 from tests.running import Valkey
-from worker.ledger import index, trace
+from worker.ledger import queries, trace
 from worker.ledger.audit.books import books
 from worker.ledger.client import text
 from worker.ledger.events import Ledger
 from worker.ledger.identity import Identity
-from worker.ledger.index import redis_now
+from worker.ledger.queries import redis_now
 from worker.ledger.sealed import Sealer
 
 _PAGE = 2_000
@@ -113,9 +113,9 @@ def _some(client: "redis.Redis") -> list[str]:
 
 def _status(client: "redis.Redis") -> None:
     """What `status` asks of the ledger for a tenant."""
-    index.counts(client, "acme"), index.gate(client, "acme"), index.redis_now(client)
+    queries.counts(client, "acme"), queries.gate(client, "acme"), queries.redis_now(client)
     for state in (EventState.RECEIVED, EventState.READY):
-        index.oldest_due(client, "acme", state)
+        queries.oldest_due(client, "acme", state)
 
 
 def _tell(what: str, calls: list[Callable[[], object]]) -> None:
@@ -131,14 +131,14 @@ def _listings(client: "redis.Redis") -> None:
     """The first fifty of listings: of what waits, and of what takes a walk over all events."""
     held, discarded = frozenset([EventState.HELD]), frozenset([EventState.DISCARDED])
     asked = {
-        "all": index.Wanted(),
-        "held of a source and reason": index.Wanted(held, Source.PROV, Reason.WRITES_OFF),
-        "a reason that none has": index.Wanted(reason=Reason.REGISTRATION_LOCKED),
-        "discarded, of which there are none": index.Wanted(discarded),
-        "forgotten, over all events": index.Wanted(reason=Reason.FORGOTTEN),
+        "all": queries.Wanted(),
+        "held of a source and reason": queries.Wanted(held, Source.PROV, Reason.WRITES_OFF),
+        "a reason that none has": queries.Wanted(reason=Reason.REGISTRATION_LOCKED),
+        "discarded, of which there are none": queries.Wanted(discarded),
+        "forgotten, over all events": queries.Wanted(reason=Reason.FORGOTTEN),
     }
     for what, wanted in asked.items():
-        _tell(f"list {what}", [lambda wanted=wanted: list(islice(index.listing(client, "acme", wanted), 50))])  # type: ignore[misc]
+        _tell(f"list {what}", [lambda wanted=wanted: list(islice(queries.listing(client, "acme", wanted), 50))])  # type: ignore[misc]
 
 
 def main(events: int) -> None:
@@ -149,7 +149,7 @@ def main(events: int) -> None:
         before = client.info("memory")["used_memory"]
         load(client, identity, "acme", events)
         print(f"{(client.info('memory')['used_memory'] - before) / events:.0f} bytes an event, {events} events")
-        chosen = [index.event(client, "acme", id) for id in _some(client)]
+        chosen = [queries.event(client, "acme", id) for id in _some(client)]
         known = [text(client.hget(f"er:acme:event:{one.id}", "who")) for one in chosen if one]
         names = [name for who in known for name in trace.names(who)]
         _tell("trace --candidate", [partial(trace.of_candidate, client, "acme", name) for name in names])

@@ -29,7 +29,7 @@ from schemas.outcome import Source
 from tests.running import ROOT, Valkey, free_port, wait_until
 from tests.tenants import ENVIRON, write_tenants
 from worker.bootstrap import build
-from worker.ledger import index
+from worker.ledger import queries
 from worker.ledger.events import Ledger
 from worker.settings import Settings
 from worker.sources import event_id
@@ -170,11 +170,11 @@ class Ours(Side):
 
     def count(self, state: str) -> int:
         """Events in a state."""
-        return index.counts(self.client, TENANT).get(state, 0)
+        return queries.counts(self.client, TENANT).get(state, 0)
 
     def unfinished(self) -> int:
         """Events that are not in Rhythm yet. Fails when there is one that never will be."""
-        counts = index.counts(self.client, TENANT)
+        counts = queries.counts(self.client, TENANT)
         if counts.get("held", 0) or counts.get("dead", 0):
             raise RuntimeError(f"not every event could be synced: {counts}")
         return counts["accepted"] - counts.get("synced", 0)

@@ -70,7 +70,7 @@ def ended(event: Json, sent: Delivery) -> bool:
     return (event["state"], event["reason"]) == (sent.state, sent.reason)
 
 
-class Door:
+class Recorder:
     """The door of a running examrelay, as platforms and an operator see it."""
 
     def __init__(self, running: Running) -> None:
@@ -108,7 +108,7 @@ def play(running: Running) -> list[Outcome]:
     assert running.sandbox is not None
     with Sandbox(running.sandbox) as rhythm:
         rhythm.seed(RHYTHM_TENANT, [one for outcome in outcomes for one in outcome.scenario.registrations])
-        door = Door(running)
+        door = Recorder(running)
         for number in range(max(len(one.scenario.deliveries) for one in outcomes)):
             now = [(one, one.scenario.deliveries[number]) for one in outcomes if number < len(one.scenario.deliveries)]
             for one, sent, id in [(one, sent, door.deliver(sent)) for one, sent in now]:

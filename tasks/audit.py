@@ -20,10 +20,10 @@ from worker.ledger.audit.books import Progress, walk_events
 from worker.ledger.audit.events import Difference, paged, read
 from worker.ledger.client import text
 from worker.ledger.gate import Gate
-from worker.ledger.index import redis_now
 from worker.ledger.keys import key
-from worker.ledger.registrations import Remembered, accept, remembered
+from worker.ledger.queries import redis_now
 from worker.ledger.sealed import SealBroken, SealUnknown
+from worker.ledger.written import Remembered, accept, remembered
 from worker.rules import changes
 
 #: An audit takes every fifth turn at most: results go first.

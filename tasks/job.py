@@ -14,8 +14,8 @@ from worker.errors import ExamrelayError, TransientError
 from worker.exam_map import Exam
 from worker.ledger import decisions, trace
 from worker.ledger.decisions import Decision
-from worker.ledger.events import Intent, Sibling, Work
-from worker.ledger.registrations import Remembered
+from worker.ledger.work import Intent, Sibling, Work
+from worker.ledger.written import Remembered
 from worker.rhythm.failures import EventFailure
 from worker.rules import changes, retries
 from worker.rules.changes import Values

@@ -11,8 +11,8 @@ from tasks.reading import Reader, ReadingStopped
 from tasks.run import Run
 from worker.bootstrap import Services
 from worker.errors import PermanentError
-from worker.ledger.events import Work
-from worker.ledger.index import redis_now
+from worker.ledger.queries import redis_now
+from worker.ledger.work import Work
 from worker.rules import changes, matching
 
 

@@ -18,9 +18,10 @@ from worker.celery import app
 from worker.errors import PermanentError
 from worker.ledger import decisions, trace
 from worker.ledger.decisions import Decision
-from worker.ledger.events import IDENTITY_KEPT, Claim, Work
 from worker.ledger.identity import Identity
 from worker.ledger.sealed import PAUSE, Sealer, SealUnknown
+from worker.ledger.times import IDENTITY_KEPT
+from worker.ledger.work import Claim, Work
 from worker.rules import retries
 from worker.telemetry import report_bug
 

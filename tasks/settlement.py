@@ -9,7 +9,7 @@ from tasks.reading import Found
 from tasks.run import Run, as_far_as_it_goes, each
 from tasks.writing import write
 from worker.errors import ExamrelayError, PermanentError
-from worker.ledger.events import Intent
+from worker.ledger.work import Intent
 from worker.rhythm.client import (
     CredentialsRefused,
     ItemResult,

@@ -16,7 +16,7 @@ from schemas.event import Policy, Stage
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError
 from worker.ledger.decisions import Decision
-from worker.ledger.events import Claim
+from worker.ledger.work import Claim
 from worker.telemetry import report_bug
 
 #: Events in one claim: as many as one of Rhythm's batches holds.

@@ -16,8 +16,8 @@ from tasks.stage import reported
 from worker import celery
 from worker.bootstrap import Services, services
 from worker.celery import app
-from worker.ledger import index
-from worker.ledger.events import instant
+from worker.ledger import queries
+from worker.ledger.times import instant
 from worker.telemetry import report_bug
 
 #: A hint not answered by a claim within this is taken for lost.
@@ -41,7 +41,7 @@ def sweep() -> None:
 def sweep_tenants(at: Services) -> dict[str, int]:
     """One pass. Returns hints sent and events pruned; says so in the log when there were any."""
     done = {"hinted": 0, "pruned": 0}
-    for tenant in index.tenants(at.redis) or [""]:
+    for tenant in queries.tenants(at.redis) or [""]:
         hinted, pruned = at.ledger.sweep(tenant, PATIENCE, PRUNED_AT_MOST, known=tenant in at.tenants.tenants)
         done["hinted"] += hinted
         done["pruned"] += pruned
@@ -65,11 +65,11 @@ def probe_gates(at: Services) -> None:
 
 def _is_left_to_us(at: Services, tenant: str) -> bool:
     """Whether the gate's pause is over and no work is due that probes it; or was, but nobody does it."""
-    kept, now = index.gate(at.redis, tenant), index.redis_now(at.redis)
+    kept, now = queries.gate(at.redis, tenant), queries.redis_now(at.redis)
     over = now - instant(kept.get("closed_until", 0))
     if "reason" not in kept or over < timedelta(0):
         return False
-    due = index.oldest_due(at.redis, tenant, EventState.READY)
+    due = queries.oldest_due(at.redis, tenant, EventState.READY)
     return due is None or due > now or over > PATIENCE
 
 

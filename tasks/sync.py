@@ -27,9 +27,9 @@ from worker.celery import app
 from worker.errors import PermanentError, TransientError
 from worker.exam_map import Exam
 from worker.ledger.decisions import Decision
-from worker.ledger.events import Claim
-from worker.ledger.registrations import Remembered, remembered
 from worker.ledger.sealed import SealUnknown
+from worker.ledger.work import Claim
+from worker.ledger.written import Remembered, remembered
 from worker.rhythm.client import RhythmUnavailable
 from worker.rules import changes, matching
 from worker.rules.order import Order, Version, order

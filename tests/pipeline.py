@@ -13,7 +13,7 @@ from tasks.process import process_tenant
 from tasks.sync import sync_tenant
 from tests.tenants import ENVIRON, write_tenants
 from worker.bootstrap import Services, build
-from worker.ledger import index
+from worker.ledger import queries
 from worker.settings import Settings
 from worker.sources import event_id
 
@@ -51,7 +51,7 @@ class Pipeline:
 
     def event(self, id: str) -> Event:
         """Where an event stands."""
-        found = index.event(self.services.redis, TENANT, id)
+        found = queries.event(self.services.redis, TENANT, id)
         assert found is not None
         return found
 

@@ -14,7 +14,7 @@ from schemas.event import Event
 from tests.acceptance.stack import Stack, stack_at
 from tests.tenants import ENVIRON
 from worker.contract import OPENAPI
-from worker.ledger import index
+from worker.ledger import queries
 
 WHSEC = "whsec_" + b64encode(b"0123456789abcdef01234567").decode()
 SECRETS = {
@@ -68,11 +68,11 @@ class DoorAt:
 
     def event(self, id: str, tenant: str = "acme") -> Event | None:
         """The event, if the ledger has it."""
-        return index.event(self.client, tenant, id)
+        return queries.event(self.client, tenant, id)
 
     def accepted(self, tenant: str = "acme") -> int:
         """How many events were ever accepted."""
-        return index.counts(self.client, tenant).get("accepted", 0)
+        return queries.counts(self.client, tenant).get("accepted", 0)
 
     def path(self, id: str) -> bytes | None:
         """The path that was recorded with an event of `acme`."""

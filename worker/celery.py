@@ -19,7 +19,8 @@ from kombu import Exchange, Queue
 
 from worker import broker, telemetry
 from worker.errors import ConfigurationError
-from worker.ledger.client import UNAVAILABLE, Scripts, check_redis, connect
+from worker.ledger.client import UNAVAILABLE, Scripts, connect
+from worker.ledger.durability import check_redis
 from worker.ledger.identity import load_identity
 from worker.ledger.processes import Presence, Process, at_host, ended
 from worker.ledger.sealed import Sealer

@@ -13,7 +13,7 @@ from worker.cli_filters import AsJson, TenantFilter, Yes
 from worker.cli_output import complain, progress, say, show_json, show_table
 from worker.cli_steer import Chosen, Scope, act_on, who
 from worker.errors import ConfigurationError
-from worker.ledger import index, trace
+from worker.ledger import queries, trace
 from worker.ledger.audit.books import Books, books
 from worker.ledger.audit.events import Difference
 from worker.ledger.keys import key
@@ -168,7 +168,7 @@ def _ids(
         return trace.of_candidate(at.redis, tenant, trace.name_of(at.identity, tenant, candidate))
     if registration:
         return trace.of_registration(at.redis, tenant, registration)
-    found = index.event(at.redis, tenant, event or "")
+    found = queries.event(at.redis, tenant, event or "")
     return trace.of_delivery(at.redis, tenant, found) if found else []
 
 

@@ -11,9 +11,8 @@ from worker.cli_filters import AsJson, TenantFilter
 from worker.cli_output import show_json, show_table
 from worker.errors import ConfigurationError
 from worker.health import Finding, readiness
-from worker.ledger.client import check_redis
+from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import processes, silent, workerless
-from worker.ledger.refusing import why_refused
 from worker.running import open_services
 
 _WORDS = {True: "ok", False: "FAILS", None: "unknown"}

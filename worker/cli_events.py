@@ -16,7 +16,7 @@ from worker.bootstrap import Services
 from worker.cli_filters import STOPPED, Filters
 from worker.cli_output import complain, say, show_json, show_line, show_table, suggest
 from worker.cli_steer import answer_to
-from worker.ledger import index
+from worker.ledger import queries
 
 #: In the order in which a narrow terminal needs them.
 _COLUMNS: Final = ("id", "state", "reason or result", "received", "registration", "source", "tenant", "detail")
@@ -83,8 +83,8 @@ def list_stopped(at: Services, filters: Filters, limit: int, as_json: bool) -> N
     reasons = Counter[str]()
     for (reason, _), count in causes.items():
         reasons[reason] += count
-    malformed = index.malformed(at.redis) if filters.state is EventState.DEAD else 0
-    strays = index.strays(at.redis) if filters.state is EventState.DEAD else []
+    malformed = queries.malformed(at.redis) if filters.state is EventState.DEAD else 0
+    strays = queries.strays(at.redis) if filters.state is EventState.DEAD else []
     if as_json:
         listed = [_plain(event) for event in found]
         more = (
@@ -133,8 +133,8 @@ def _stopped_row(event: Event) -> tuple[object, ...]:
 
 def show_event(at: Services, id: str, tenant: str | None, as_json: bool) -> bool:
     """`events show`: everything known of one event but its payload. Returns whether there is one."""
-    tenants = [tenant] if tenant else index.tenants(at.redis)
-    event = next(filter(None, (index.event(at.redis, name, id) for name in tenants)), None)
+    tenants = [tenant] if tenant else queries.tenants(at.redis)
+    event = next(filter(None, (queries.event(at.redis, name, id) for name in tenants)), None)
     if event is None:
         complain(f"there is no event {id}; `examrelay events list` shows what there is")
         return False

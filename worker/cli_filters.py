@@ -12,7 +12,7 @@ from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError
-from worker.ledger import index
+from worker.ledger import queries
 
 TenantFilter = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
 SourceFilter = Annotated[Source | None, typer.Option("--source", help="Only this exam platform's.")]
@@ -58,7 +58,7 @@ class Filters:
 
         Raises ConfigurationError for a tenant that there is not.
         """
-        tenants = index.tenants(at.redis)
+        tenants = queries.tenants(at.redis)
         if self.tenant is not None:
             if self.tenant not in {*tenants, *at.tenants.tenants}:
                 raise ConfigurationError(
@@ -67,19 +67,19 @@ class Filters:
             tenants = [self.tenant]
         wanted = self._wanted(among)
         found = [self._listing(at, tenant, wanted, oldest) for tenant in tenants]
-        return heapq.merge(*found, key=index.place, reverse=not oldest)
+        return heapq.merge(*found, key=queries.place, reverse=not oldest)
 
-    def _wanted(self, among: Collection[EventState]) -> index.Wanted:
+    def _wanted(self, among: Collection[EventState]) -> queries.Wanted:
         states = frozenset([self.state] if self.state else among)
         reason = Reason(self.reason) if self.reason else None
-        return index.Wanted(states or None, self.source, reason, _utc(self.since), _utc(self.until))
+        return queries.Wanted(states or None, self.source, reason, _utc(self.since), _utc(self.until))
 
-    def _listing(self, at: Services, tenant: str, wanted: index.Wanted, oldest: bool) -> Iterator[Event]:
+    def _listing(self, at: Services, tenant: str, wanted: queries.Wanted, oldest: bool) -> Iterator[Event]:
         if not self.ids:
-            return index.listing(at.redis, tenant, wanted, oldest=oldest)
-        named = (index.event(at.redis, tenant, id) for id in dict.fromkeys(self.ids))
+            return queries.listing(at.redis, tenant, wanted, oldest=oldest)
+        named = (queries.event(at.redis, tenant, id) for id in dict.fromkeys(self.ids))
         chosen = [event for event in named if event is not None and wanted.takes(event)]
-        return iter(sorted(chosen, key=index.place, reverse=not oldest))
+        return iter(sorted(chosen, key=queries.place, reverse=not oldest))
 
 
 def _utc(at: datetime | None) -> datetime | None:

@@ -10,11 +10,10 @@ from worker.bootstrap import Services
 from worker.cli_output import complain, say, show_table, suggest
 from worker.errors import ConfigurationError
 from worker.health import late
-from worker.ledger import index
-from worker.ledger.client import check_redis
-from worker.ledger.events import instant
+from worker.ledger import queries
+from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import KINDS, SILENT_AFTER, Process, differences, processes, silent, workerless
-from worker.ledger.refusing import why_refused
+from worker.ledger.times import instant
 from worker.ledger.waiting import reasons
 
 _WAITING: Final = (EventState.RECEIVED, EventState.READY, EventState.HELD, EventState.DEAD)
@@ -30,13 +29,13 @@ _COLUMNS: Final = ("tenant", "gate", *_WAITING, "oldest due", *_OVER)
 
 def gather(at: Services) -> dict[str, Any]:
     """What `status --json` prints. Raises what Redis raises."""
-    now = index.redis_now(at.redis)
-    names = sorted({*at.tenants.tenants, *index.tenants(at.redis)})
+    now = queries.redis_now(at.redis)
+    names = sorted({*at.tenants.tenants, *queries.tenants(at.redis)})
     found = processes(at.redis)
     durability, doubts = _durability(at)
     return {
         "tenants": {name: _tenant(at, name, now) for name in names},
-        "sweep_at": index.swept_at(at.redis),
+        "sweep_at": queries.swept_at(at.redis),
         "workers": [one.name for one in found if one.kind in ("worker", "sweeper") and one.lives],
         "processes": [asdict(one) for one in found],
         "warnings": [
@@ -67,7 +66,7 @@ def _missing(at: Services, found: list[Process], now: datetime) -> Iterator[str]
     running = {one.kind for one in found if one.lives}
     if "web" not in running:
         yield "no receiver is running: nothing comes in by HTTP"
-    if late(index.swept_at(at.redis), now):
+    if late(queries.swept_at(at.redis), now):
         yield from (
             f"no {KINDS[kind]} is running, and no cron sweeps" for kind in ("sweeper", "beat") if kind not in running
         )
@@ -80,19 +79,19 @@ def _unknown(at: Services, names: list[str]) -> Iterator[str]:
 
 
 def _tenant(at: Services, name: str, now: datetime) -> dict[str, Any]:
-    counts = index.counts(at.redis, name)
+    counts = queries.counts(at.redis, name)
     rules = at.tenants.tenants.get(name)
-    waiting = [index.oldest_due(at.redis, name, state) for state in (EventState.RECEIVED, EventState.READY)]
+    waiting = [queries.oldest_due(at.redis, name, state) for state in (EventState.RECEIVED, EventState.READY)]
     overdue = [(now - due).total_seconds() for due in waiting if due is not None]
     return {
-        "states": index.state_counts(counts),
+        "states": queries.state_counts(counts),
         "oldest_seconds": round(max(0.0, *overdue, 0.0), 3),
-        "gate": _gate(index.gate(at.redis, name), now),
+        "gate": _gate(queries.gate(at.redis, name), now),
         "received": reasons(at.redis, name, EventState.RECEIVED),
         "ready": reasons(at.redis, name, EventState.READY),
         "held": _by_reason(counts, EventState.HELD),
         "dead": _by_reason(counts, EventState.DEAD),
-        "refused": {source: index.refusals(at.redis, name, source) for source in (rules.sources if rules else ())},
+        "refused": {source: queries.refusals(at.redis, name, source) for source in (rules.sources if rules else ())},
     }
 
 

@@ -15,7 +15,7 @@ from worker.bootstrap import Services
 from worker.cli_filters import STOPPED, Filters
 from worker.cli_output import complain, progress, say
 from worker.errors import ConfigurationError
-from worker.ledger import index
+from worker.ledger import queries
 
 _LACKING_SHOWN: Final = 20
 #: The answer without which an event held for a reason would only be held again. `accept`: `--accept REASON`.
@@ -200,7 +200,8 @@ def _chosen(at: Services, filters: Filters, move: str, limit: int | None) -> tup
 
 def _standing(at: Services, id: str, event: Event | None, move: str) -> str:
     """Where an event stands that was named and is not moved."""
-    here = event or next(filter(None, (index.event(at.redis, tenant, id) for tenant in index.tenants(at.redis))), None)
+    everywhere = (queries.event(at.redis, tenant, id) for tenant in queries.tenants(at.redis))
+    here = event or next(filter(None, everywhere), None)
     if here is None:
         return f"there is no event {id}; `examrelay events list` shows what there is"
     why = f" ({here.reason or here.result})" if here.reason or here.result else ""

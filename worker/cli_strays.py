@@ -15,7 +15,7 @@ from worker.cli_filters import AsJson
 from worker.cli_output import complain, say, show_json, show_table, suggest
 from worker.cli_steer import who
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable
-from worker.ledger import index, strays
+from worker.ledger import queries, strays
 from worker.running import open_services
 
 #: Stands for all queue entries that were no messages.
@@ -27,7 +27,7 @@ Why = Annotated[str, typer.Option(help="Why. Recorded with your name; no persona
 def list_strays(as_json: AsJson = False) -> None:
     """Messages that could be put on nobody's books, the newest first; and how many queue entries were no messages."""
     at, _ = open_services()
-    found, malformed = index.strays(at.redis), index.malformed(at.redis)
+    found, malformed = queries.strays(at.redis), queries.malformed(at.redis)
     if as_json:
         acts = strays.acts(at.redis)
         show_json({"strays": [asdict(one) for one in found], "malformed": malformed, "acts": acts})

@@ -14,10 +14,10 @@ from prometheus_client.core import GaugeMetricFamily
 from schemas.event import EventState
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError
-from worker.ledger import index
-from worker.ledger.client import UNAVAILABLE, check_redis
+from worker.ledger import queries
+from worker.ledger.client import UNAVAILABLE
+from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import KINDS, processes, silent, workerless
-from worker.ledger.refusing import why_refused
 
 #: Something due for this long, and nothing settled for as long: nobody is working.
 STALLED: Final = timedelta(seconds=60)
@@ -63,8 +63,8 @@ def readiness(at: Services) -> Readiness:
         report.checks["receiver"] = why_refused(at.redis, at.settings.replicas)
         found = processes(at.redis)
         report.checks["workers"], report.warnings = workerless(found), silent(found)
-        now = index.redis_now(at.redis)
-        report.checks["sweep"] = late(index.swept_at(at.redis), now)
+        now = queries.redis_now(at.redis)
+        report.checks["sweep"] = late(queries.swept_at(at.redis), now)
         report.checks["work"] = next(filter(None, (stuck(at, tenant, now) for tenant in at.tenants.tenants)), None)
     except ConfigurationError as error:
         report.checks["redis"] = str(error)
@@ -82,10 +82,10 @@ def late(at: datetime | None, now: datetime) -> str | None:
 
 def stuck(at: Services, tenant: str, now: datetime) -> str | None:
     """What is due though Rhythm may be called, while nothing moves; else None. A long backlog that moves is healthy."""
-    closed = index.closed_until(at.redis, tenant)
+    closed = queries.closed_until(at.redis, tenant)
     for state in (EventState.RECEIVED, EventState.READY):
-        due = index.oldest_due(at.redis, tenant, state)
-        since = [due, index.moved_at(at.redis, tenant, state), closed]
+        due = queries.oldest_due(at.redis, tenant, state)
+        since = [due, queries.moved_at(at.redis, tenant, state), closed]
         if due is not None and now - max(filter(None, since)) > STALLED:
             return f"tenant {tenant}: {state} work is due since {due:%Y-%m-%d %H:%M:%SZ}, and nothing moves"
     return None
@@ -132,19 +132,19 @@ class _LedgerCollector:
 
     def _fill(self, events: Any, stopped: Any, closed: Any, stalled: Any, sweep: Any) -> None:
         client = self._at.redis
-        now = index.redis_now(client)
-        for tenant in index.tenants(client):
-            counts = index.counts(client, tenant)
-            for state, count in index.state_counts(counts).items():
+        now = queries.redis_now(client)
+        for tenant in queries.tenants(client):
+            counts = queries.counts(client, tenant)
+            for state, count in queries.state_counts(counts).items():
                 events.add_metric([tenant, state], count)
             for name, count in counts.items():
                 state, colon, reason = name.partition(":")
                 if colon and state in (EventState.HELD, EventState.DEAD):
                     stopped.add_metric([tenant, state, reason], count)
-            reason = index.gate(client, tenant).get("reason", "")
+            reason = queries.gate(client, tenant).get("reason", "")
             closed.add_metric([tenant, reason], bool(reason))
             stalled.add_metric([tenant], stuck(self._at, tenant, now) is not None)
-        swept = index.swept_at(client)
+        swept = queries.swept_at(client)
         if swept is not None:
             sweep.add_metric([], (now - swept).total_seconds())
 

@@ -16,8 +16,8 @@ from schemas.event import Receipt
 from schemas.outcome import Source
 from worker.body import Body, keep
 from worker.errors import LedgerUnavailable, Unacceptable
-from worker.ledger.client import UNAVAILABLE, connect_door
-from worker.ledger.door import DEADLINE, Door
+from worker.ledger.client import UNAVAILABLE, connect_recorder
+from worker.ledger.recorder import DEADLINE, Recorder
 from worker.settings import Settings, load_settings
 from worker.sources import event_id
 from worker.tenants import SourceRules
@@ -34,7 +34,7 @@ class Intake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tenants = settings.tenants.tenants
-        self._door = Door(connect_door(settings), settings)
+        self._door = Recorder(connect_recorder(settings), settings)
         self._checked = False
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()

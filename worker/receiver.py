@@ -32,10 +32,11 @@ from worker.connection import Connection
 from worker.contract import OPENAPI
 from worker.credentials import Proof, allowed
 from worker.errors import ConfigurationError, LedgerUnavailable
-from worker.ledger import index
-from worker.ledger.client import UNAVAILABLE, check_redis, connect_door
-from worker.ledger.door import Door
+from worker.ledger import queries
+from worker.ledger.client import UNAVAILABLE, connect_recorder
+from worker.ledger.durability import check_redis
 from worker.ledger.processes import Presence, Process, at_host, ended
+from worker.ledger.recorder import Recorder
 from worker.measures import Measures
 from worker.settings import Settings, load_settings
 from worker.sources import event_id
@@ -53,7 +54,7 @@ _LOG = structlog.get_logger()
 class Receiver:
     """The door's handlers and what they work with."""
 
-    def __init__(self, services: Services, door: Door) -> None:
+    def __init__(self, services: Services, door: Recorder) -> None:
         self.services = services
         self.door = door
         self.tenants = services.tenants.tenants
@@ -102,7 +103,7 @@ class Receiver:
         if rules.read_credentials is None or not allowed([rules.read_credentials], request.headers):
             return problem(401, "bad read credentials", _WANTED)
         try:
-            event = await run_in_threadpool(index.event, self.services.redis, tenant, id)
+            event = await run_in_threadpool(queries.event, self.services.redis, tenant, id)
         except UNAVAILABLE:
             return problem(503, "the ledger does not answer", _LATER)
         if event is None:
@@ -194,7 +195,7 @@ async def _contract(_request: Request) -> Response:
 def make_app(settings: Settings) -> Starlette:
     """The ASGI app. Raises ConfigurationError when the tenants file is wrong."""
     services = build(settings, patient=False)
-    receiver = Receiver(services, Door(connect_door(settings), settings))
+    receiver = Receiver(services, Recorder(connect_recorder(settings), settings))
 
     presence = Presence(Process("web", f"{at_host('web')}:{settings.port}", services.tenants.digest))
 

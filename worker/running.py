@@ -13,7 +13,7 @@ from pathlib import Path
 
 from worker.bootstrap import Services, build
 from worker.errors import ConfigurationError
-from worker.ledger import index
+from worker.ledger import queries
 from worker.settings import load_local_settings, load_settings
 
 _LOCK, _FILE = "up.lock", "running.json"
@@ -93,7 +93,7 @@ def open_services(tenant: str | None = None) -> tuple[Services, list[str]]:
     """
     join()
     at = build(load_settings(), patient=False)
-    known = sorted({*index.tenants(at.redis), *at.tenants.tenants})
+    known = sorted({*queries.tenants(at.redis), *at.tenants.tenants})
     if tenant is not None and tenant not in known:
         raise ConfigurationError(f"there is no tenant {tenant}. There are: {', '.join(known)}.")
     return at, [tenant] if tenant else known

@@ -25,7 +25,8 @@ from rich.panel import Panel
 
 from worker import append_only, running, valkey
 from worker.errors import ConfigurationError
-from worker.ledger.client import UNAVAILABLE, check_redis, connect
+from worker.ledger.client import UNAVAILABLE, connect
+from worker.ledger.durability import check_redis
 from worker.output import Output
 from worker.processes import Children, Program, StartFailed
 from worker.settings import LocalSettings, Settings, load_local_settings, load_settings

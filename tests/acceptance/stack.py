@@ -17,7 +17,7 @@ from schemas.event import Event
 from tests.pipeline import ORG, TENANT
 from tests.running import ROOT, Valkey, free_port, wait_until
 from tests.tenants import ENVIRON, write_tenants
-from worker.ledger import index
+from worker.ledger import queries
 from worker.ledger.audit.books import Books, books
 
 _CELERY = ("-m", "celery", "-A", "worker.celery")
@@ -97,7 +97,7 @@ class Stack:
 
     def counts(self, tenant: str = TENANT) -> dict[str, int]:
         """How many events are in each state."""
-        return index.counts(self.client, tenant)
+        return queries.counts(self.client, tenant)
 
     def synced(self, count: int, seconds: float = 60, tenant: str = TENANT) -> None:
         """Wait until so many events are synced."""
@@ -105,7 +105,7 @@ class Stack:
 
     def event(self, id: str) -> Event:
         """Where an event stands."""
-        found = index.event(self.client, TENANT, id)
+        found = queries.event(self.client, TENANT, id)
         assert found is not None
         return found
 

@@ -19,7 +19,7 @@ from tests.acceptance.watching import Collector, Watch, collecting
 from tests.events import certiverse
 from tests.running import ROOT, wait_until
 from tests.senders import NOWHERE, SECRETS, TABLES
-from worker.ledger import index, strays
+from worker.ledger import queries, strays
 from worker.ledger.sealed import Sealer
 
 QUEUE = "examrelay.receive"
@@ -85,11 +85,11 @@ def drained(stack: Stack) -> None:
 
 
 def events_of(stack: Stack) -> list[str]:
-    return list(index.ids(stack.client, "acme"))
+    return list(queries.ids(stack.client, "acme"))
 
 
 def whys(stack: Stack) -> list[str]:
-    return sorted(stray.why for stray in index.strays(stack.client))
+    return sorted(stray.why for stray in queries.strays(stack.client))
 
 
 def test_text_and_bytes_by_position_and_by_name_are_the_same_event_as_at_the_door(stack: Stack) -> None:
@@ -164,7 +164,7 @@ def test_what_can_be_put_on_nobodys_books_is_kept_sealed_and_listed(stack: Stack
     assert sum(why.startswith((unreadable, "its body is not")) for why in found) == 8
     assert sum("neither bytes nor text" in why for why in found) == 2
     assert not any("MARKED" in why for why in found)
-    contents = [strays.content(stack.client, Sealer(), one.id) or b"" for one in index.strays(stack.client)]
+    contents = [strays.content(stack.client, Sealer(), one.id) or b"" for one in queries.strays(stack.client)]
     kept = b" ".join(contents)
     assert all(b"MARKED-%d" % number in kept for number in (1, 2, 4, 6, 7, 8, 10, 11, 12, 13, 14)), contents
     assert stack.running["worker"].poll() is None

@@ -17,7 +17,7 @@ from tests.events import certiverse
 from tests.running import ROOT, wait_until
 from tests.senders import NOWHERE, WHSEC
 from worker.contract import OPENAPI
-from worker.ledger import index
+from worker.ledger import queries
 
 PAGE = (ROOT / "docs" / "sending.md").read_text()
 SECRETS = {
@@ -142,7 +142,7 @@ def test_the_block_that_sends_a_task_is_the_same_event_once_it_has_run(stack: St
 def test_the_block_that_reads_strays_shows_what_they_hold(stack: Stack) -> None:
     (sends,), (reads,) = of("python", "send_task"), of("python", "strays.content")
     python(stack, sends._replace(code=sends.code.replace('"acme"', '"nobody"')))
-    wait_until(lambda: index.strays(stack.client), 20, "the stray")
+    wait_until(lambda: queries.strays(stack.client), 20, "the stray")
     told = python(stack, reads, ours=True)
     assert told.startswith("stray_")
     assert "there is no such tenant; there are: acme" in told

@@ -15,7 +15,7 @@ from schemas.event import EventState, Reason, Stage
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
-from worker.ledger import index
+from worker.ledger import queries
 from worker.ledger.audit.books import books
 from worker.ledger.gate import Gate, GateClosed
 
@@ -52,12 +52,12 @@ def seed(pipeline: Pipeline, count: int = 1, named: bool = True) -> list[bytes]:
 
 
 def state(pipeline: Pipeline) -> dict[str, str]:
-    return index.gate(pipeline.services.redis, TENANT)
+    return queries.gate(pipeline.services.redis, TENANT)
 
 
 def closed_for(pipeline: Pipeline) -> float:
     """Seconds until the gate's time is up, by Redis' clock."""
-    now = index.redis_now(pipeline.services.redis).timestamp()
+    now = queries.redis_now(pipeline.services.redis).timestamp()
     return int(state(pipeline).get("closed_until", 0)) / 1000 - now
 
 
@@ -238,7 +238,7 @@ def test_a_paced_tenant_is_called_at_its_pace_and_no_slower(paced: Callable[[flo
         pipeline.deliver(body)
     pipeline.process()
     pipeline.sync()
-    assert index.counts(pipeline.services.redis, TENANT)["synced"] == count
+    assert queries.counts(pipeline.services.redis, TENANT)["synced"] == count
     at = sorted(call["at"] for call in pipeline.rhythm.requests())
     assert len(at) == count + 1, "a look-up each, one batch"
     assert at[-1] - at[0] == pytest.approx(count / 20, abs=0.3)
@@ -248,10 +248,10 @@ def test_a_paced_tenant_is_called_at_its_pace_and_no_slower(paced: Callable[[flo
 def test_two_tasks_share_one_pace(paced: Callable[[float], Pipeline]) -> None:
     pipeline = paced(20)
     gate, other = gates(pipeline), gates(pipeline)
-    began = index.redis_now(pipeline.services.redis)
+    began = queries.redis_now(pipeline.services.redis)
     with ThreadPoolExecutor(2) as tasks:
         list(tasks.map(lambda one: [one.take() for _ in range(6)], [gate, other]))
-    took = (index.redis_now(pipeline.services.redis) - began).total_seconds()
+    took = (queries.redis_now(pipeline.services.redis) - began).total_seconds()
     assert 11 / 20 <= took <= 11 / 20 + 0.3
 
 
@@ -289,7 +289,7 @@ def test_turns_that_were_given_out_before_the_gate_closed_are_void(paced: Callab
 
 
 def now(pipeline: Pipeline) -> float:
-    return index.redis_now(pipeline.services.redis).timestamp()
+    return queries.redis_now(pipeline.services.redis).timestamp()
 
 
 @pytest.mark.parametrize(("burst", "told"), [(2, "seconds"), (1, "none")])

@@ -7,7 +7,7 @@ import pytest
 from schemas.event import EventState, Reason
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
-from worker.ledger import index
+from worker.ledger import queries
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def old(pipeline: Pipeline) -> str:
     pipeline.rhythm.seed(ORG, [registration()])
     id = pipeline.deliver(certiverse())
     pipeline.process()
-    first = index.redis_now(pipeline.services.redis) - timedelta(hours=80)
+    first = queries.redis_now(pipeline.services.redis) - timedelta(hours=80)
     attempted = {"attempts": 1, "first_attempt_at": int(first.timestamp() * 1000)}
     pipeline.services.redis.hset(f"er:{TENANT}:event:{id}", mapping=attempted)
     return id

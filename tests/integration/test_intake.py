@@ -17,7 +17,7 @@ from tests.intakes import an_intake, own_environ
 from tests.running import ROOT, Valkey
 from tests.senders import SECRETS, DoorAt, door_at
 from worker.intake import Intake
-from worker.ledger import index
+from worker.ledger import queries
 
 #: Hints of this process go there, whichever Valkey a test records in.
 pytestmark = pytest.mark.usefixtures("client")
@@ -128,7 +128,7 @@ assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
 """
     # Python 3.12 and newer warn of what is tried here on purpose: a fork beside a running thread.
     run(script, environ, "-W", "ignore:This process:DeprecationWarning")
-    assert index.counts(client, "acme")["accepted"] == 5 * 100
+    assert queries.counts(client, "acme")["accepted"] == 5 * 100
 
 
 def test_somebody_elses_celery_app_and_its_transport_stay_as_they_were(environ: dict[str, str]) -> None:

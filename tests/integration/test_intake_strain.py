@@ -14,7 +14,7 @@ from tests.intakes import an_intake
 from tests.running import Valkey, wait_until
 from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.intake import Intake
-from worker.ledger import index
+from worker.ledger import queries
 from worker.ledger.events import Ledger
 
 
@@ -65,7 +65,7 @@ def test_while_redis_is_away_hangs_or_is_full_it_says_so_within_a_second_and_the
         client.config_set("maxmemory", 0)
         wait_until(lambda: accepts(intake, "5"), 10, "accepted")
         ids = {intake.accept("acme", "certiverse", body).id for body in "1235"}
-        assert all(index.event(client, "acme", id) for id in ids)
+        assert all(queries.event(client, "acme", id) for id in ids)
     intake.close()
 
 
@@ -81,7 +81,7 @@ def test_what_nobody_waits_for_any_more_is_not_worked_off_later(
     own_valkey.resume()
     wait_until(lambda: accepts(intake, "500"), 10, "accepted")
     with redis.Redis.from_url(own_valkey.url) as client:
-        assert index.counts(client, "acme")["accepted"] < 400
+        assert queries.counts(client, "acme")["accepted"] < 400
     intake.close()
 
 
@@ -125,9 +125,9 @@ def test_with_replicas_asked_for_it_is_on_one_when_it_returns(
             wait_until(lambda: client.info("replication")["master_link_status"] == "up", 20, "replication")
             wait_until(lambda: accepts(intake, "{}"), 10, "accepted")
             receipt = intake.accept("acme", "certiverse", "another")
-            assert index.event(client, "acme", receipt.id)
+            assert queries.event(client, "acme", receipt.id)
             ours = ledger.record("acme", "evt_2", Source.CERTIVERSE, b"{}", "", "")
-            assert index.event(client, "acme", ours.id)
+            assert queries.event(client, "acme", ours.id)
             replica.pause()
             assert refused_within_a_second(intake) in _NOT_THERE
             replica.resume()

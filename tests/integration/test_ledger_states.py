@@ -9,10 +9,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import Source
-from worker.ledger import decisions, index
+from worker.ledger import decisions, queries
 from worker.ledger.audit.books import books
 from worker.ledger.decisions import Decision
-from worker.ledger.events import Claim, Ledger
+from worker.ledger.events import Ledger
+from worker.ledger.work import Claim
 
 T = "acme"
 REGISTRATIONS = st.sampled_from(["reg-1", "reg-2"])
@@ -35,7 +36,7 @@ class Moves(RuleBasedStateMachine):
 
     @rule(number=NUMBERS)
     def deliver(self, number: int) -> None:
-        before = index.event(self.client, T, f"evt_{number}")
+        before = queries.event(self.client, T, f"evt_{number}")
         receipt = self.ledger.record(T, f"evt_{number}", Source.CERTIVERSE, b"{}", "", "")
         assert receipt.duplicate == (before is not None)
 
@@ -55,7 +56,7 @@ class Moves(RuleBasedStateMachine):
         token = data.draw(st.sampled_from(sorted(self.claims)))
         stage, claim = self.claims.pop(token)
         chosen = [self.draw_decision(data, stage, work.id) for work in claim.works]
-        before = {work.id: index.event(self.client, T, work.id) for work in claim.works}
+        before = {work.id: queries.event(self.client, T, work.id) for work in claim.works}
         states = self.ledger.settle(T, stage, token, chosen)
         again = self.ledger.settle(T, stage, token, chosen)
         assert all(state == "lost" for state in again), "a repeated settlement moves nothing"
@@ -94,9 +95,9 @@ class Moves(RuleBasedStateMachine):
 
     @rule(number=NUMBERS, discard=st.booleans())
     def steer(self, number: int, discard: bool) -> None:
-        before = index.event(self.client, T, f"evt_{number}")
+        before = queries.event(self.client, T, f"evt_{number}")
         lease, intent = self.client.hmget(f"er:{T}:event:evt_{number}", "lease", "intent")
-        now = index.redis_now(self.client)
+        now = queries.redis_now(self.client)
         leased = lease is not None and before is not None and before.due_at is not None and before.due_at > now
         act = self.ledger.discard if discard else self.ledger.replay
         moved, _ = act(T, f"evt_{number}", "op", "why" if discard else {})  # type: ignore[operator]

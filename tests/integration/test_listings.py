@@ -18,9 +18,9 @@ from schemas.outcome import Source
 from tests.commands import command
 from tests.pipeline import TENANT, Pipeline
 from worker import cli_steer
-from worker.ledger import index
+from worker.ledger import queries
 from worker.ledger.identity import Identity
-from worker.ledger.index import Wanted
+from worker.ledger.queries import Wanted
 
 #: Events that wait for a person: half held, half dead, several pages of each.
 STOPPED = 1200
@@ -37,15 +37,15 @@ def large(client: "redis.Redis") -> "redis.Redis":
 def some_of_everything(client: "redis.Redis") -> None:
     """Gives a quarter of the synced events other states, with what the scripts would have changed in the indexes."""
     states = (EventState.RECEIVED, EventState.READY, EventState.DISCARDED, EventState.DUPLICATE)
-    ids = [id for id in index.ids(client, TENANT) if client.hget(event_key(id), "state") == b"synced"]
+    ids = [id for id in queries.ids(client, TENANT) if client.hget(event_key(id), "state") == b"synced"]
     for number, id in enumerate(ids[::4]):
         state = states[number % len(states)]
         client.hset(event_key(id), mapping={"state": state, "source": [*Source][number % 3]})
         client.hdel(event_key(id), "result")
         client.hincrby(f"er:{TENANT}:counts", "synced", -1)
         client.hincrby(f"er:{TENANT}:counts", state, 1)
-        if state in index.INDEX_OF:
-            client.zadd(f"er:{TENANT}:{index.INDEX_OF[state]}", {id: number})
+        if state in queries.INDEX_OF:
+            client.zadd(f"er:{TENANT}:{queries.INDEX_OF[state]}", {id: number})
             client.hset(event_key(id), "reason", [Reason.INTERNAL_ERROR, Reason.UNKNOWN_EXAM][number // 4 % 2])
 
 
@@ -55,9 +55,9 @@ def event_key(id: str) -> str:
 
 def all_events(client: "redis.Redis") -> list[Event]:
     """Every event there is, newest first, without any filter of ours."""
-    found = [(id, client.hgetall(event_key(id))) for id in index.ids(client, TENANT)]
-    events = [index.event_of(TENANT, id, fields, None, None) for id, fields in found]  # type: ignore[arg-type]
-    return sorted((event for event in events if event), key=index.place, reverse=True)
+    found = [(id, client.hgetall(event_key(id))) for id in queries.ids(client, TENANT)]
+    events = [queries.event_of(TENANT, id, fields, None, None) for id, fields in found]  # type: ignore[arg-type]
+    return sorted((event for event in events if event), key=queries.place, reverse=True)
 
 
 def filters(events: list[Event], chance: random.Random) -> Wanted:
@@ -84,8 +84,8 @@ def test_any_filters_find_what_a_look_at_every_event_finds(client: "redis.Redis"
     for _ in range(120):
         wanted = filters(every, chance)
         expected = [event.id for event in every if wanted.takes(event)]
-        assert [event.id for event in index.listing(client, TENANT, wanted)] == expected, wanted
-        assert [one.id for one in index.listing(client, TENANT, wanted, oldest=True)] == expected[::-1], wanted
+        assert [event.id for event in queries.listing(client, TENANT, wanted)] == expected, wanted
+        assert [one.id for one in queries.listing(client, TENANT, wanted, oldest=True)] == expected[::-1], wanted
 
 
 def test_a_user_who_may_only_read_our_keys_finds_the_same(large: "redis.Redis", valkey: Any) -> None:
@@ -95,8 +95,8 @@ def test_a_user_who_may_only_read_our_keys_finds_the_same(large: "redis.Redis", 
     try:
         with redis.Redis.from_url(valkey.url, username="narrow", password="pw") as narrow:
             for oldest in (False, True):
-                theirs = list(index.listing(narrow, TENANT, wanted, oldest=oldest))
-                assert theirs == list(index.listing(large, TENANT, wanted, oldest=oldest)) != []
+                theirs = list(queries.listing(narrow, TENANT, wanted, oldest=oldest))
+                assert theirs == list(queries.listing(large, TENANT, wanted, oldest=oldest)) != []
     finally:
         large.acl_deluser("narrow")
 
@@ -109,7 +109,7 @@ def test_none_is_skipped_or_repeated_while_others_come_and_go(
     wanted, shown = Wanted(states), list[str]()
     there = {event.id for event in all_events(large) if wanted.takes(event)}
     went = set()
-    for event in index.listing(large, TENANT, wanted, oldest=oldest):
+    for event in queries.listing(large, TENANT, wanted, oldest=oldest):
         shown.append(event.id)
         if len(shown) % 50 == 0:
             pipeline.deliver(f"new {len(shown)}".encode())
@@ -125,13 +125,13 @@ def test_none_is_skipped_or_repeated_while_others_come_and_go(
 
 def test_events_of_one_moment_are_told_apart_by_id(client: "redis.Redis") -> None:
     stop(client, TENANT, 500)
-    for id in list(index.ids(client, TENANT)):
+    for id in list(queries.ids(client, TENANT)):
         client.hset(event_key(id), "received_at", 1000)
         for name in ("events", "held", "dead"):
             client.zadd(f"er:{TENANT}:{name}", {id: 1000}, xx=True)
-    found = [event.id for event in index.listing(client, TENANT, Wanted(reason=Reason.UNKNOWN_EXAM))]
+    found = [event.id for event in queries.listing(client, TENANT, Wanted(reason=Reason.UNKNOWN_EXAM))]
     assert found == sorted(found, reverse=True)
-    listed = index.listing(client, TENANT, Wanted())
+    listed = queries.listing(client, TENANT, Wanted())
     shown = [event.id for event in islice(listed, 250)]
     client.zrem(f"er:{TENANT}:events", *shown[195:205])
     assert len({*shown, *(event.id for event in listed)}) == 500
@@ -143,7 +143,7 @@ def test_of_a_ledger_of_an_older_release_a_time_range_finds_all(large: "redis.Re
     large.zadd(f"er:{TENANT}:held", later)  # type: ignore[arg-type]
     every = [event for event in all_events(large) if event.state is EventState.HELD]
     wanted = Wanted(frozenset([EventState.HELD]), since=every[500].received_at, until=every[100].received_at)
-    found = list(index.listing(large, TENANT, wanted))
+    found = list(queries.listing(large, TENANT, wanted))
     assert {event.id for event in found} == {event.id for event in every if wanted.takes(event)}
 
 
@@ -170,27 +170,27 @@ def looks(client: "redis.Redis", act: Callable[[], object]) -> tuple[int, int]:
     ],
 )  # fmt: skip
 def test_the_first_fifty_take_a_page_of_the_shortest_index(large: "redis.Redis", wanted: Wanted, pages: int) -> None:
-    asked, given = looks(large, lambda: list(islice(index.listing(large, TENANT, wanted), 50)))
+    asked, given = looks(large, lambda: list(islice(queries.listing(large, TENANT, wanted), 50)))
     assert asked <= pages
     assert given <= 2 * 200 + 4
 
 
 def test_a_walk_ends_with_the_last_event_of_a_final_state(large: "redis.Redis") -> None:
-    some = next(index.listing(large, TENANT, Wanted(frozenset([EventState.HELD]))))
+    some = next(queries.listing(large, TENANT, Wanted(frozenset([EventState.HELD]))))
     large.hset(event_key(some.id), "state", "discarded")
     large.hincrby(f"er:{TENANT}:counts", "discarded", 1)
     newest = max(at for _, at in large.zrange(f"er:{TENANT}:events", 0, -1, withscores=True))
     large.zadd(f"er:{TENANT}:events", {some.id: newest + 1})
     found = list[Event]()
     wanted = Wanted(frozenset([EventState.DISCARDED]))
-    asked, _ = looks(large, lambda: found.extend(index.listing(large, TENANT, wanted)))
+    asked, _ = looks(large, lambda: found.extend(queries.listing(large, TENANT, wanted)))
     assert ([event.id for event in found], asked) == ([some.id], 1)
 
 
 def test_a_limited_replay_reads_only_what_it_takes(large: "redis.Redis", pipeline: Pipeline) -> None:
     config = pipeline.services.settings.config
     held = Wanted(frozenset([EventState.HELD]))
-    oldest = list(islice(index.listing(large, TENANT, held, oldest=True), 5))
+    oldest = list(islice(queries.listing(large, TENANT, held, oldest=True), 5))
     needless = [one.id for one in oldest if cli_steer.lacks(one, {}) is None]
     options = ("--state", "held", "--limit", "5", "--yes", "--keep-going")
     asked, given = looks(large, lambda: command(config, "replay", *options))

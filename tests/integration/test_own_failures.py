@@ -15,7 +15,7 @@ from tests.events import certiverse, registration
 from tests.integration.test_gate import on, seen, state, time_is_up
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
-from worker.ledger import index
+from worker.ledger import queries
 from worker.ledger.audit.books import books
 from worker.rhythm.client import Rhythm
 
@@ -136,7 +136,7 @@ def test_one_id_in_a_hundred_that_rhythm_fails_for_is_found_by_halves(
     bad = f"reg-{ids.index(name)}"
     pipeline.rhythm.fault("status", kind=["get", "search"], ids=[bad], times=None, status=status)
     pipeline.sync()
-    assert index.counts(pipeline.services.redis, TENANT)["synced:written"] == 99
+    assert queries.counts(pipeline.services.redis, TENANT)["synced:written"] == 99
     assert seen(pipeline, name) == (EventState.READY, AWAY, 1)
     assert len(pipeline.rhythm.requests()) <= 23
     told = len(pipeline.rhythm.requests())
@@ -278,7 +278,7 @@ def drained(pipeline: Pipeline, ids: list[str], seconds: float) -> float:
 
     def once() -> bool:
         pipeline.sync()
-        return index.counts(pipeline.services.redis, TENANT).get("synced:written", 0) == len(ids)
+        return queries.counts(pipeline.services.redis, TENANT).get("synced:written", 0) == len(ids)
 
     wait_until(once, seconds, "all written")
     return time.monotonic() - began
@@ -295,7 +295,7 @@ def test_each_claim_writes_what_it_has_found_however_slow_rhythm_is(
         before = len(pipeline.rhythm.requests())
         pipeline.services.redis.delete(f"er:{TENANT}:slots:sync")
         pipeline.sync()
-        now = index.counts(pipeline.services.redis, TENANT).get("synced:written", 0)
+        now = queries.counts(pipeline.services.redis, TENANT).get("synced:written", 0)
         assert now > written, "each claim makes progress"
         written = now
         assert len(pipeline.rhythm.requests()) > before

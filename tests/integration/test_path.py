@@ -13,7 +13,7 @@ from schemas.outcome import Source
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
-from worker.ledger import index
+from worker.ledger import queries
 from worker.ledger.audit.books import books
 
 ORIGINAL = certiverse(passed=False, score=60)
@@ -286,7 +286,7 @@ def test_where_the_tenant_says_so_the_result_received_last_counts(last_counts: P
 def a_moment_later(pipeline: Pipeline, id: str) -> None:
     """Wait until Redis' clock is past the millisecond in which an event was received."""
     at = pipeline.event(id).received_at
-    wait_until(lambda: index.redis_now(pipeline.services.redis) > at, 5, "the next millisecond")
+    wait_until(lambda: queries.redis_now(pipeline.services.redis) > at, 5, "the next millisecond")
 
 
 def test_a_result_received_earlier_but_processed_later_does_not_count(last_counts: Pipeline) -> None:

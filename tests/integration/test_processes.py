@@ -20,8 +20,8 @@ from worker import cli_status
 from worker.bootstrap import Services
 from worker.health import metrics, readiness
 from worker.ledger.client import Scripts
+from worker.ledger.durability import why_refused
 from worker.ledger.processes import Presence, Process, at_host, differences, ended, processes, silent
-from worker.ledger.refusing import why_refused
 
 WEB = Process("web", "web@here:8000", "0123456789ab", 7, "0.1.0")
 

@@ -19,7 +19,7 @@ from tests.running import Valkey, process
 from tests.tenants import ENVIRON, write_tenants
 from tests.tls import Authority, TlsFront, tls_front
 from worker.celery import make_app
-from worker.ledger.client import connect, connect_door
+from worker.ledger.client import connect, connect_recorder
 from worker.settings import Settings, load_settings
 
 HARD = "p/?#@:% é[x];&=+"
@@ -33,7 +33,7 @@ def by_command(settings: Settings) -> Any:
 
 def by_receiver(settings: Settings) -> Any:
     async def come_in() -> None:
-        async with connect_door(settings) as client:
+        async with connect_recorder(settings) as client:
             await client.set("er:seen", "by the receiver")
 
     asyncio.run(come_in())

@@ -16,9 +16,10 @@ from tests.running import Valkey
 from worker.ledger import decisions
 from worker.ledger.client import SCRIPTS, connect
 from worker.ledger.decisions import Decision
-from worker.ledger.events import Claim, Ledger
+from worker.ledger.events import Ledger
 from worker.ledger.gate import Gate
 from worker.ledger.tokens import TOKEN
+from worker.ledger.work import Claim
 from worker.settings import Settings
 
 T = "acme"

@@ -12,7 +12,7 @@ from schemas.outcome import Source
 from tests.commands import command
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
-from worker.ledger import index, strays
+from worker.ledger import queries, strays
 from worker.ledger.keys import MALFORMED
 from worker.sources import event_id
 
@@ -51,7 +51,7 @@ def test_a_stray_is_put_on_the_books_as_if_it_had_been_sent_well(
     pipeline.process()
     pipeline.sync()
     assert pipeline.event(event).state is EventState.SYNCED
-    assert index.strays(pipeline.services.redis) == []
+    assert queries.strays(pipeline.services.redis) == []
     (act,) = json.loads(run("strays", "list", "--json").stdout)["acts"]
     assert act.split()[1:] == ["ann", "receive", id, event]
 
@@ -66,13 +66,13 @@ def test_a_stray_stays_when_it_cannot_be_put_on_the_books(pipeline: Pipeline, ru
     done = run("strays", "receive", empty, "--tenant", TENANT, "--source", "certiverse")
     assert done.returncode == 2
     assert "no result can be told in it" in done.stderr
-    assert {one.id for one in index.strays(pipeline.services.redis)} == {id, empty}
+    assert {one.id for one in queries.strays(pipeline.services.redis)} == {id, empty}
 
 
 def test_a_stray_is_discarded_with_who_and_why(pipeline: Pipeline, run: Run) -> None:
     id = kept(pipeline, ["acne", "certiverse", "{}"], {})
     assert run("strays", "discard", id, "--why", "a test\nof ours").stdout == "1 discarded\n"
-    assert index.strays(pipeline.services.redis) == []
+    assert queries.strays(pipeline.services.redis) == []
     assert strays.acts(pipeline.services.redis)[0].endswith(f" ann discard {id} a test of ours")
     again = run("strays", "discard", id, "--why", "again")
     assert again.returncode == 2

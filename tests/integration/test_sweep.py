@@ -10,7 +10,7 @@ from schemas.event import EventState, Reason, Stage
 from tasks.sweep import sweep_tenants
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
-from worker.ledger import index
+from worker.ledger import queries
 from worker.ledger.audit.books import books
 
 QUEUE = "examrelay"
@@ -34,7 +34,7 @@ def test_a_sweep_that_finds_nothing_says_nothing(pipeline: Pipeline) -> None:
     with capture_logs() as logs:
         assert sweep_tenants(pipeline.services) == {"hinted": 0, "pruned": 0}
     assert logs == []
-    assert index.swept_at(pipeline.services.redis) is not None
+    assert queries.swept_at(pipeline.services.redis) is not None
 
 
 def test_due_work_is_hinted_once_its_hint_is_older_than_five_seconds(swept: Pipeline) -> None:
@@ -87,7 +87,7 @@ def closed(pipeline: Pipeline) -> Pipeline:
 
 
 def reason(pipeline: Pipeline) -> str | None:
-    return index.gate(pipeline.services.redis, TENANT).get("reason")
+    return queries.gate(pipeline.services.redis, TENANT).get("reason")
 
 
 def test_a_gate_over_its_pause_is_probed_for_a_tenant_without_work(closed: Pipeline) -> None:
@@ -101,7 +101,7 @@ def test_a_gate_over_its_pause_is_probed_for_a_tenant_without_work(closed: Pipel
 def test_while_the_outage_lasts_a_probe_closes_it_for_longer(closed: Pipeline) -> None:
     closed.rhythm.fault("status", status=503, times=None)
     sweep_tenants(closed.services)
-    kept = index.gate(closed.services.redis, TENANT)
+    kept = queries.gate(closed.services.redis, TENANT)
     assert (kept["reason"], kept["failures"]) == ("rhythm_unavailable", "2")
     sweep_tenants(closed.services)
     assert len(closed.rhythm.requests()) == 1, "nobody calls before the pause is over"
@@ -117,7 +117,7 @@ def test_a_probe_under_way_is_left_alone(closed: Pipeline) -> None:
 def test_work_that_is_due_probes_by_itself_unless_nobody_does_it(swept: Pipeline) -> None:
     swept.process()
     swept.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, None)
-    now = int(index.redis_now(swept.services.redis).timestamp() * 1000)
+    now = int(queries.redis_now(swept.services.redis).timestamp() * 1000)
     swept.services.redis.hset(f"er:{TENANT}:gate", "closed_until", now)
     sweep_tenants(swept.services)
     assert swept.rhythm.requests() == []

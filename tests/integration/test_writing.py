@@ -23,7 +23,7 @@ from tasks.writing import send
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
-from worker.ledger import index
+from worker.ledger import queries
 from worker.ledger.audit.books import books
 from worker.rhythm.client import ItemState
 from worker.sources import event_id
@@ -82,7 +82,7 @@ def writes(pipeline: Pipeline, id: str = "reg-1") -> list[dict[str, Any]]:
 
 
 def gate(pipeline: Pipeline) -> dict[str, str]:
-    return index.gate(pipeline.services.redis, TENANT)
+    return queries.gate(pipeline.services.redis, TENANT)
 
 
 #: Sync's steps that may be the last one a worker does.
@@ -156,7 +156,7 @@ def test_a_backlog_of_a_thousand_costs_two_calls_a_hundred_by_id(pipeline: Pipel
     for body in seed(pipeline, 1000):
         pipeline.deliver(body)
     drain(pipeline, 40)
-    assert index.counts(pipeline.services.redis, TENANT)["synced:written"] == 1000
+    assert queries.counts(pipeline.services.redis, TENANT)["synced:written"] == 1000
     assert pipeline.rhythm.counts()["by_kind"] == {"POST search": 10, "POST batch": 10}
 
 
@@ -165,7 +165,7 @@ def test_by_student_and_exam_a_look_up_an_event_is_added(pipeline: Pipeline) -> 
     for number in range(1, 201):
         pipeline.deliver(certiverse(f"dlv-{number}", None, student=f"stu-{number}"))
     drain(pipeline)
-    assert index.counts(pipeline.services.redis, TENANT)["synced:written"] == 200
+    assert queries.counts(pipeline.services.redis, TENANT)["synced:written"] == 200
     assert pipeline.rhythm.counts()["by_kind"] == {"GET student_exam": 200, "POST batch": 2}
 
 

@@ -18,7 +18,7 @@ from worker.cli_filters import Filters
 from worker.cli_steer import Scope
 from worker.errors import ConfigurationError
 from worker.ledger.audit.events import FINAL
-from worker.ledger.client import WANTED
+from worker.ledger.durability import WANTED
 from worker.settings import Settings
 from worker.tenants import load_tenants
 

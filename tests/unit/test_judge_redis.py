@@ -7,7 +7,7 @@ import pytest
 from redis.exceptions import NoPermissionError
 
 from worker.errors import ConfigurationError
-from worker.ledger.client import UNTOLD, WANTED, answered, judge_redis
+from worker.ledger.durability import UNTOLD, WANTED, answered, judge_redis
 from worker.settings import Settings
 
 SERVER = {"redis_version": "7.2.4", "redis_mode": "standalone"}

@@ -6,8 +6,7 @@ Knows nothing of what a result means; `tasks/` decides, this records. Keys: `key
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Final
 
 import redis
@@ -20,102 +19,15 @@ from worker.ledger.decisions import Decision
 from worker.ledger.keys import key
 from worker.ledger.recording import enough, receipt, record_arguments, wait_arguments
 from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
+from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, instant, milliseconds
+from worker.ledger.work import Claim, Intent, Known, Sibling, Work
 
-#: Identity (delivery, version, what was written) is kept this long; an older completion is `result_ancient`.
-IDENTITY_KEPT: Final = timedelta(days=400)
-#: A payload is kept this long after its event is final.
-PAYLOAD_KEPT: Final = timedelta(days=30)
 _NEWER: Final = "stored by a newer version of examrelay: left to its workers"
-
-
-def milliseconds(span: timedelta) -> int:
-    """Whole milliseconds."""
-    return span // timedelta(milliseconds=1)
 
 
 def one_line(told: str) -> str:
     """An operator's words as the history holds them: a line without tabs, not endless."""
     return " ".join(told.split())[:300]
-
-
-def instant(stamp: str | bytes | float) -> datetime:
-    """The instant of a ledger time (milliseconds)."""
-    return datetime.fromtimestamp(int(stamp) / 1000, UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Sibling:
-    """Another version of the same delivery, and where its event stands (None: pruned)."""
-
-    version: str
-    event: str
-    state: EventState | None
-    received_at: datetime
-    #: The names of its candidate (`trace.py`).
-    who: str = ""
-    #: What it was about to write when it left, where that may have been applied since.
-    doubt: "Intent | None" = None
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What the ledger knows of a delivery: the version applied last, where to, and its other versions."""
-
-    applied: str | None = None
-    registration: str | None = None
-    rev: str = "0"
-    siblings: tuple[Sibling, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """What was about to be written when an earlier try ended, and on top of which version."""
-
-    registration: str
-    base: int | None
-    values: str
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One claimed event."""
-
-    id: str
-    source: Source
-    path: str
-    received_at: datetime
-    attempts: int
-    first_attempt_at: datetime | None
-    #: An operator's answers: `registration`, `verdict`, `accept` (reasons).
-    answers: dict[str, Any]
-    #: A reason that the door knew already.
-    problem: Reason | None
-    delivery: str | None
-    version: str | None
-    intent: Intent | None
-    #: The payload (process) or the outcome (sync), sealed: one that cannot be opened is that event's trouble alone.
-    sealed: bytes
-    known: Known
-    #: Its last try met a failure of Rhythm's, and it may have been its own.
-    failed: bool = False
-    #: Why its answers or its intent could not be opened: raised by whoever begins to work on it.
-    trouble: SealUnknown | SealBroken | None = None
-    #: The names of its candidate (`trace.py`).
-    who: str = ""
-
-    @property
-    def accepts(self) -> frozenset[Reason]:
-        """The reasons that an operator's answers disarm."""
-        return frozenset(Reason(reason) for reason in self.answers.get("accept", ()))
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """What one claim took. `others`: another tenant waits its turn."""
-
-    works: tuple[Work, ...]
-    now: datetime
-    others: bool
 
 
 class Ledger:

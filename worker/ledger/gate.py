@@ -9,7 +9,7 @@ from typing import Final
 from schemas.event import Reason
 from worker.errors import TransientError
 from worker.ledger.client import Scripts
-from worker.ledger.events import milliseconds
+from worker.ledger.times import milliseconds
 
 #: A paced tenant's task waits this long for its turn, then puts its events back.
 LONGEST_WAIT: Final = timedelta(seconds=10)

@@ -17,8 +17,8 @@ from typing import Any, Final
 import redis
 
 from worker.ledger.client import text
-from worker.ledger.events import instant, milliseconds
 from worker.ledger.keys import PROCESSES
+from worker.ledger.times import instant, milliseconds
 
 EVERY: Final = timedelta(seconds=10)
 #: One that has not been seen for so long does not live.

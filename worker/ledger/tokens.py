@@ -13,10 +13,10 @@ import redis
 
 from schemas.event import Reason
 from worker.ledger.client import Scripts, text
-from worker.ledger.events import milliseconds
 from worker.ledger.gate import GateClosed
 from worker.ledger.keys import TOKEN
 from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
+from worker.ledger.times import milliseconds
 from worker.rhythm.auth import REFRESH_SPACING, Token
 
 #: Longer than any fetch may take (`timeout_seconds` is at most 30): a holder that died is given up then.

@@ -13,7 +13,7 @@ import redis
 
 from schemas.addresses import folded
 from schemas.event import Event
-from worker.ledger import index
+from worker.ledger import queries
 from worker.ledger.client import text
 from worker.ledger.identity import Identity
 from worker.ledger.keys import key
@@ -110,7 +110,7 @@ def of_delivery(client: "redis.Redis", tenant: str, event: Event) -> list[str]:
 
 def events(client: "redis.Redis", tenant: str, ids: Iterable[str]) -> list[Event]:
     """The events there are among `ids`, with their history, oldest first."""
-    found = (index.event(client, tenant, id) for id in ids)
+    found = (queries.event(client, tenant, id) for id in ids)
     return sorted((event for event in found if event), key=lambda event: event.received_at)
 
 

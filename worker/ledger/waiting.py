@@ -7,8 +7,8 @@ import redis
 
 from schemas.event import EventState
 from worker.ledger.client import text
-from worker.ledger.index import DUE
 from worker.ledger.keys import key
+from worker.ledger.queries import DUE
 
 #: So many are looked at, those due last first: what was never tried has no reason, and is due before them.
 LOOKED_AT: Final = 2000

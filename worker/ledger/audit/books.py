@@ -20,8 +20,8 @@ from worker.ledger.audit.events import FINAL, Checks, Difference, Found, Sums, p
 from worker.ledger.audit.keys import KeyChecks
 from worker.ledger.audit.names import NameChecks
 from worker.ledger.client import text
-from worker.ledger.index import INDEX_OF, ids, redis_now
 from worker.ledger.keys import key
+from worker.ledger.queries import INDEX_OF, ids, redis_now
 from worker.ledger.sealed import Sealer
 
 #: Events or keys that are looked at together.

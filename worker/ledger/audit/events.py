@@ -17,8 +17,8 @@ from schemas.event import EventState, Reason
 from schemas.outcome import Source
 from worker.ledger import trace
 from worker.ledger.client import text
-from worker.ledger.index import INDEX_OF
 from worker.ledger.keys import key
+from worker.ledger.queries import INDEX_OF
 from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
 
 FINAL: Final = frozenset(EventState) - INDEX_OF.keys()

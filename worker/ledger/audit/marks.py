@@ -7,8 +7,8 @@ from typing import Any, Final
 import redis
 
 from worker.ledger.client import text
-from worker.ledger.events import milliseconds
 from worker.ledger.keys import key
+from worker.ledger.times import milliseconds
 
 #: What was read longer ago is read again.
 KEPT: Final = timedelta(days=7)

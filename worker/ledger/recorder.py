@@ -15,11 +15,11 @@ from redis.exceptions import NoScriptError, RedisError
 from schemas.event import Receipt
 from schemas.outcome import Source
 from worker.errors import ConfigurationError, LedgerUnavailable
-from worker.ledger.client import DOOR_CONNECTIONS, Look, answered, ask, judge_redis, script_text
+from worker.ledger.client import RECORDER_CONNECTIONS, script_text
+from worker.ledger.durability import Look, answered, ask, judge_redis, why_refusing
 from worker.ledger.keys import key
 from worker.ledger.processes import Presence
 from worker.ledger.recording import enough, receipt, record_arguments, wait_arguments
-from worker.ledger.refusing import why_refusing
 from worker.ledger.sealed import Sealer
 from worker.settings import Settings
 
@@ -37,7 +37,7 @@ Arguments = tuple[str | bytes, ...]
 Waiting = tuple[Arguments, "asyncio.Future[Any]"]
 
 
-class Door:
+class Recorder:
     """Records deliveries. One a process; not shared between threads.
 
     Those that come while calls are under way go together in the next: what a call costs is shared.
@@ -57,7 +57,7 @@ class Door:
         self._look_at = 0.0
         self._waiting: deque[Waiting] = deque()
         self._recording: set[asyncio.Task[None]] = set()
-        self._noting = asyncio.Semaphore(DOOR_CONNECTIONS - 4)
+        self._noting = asyncio.Semaphore(RECORDER_CONNECTIONS - 4)
 
     async def record(self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str) -> Receipt:
         """On disk when it returns, and on the replicas asked for.

@@ -13,8 +13,8 @@ import redis
 from schemas.event import Event, EventState, HistoryEntry, Reason
 from schemas.outcome import Source
 from worker.ledger.client import in_pieces, script_text, text
-from worker.ledger.events import instant
 from worker.ledger.keys import MALFORMED, STRAYS, SWEEP, TENANTS, key
+from worker.ledger.times import instant
 
 _PAGE: Final = 500
 #: How many events `find.lua` looks at and gives in one call at most: about a millisecond of Redis.

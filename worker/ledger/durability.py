@@ -1,0 +1,135 @@
+"""Whether this Redis keeps what it acknowledges, and takes what comes."""
+
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from worker.errors import ConfigurationError
+from worker.ledger.client import text
+from worker.settings import Settings
+
+#: What promise 1 needs of Redis. `appendfsync everysec` acknowledges before the disk has it, `WAITAOF` or not.
+WANTED: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+#: Where `CONFIG GET` is refused.
+UNTOLD: Final = dict.fromkeys(WANTED, "unknown (CONFIG GET is refused)")
+#: A full Redis must be able to drain: above this share of `maxmemory` nothing new is taken.
+FULL: Final = 0.85
+_SECTIONS: Final = ("server", "replication", "persistence", "memory")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What Redis says of itself: `INFO` and the part of its configuration that matters."""
+
+    info: Mapping[str, Any]
+    config: Mapping[str, str]
+
+    @property
+    def full(self) -> bool:
+        """Whether what is left of `maxmemory` is for what drains."""
+        limit = self.info.get("maxmemory", 0)
+        return bool(limit) and self.info["used_memory"] > FULL * limit
+
+    @property
+    def stops_on_bgsave_error(self) -> bool:
+        """Whether a snapshot that failed stops writes: if snapshots are made at all. Where that is not told, yes."""
+        return self.config.get("save", "?") != "" and self.config.get("stop-writes-on-bgsave-error", "yes") == "yes"
+
+    @property
+    def rewriting(self) -> bool:
+        """Whether the append-only file is being written anew. Just switched on, it keeps nothing until that is done."""
+        return bool(self.info.get("aof_rewrite_in_progress") or self.info.get("aof_rewrite_scheduled"))
+
+
+def ask(pipeline: Any) -> None:
+    """Queue the questions of a look, on a pipeline of either kind that is executed with `raise_on_error=False`."""
+    for section in _SECTIONS:
+        pipeline.info(section)
+    pipeline.config_get(*WANTED, "save", "stop-writes-on-bgsave-error")
+
+
+def answered(replies: Sequence[Any]) -> Look:
+    """The look, from what the pipeline brought. Raises the error that Redis answered to an `INFO`."""
+    *sections, config = replies
+    for refused in sections:
+        if isinstance(refused, Exception):
+            raise refused
+    if isinstance(config, Exception):
+        return Look(ChainMap(*sections), UNTOLD)
+    return Look(ChainMap(*sections), {text(name): text(value) for name, value in config.items()})
+
+
+def look_at(client: "redis.Redis") -> Look:
+    """One look, in one round trip. Raises what Redis raises."""
+    with client.pipeline(transaction=False) as pipeline:
+        ask(pipeline)
+        return answered(pipeline.execute(raise_on_error=False))
+
+
+def check_redis(client: "redis.Redis", settings: Settings) -> str:
+    """Whether this Redis keeps what it acknowledges. Returns the durability in words.
+
+    Raises ConfigurationError: not reachable, too old, a cluster, a replica, evicts, or would lose acknowledged events.
+    """
+    try:
+        look = look_at(client)
+    except RedisError as error:
+        raise ConfigurationError(
+            f"Redis at {settings.redis.shown} cannot be used: {error}. Check REDIS_URL and that Redis runs and may be "
+            "reached."
+        ) from None
+    return judge_redis(look, settings)
+
+
+def judge_redis(look: Look, settings: Settings) -> str:
+    """As `check_redis`, of what it said."""
+    redis_at = f"Redis at {settings.redis.shown}"
+    version = look.info["redis_version"]
+    if tuple(int(part) for part in version.split(".")[:2]) < (7, 2):
+        raise ConfigurationError(f"{redis_at} is {version}; 7.2 or newer (or Valkey) is needed.")
+    if "cluster" in (look.info.get("redis_mode"), look.info.get("server_mode")):  # Redis' name for it; Valkey 9's
+        raise ConfigurationError(
+            f"{redis_at} is a Redis Cluster, and one ledger needs one keyspace: use a Redis or Valkey without it "
+            "(cluster-enabled no)."
+        )
+    if look.info.get("role") in ("slave", "replica"):
+        raise ConfigurationError(f"{redis_at} is a replica and takes no writes: point REDIS_URL at its primary.")
+    faults = [f"{name} is {look.config[name]}, must be {must}" for name, must in WANTED.items()
+              if look.config[name] != must]  # fmt: skip
+    if look.info.get("aof_last_write_status", "ok") != "ok":
+        faults.append("its append-only file cannot be written (is the disk full?)")
+    if faults and settings.durability == "fsync":
+        raise ConfigurationError(
+            f"{redis_at} may lose results that were acknowledged: {'; '.join(faults)}. Set these in its "
+            "configuration (deploy/redis.conf), or accept the loss with EXAMRELAY_DURABILITY=memory."
+        )
+    return "fsync" if not faults else "memory: " + "; ".join(faults)
+
+
+_DISK: Final = "is its disk full, or not to be written?"
+
+
+def why_refused(client: "redis.Redis", replicas: int) -> str | None:
+    """As `why_refusing`, in an operator's words; None while what comes is taken."""
+    why = why_refusing(look_at(client), replicas)
+    return f"the receiver answers 503: {why}" if why else None
+
+
+def why_refusing(look: Look, replicas: int) -> str:
+    """Why nothing is taken; empty: it is. Pure. What is configured wrongly is `judge_redis`'s."""
+    told = look.info
+    if look.full:
+        return f"{told['used_memory'] / told['maxmemory']:.0%} of maxmemory is used, {FULL:.0%} may be"
+    if told.get("aof_last_write_status", "ok") != "ok":
+        return f"Redis cannot write its append-only file: {_DISK}"
+    if told.get("rdb_last_bgsave_status", "ok") != "ok" and look.stops_on_bgsave_error:
+        return f"Redis cannot write its snapshot, and refuses writes: {_DISK}"
+    connected = int(told.get("connected_slaves", 0))
+    if connected < replicas:
+        return f"{connected} replicas are connected, EXAMRELAY_REPLICAS wants {replicas}"
+    return ""

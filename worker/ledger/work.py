@@ -1,0 +1,84 @@
+"""What a claim hands to a task: events, and what the ledger holds of their deliveries."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from schemas.event import EventState, Reason
+from schemas.outcome import Source
+from worker.ledger.sealed import SealBroken, SealUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """Another version of the same delivery, and where its event stands (None: pruned)."""
+
+    version: str
+    event: str
+    state: EventState | None
+    received_at: datetime
+    #: The names of its candidate (`trace.py`).
+    who: str = ""
+    #: What it was about to write when it left, where that may have been applied since.
+    doubt: "Intent | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger knows of a delivery: the version applied last, where to, and its other versions."""
+
+    applied: str | None = None
+    registration: str | None = None
+    rev: str = "0"
+    siblings: tuple[Sibling, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What was about to be written when an earlier try ended, and on top of which version."""
+
+    registration: str
+    base: int | None
+    values: str
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One claimed event."""
+
+    id: str
+    source: Source
+    path: str
+    received_at: datetime
+    attempts: int
+    first_attempt_at: datetime | None
+    #: An operator's answers: `registration`, `verdict`, `accept` (reasons).
+    answers: dict[str, Any]
+    #: A reason that the door knew already.
+    problem: Reason | None
+    delivery: str | None
+    version: str | None
+    intent: Intent | None
+    #: The payload (process) or the outcome (sync), sealed: one that cannot be opened is that event's trouble alone.
+    sealed: bytes
+    known: Known
+    #: Its last try met a failure of Rhythm's, and it may have been its own.
+    failed: bool = False
+    #: Why its answers or its intent could not be opened: raised by whoever begins to work on it.
+    trouble: SealUnknown | SealBroken | None = None
+    #: The names of its candidate (`trace.py`).
+    who: str = ""
+
+    @property
+    def accepts(self) -> frozenset[Reason]:
+        """The reasons that an operator's answers disarm."""
+        return frozenset(Reason(reason) for reason in self.answers.get("accept", ()))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one claim took. `others`: another tenant waits its turn."""
+
+    works: tuple[Work, ...]
+    now: datetime
+    others: bool

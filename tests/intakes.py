@@ -7,7 +7,7 @@ import pytest
 from tests.running import Valkey
 from tests.senders import SECRETS, TABLES
 from tests.tenants import ENVIRON, write_tenants
-from worker.intake import Intake
+from worker.receiver.intake import Intake
 from worker.settings import Settings
 
 

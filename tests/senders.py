@@ -13,8 +13,8 @@ from sandbox.control import Sandbox
 from schemas.event import Event
 from tests.acceptance.stack import Stack, stack_at
 from tests.tenants import ENVIRON
-from worker.contract import OPENAPI
 from worker.ledger import queries
+from worker.receiver.openapi import OPENAPI
 
 WHSEC = "whsec_" + b64encode(b"0123456789abcdef01234567").decode()
 SECRETS = {

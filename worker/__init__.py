@@ -23,6 +23,6 @@ def enqueue(tenant: str, source: str, body: bytes | str, path: str | None = None
     (`worker.errors`): it is not known to be on disk, so call again later; that can never make two events.
     ConfigurationError: this process is not set up for it, or its Redis would lose what it acknowledges.
     """
-    from worker.intake import intake
+    from worker.receiver.intake import intake
 
     return intake().accept(tenant, source, body, path)

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from schemas.outcome import Source
 from worker import enqueue
 from worker.cli_output import show_json, show_table
-from worker.credentials import present
 from worker.errors import ConfigurationError, LedgerUnavailable
+from worker.receiver.credentials import present
 from worker.running import Running
 from worker.settings import Settings
 from worker.tenants import SourceRules

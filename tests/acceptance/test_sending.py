@@ -16,8 +16,8 @@ from tests.acceptance.stack import Stack, stack_at
 from tests.events import certiverse
 from tests.running import ROOT, wait_until
 from tests.senders import NOWHERE, WHSEC
-from worker.contract import OPENAPI
 from worker.ledger import queries
+from worker.receiver.openapi import OPENAPI
 
 PAGE = (ROOT / "docs" / "sending.md").read_text()
 SECRETS = {

@@ -9,7 +9,7 @@ import pytest
 from tests.pipeline import Pipeline
 from tests.running import ROOT
 from worker.health import metrics
-from worker.measures import Measures
+from worker.receiver.metrics import Measures
 
 RULES = ROOT / "deploy" / "alerts.yml"
 NAMES = re.findall(r"- alert: (\w+)", RULES.read_text())

@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 
 from tests.running import wait_until
 from tests.senders import DoorAt, door_at
-from worker.receiver import server_config
+from worker.receiver.app import server_config
 from worker.settings import Settings
 
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")

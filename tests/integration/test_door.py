@@ -19,9 +19,10 @@ from tests.events import certiverse
 from tests.running import wait_until
 from tests.senders import CERTIVERSE, DRILLSTER, READER, SECRETS, WHSEC, DoorAt, door_at
 from tests.tenants import ENVIRON
-from worker.contract import OPENAPI
-from worker.credentials import present
-from worker.receiver import _App, make_app
+from worker.receiver.app import make_app
+from worker.receiver.asgi import App
+from worker.receiver.credentials import present
+from worker.receiver.openapi import OPENAPI
 from worker.settings import Settings
 from worker.tenants import WebhookCredentials
 
@@ -269,7 +270,7 @@ def test_a_bug_of_ours_is_answered_with_500_and_a_time_to_send_it_again() -> Non
         raise ZeroDivisionError
 
     route = Route("/v1/{tenant}/{source}", broken, methods=["POST"])
-    app = _App(routes=[route])
+    app = App(routes=[route])
     app.deliveries = route
     path, told = "/v1/acme/certiverse", list[dict[str, Any]]()
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": []}

@@ -16,8 +16,8 @@ from tests.events import certiverse
 from tests.intakes import an_intake, own_environ
 from tests.running import ROOT, Valkey
 from tests.senders import SECRETS, DoorAt, door_at
-from worker.intake import Intake
 from worker.ledger import queries
+from worker.receiver.intake import Intake
 
 #: Hints of this process go there, whichever Valkey a test records in.
 pytestmark = pytest.mark.usefixtures("client")
@@ -142,7 +142,7 @@ before = dict(TRANSPORT_ALIASES)
 def task(): ...
 
 worker.enqueue("acme", "certiverse", "{}")
-from worker.intake import intake
+from worker.receiver.intake import intake
 intake().close()  # its hint is out
 assert celery.current_app._get_current_object() is theirs, celery.current_app
 assert task.app is theirs

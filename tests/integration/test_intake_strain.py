@@ -13,9 +13,9 @@ from schemas.outcome import Source
 from tests.intakes import an_intake
 from tests.running import Valkey, wait_until
 from worker.errors import ConfigurationError, LedgerUnavailable
-from worker.intake import Intake
 from worker.ledger import queries
 from worker.ledger.events import Ledger
+from worker.receiver.intake import Intake
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from schemas.event import Reason
-from worker.body import BEGINNING, REFUSED_ABOVE, Body, Reader, Refused, is_packed, keep
-from worker.credentials import Proof
+from worker.receiver.body import BEGINNING, REFUSED_ABOVE, Body, Reader, Refused, is_packed, keep
+from worker.receiver.credentials import Proof
 from worker.tenants import BodyKeys, Credentials, HeaderCredentials
 
 HEADER = HeaderCredentials.model_construct(kind="header", name="X-Key", value=SecretStr("k"))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from worker.credentials import allowed
+from worker.receiver.credentials import allowed
 from worker.tenants import BasicCredentials, BearerCredentials, Credentials
 
 

@@ -15,8 +15,8 @@ from standardwebhooks import Webhook
 
 from schemas.outcome import Source
 from tests.tenants import ENVIRON, write_tenants
-from worker.credentials import Proof, present, without_keys
 from worker.errors import ConfigurationError
+from worker.receiver.credentials import Proof, present, without_keys
 from worker.sources import event_id
 from worker.tenants import (
     BasicCredentials,

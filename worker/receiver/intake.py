@@ -14,10 +14,10 @@ from urllib.parse import quote
 
 from schemas.event import Receipt
 from schemas.outcome import Source
-from worker.body import Body, keep
 from worker.errors import LedgerUnavailable, Unacceptable
 from worker.ledger.client import UNAVAILABLE, connect_recorder
 from worker.ledger.recorder import DEADLINE, Recorder
+from worker.receiver.body import Body, keep
 from worker.settings import Settings, load_settings
 from worker.sources import event_id
 from worker.tenants import SourceRules

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.event import Reason
-from worker.credentials import Proof, without_keys
+from worker.receiver.credentials import Proof, without_keys
 from worker.tenants import Credentials
 
 #: Larger than this is refused outright, as it was sent or unpacked.

@@ -15,7 +15,7 @@ from typing import Final
 
 from standardwebhooks import Webhook
 
-from worker.body_keys import Member, blanked, find
+from worker.receiver.body_keys import Member, blanked, find
 from worker.tenants import BasicCredentials, BearerCredentials, BodyKeys, Credentials, HeaderCredentials
 from worker.tenants import WebhookCredentials as Signed
 

@@ -5,7 +5,6 @@ because Drillster holds back every later result behind a refused one, and drops 
 """
 
 import asyncio
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -20,24 +19,24 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Match, Route
-from starlette.types import Message, Receive, Scope, Send
+from starlette.routing import Route
 
 from schemas.event import Receipt
 from schemas.outcome import Source
 from worker import health, telemetry
-from worker.body import Reader, Refused, check_framing, is_packed
 from worker.bootstrap import Services, build
-from worker.connection import Connection
-from worker.contract import OPENAPI
-from worker.credentials import Proof, allowed
 from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.ledger import queries
 from worker.ledger.client import UNAVAILABLE, connect_recorder
 from worker.ledger.durability import check_redis
 from worker.ledger.processes import Presence, Process, at_host, ended
 from worker.ledger.recorder import Recorder
-from worker.measures import Measures
+from worker.receiver.asgi import App, a_bug, listen, problem
+from worker.receiver.body import Reader, Refused, check_framing, is_packed
+from worker.receiver.connection import Connection
+from worker.receiver.credentials import Proof, allowed
+from worker.receiver.metrics import Measures
+from worker.receiver.openapi import OPENAPI
 from worker.settings import Settings, load_settings
 from worker.sources import event_id
 from worker.tenants import SourceRules
@@ -123,7 +122,7 @@ class Receiver:
     async def http_error(self, request: Request, error: Exception) -> Response:
         """404 and 405 of the routes. OPTIONS is answered with what is allowed."""
         if not isinstance(error, HTTPException):
-            return _a_bug()
+            return a_bug()
         headers = dict(error.headers or {})
         if request.method == "OPTIONS" and error.status_code == 405:
             return Response(status_code=204, headers={"Allow": f"{headers['Allow']}, OPTIONS"})
@@ -159,29 +158,7 @@ def _below_source(request: Request) -> str:
     return "/".join(named[name] for name in ("event_type", "event_id") if name in named)
 
 
-def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
-    """An error as `application/problem+json` (RFC 9457)."""
-    told = {"status": status, "title": _TITLES.get(status, "Error"), "detail": detail}
-    return JSONResponse(told, status, headers, media_type="application/problem+json")
-
-
-def _a_bug() -> Response:
-    return problem(500, "a bug of ours: send it again", {"Retry-After": "60"})
-
-
 _SOURCES: Final = frozenset(Source)
-_TITLES: Final = {
-    400: "Bad request",
-    401: "Unauthorized",
-    404: "Not found",
-    405: "Method not allowed",
-    408: "Too slow",
-    411: "Length required",
-    413: "Too large",
-    415: "Unsupported encoding",
-    500: "Internal error",
-    503: "Not recorded",
-}
 
 
 async def _alive(_request: Request) -> Response:
@@ -212,7 +189,7 @@ def make_app(settings: Settings) -> Starlette:
         services.close()
 
     routes = [Route(path, handler, methods=[method]) for path, handler, method in _routes(receiver)]
-    app = _App(
+    app = App(
         routes=routes,
         exception_handlers={HTTPException: receiver.http_error, Exception: receiver.http_error},
         lifespan=lifespan,
@@ -233,54 +210,6 @@ def _routes(receiver: Receiver) -> list[tuple[str, Callable[[Request], Awaitable
         ("/metrics", receiver.metrics, "GET"),
         ("/openapi.json", _contract, "GET"),
     ]
-
-
-class _App(Starlette):
-    """Starlette, routed by the path as it was sent: a `%2F` in an event's id divides nothing, nor a last `/`.
-
-    A bug is reported here, without what it choked on; uvicorn would log the whole of it.
-    """
-
-    #: The route that nearly all take.
-    deliveries: Route
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await super().__call__(scope, receive, send)
-            return
-        path = scope["raw_path"].decode("latin-1").partition("?")[0]
-        scope["path"] = path.removesuffix("/") or "/"
-        unheard = False
-
-        async def answer(message: Message) -> None:
-            nonlocal unheard
-            try:
-                await send(message)
-            except RuntimeError:  # uvloop's, for a connection that its client has reset
-                unheard = True
-                raise
-
-        try:
-            await self._answer(scope, receive, answer)
-        except Exception as error:  # noqa: BLE001  # answered already, with 500
-            if unheard:
-                _LOG.info("answer.unheard")
-            else:
-                telemetry.report_bug(error, process="web")
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A delivery goes past Starlette's middleware and router, which cost a fifth of it."""
-        matches, found = self.deliveries.matches(scope)
-        if matches is not Match.FULL:
-            await super().__call__(scope, receive, send)
-            return
-        scope.update(found)
-        try:
-            response = await self.deliveries.endpoint(Request(scope, receive))
-        except Exception:
-            await _a_bug()(scope, receive, send)
-            raise
-        await response(scope, receive, send)
 
 
 def main() -> None:
@@ -306,21 +235,3 @@ def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
         app, loop="uvloop", http=Connection, ws="none", log_config=None, access_log=False, lifespan="on",
         timeout_keep_alive=settings.keep_alive_seconds,
     )  # fmt: skip
-
-
-def listen(port: int) -> socket.socket:
-    """A socket on all interfaces. Raises ConfigurationError when the port is taken."""
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind(("0.0.0.0", port))  # noqa: S104  # a door is for others
-    except OSError as error:
-        listening.close()
-        raise ConfigurationError(
-            f"port {port} cannot be had ({error.strerror}). Set PORT to a free one, or end what uses it."
-        ) from None
-    return listening
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,5 @@
+"""`python -m worker.receiver`: serve."""
+
+from worker.receiver.app import main
+
+main()

@@ -26,8 +26,8 @@ from rich.table import Table
 
 from sandbox.control import Sandbox
 from sandbox.scenarios import Delivery, Json, Scenario, scenarios
-from worker.processes import tie_to_parent
-from worker.running import Running, find
+from worker.local.children import tie_to_parent
+from worker.local.running import Running, find
 
 START_SECONDS = 120.0
 #: From a delivery until its event must have ended: a lost hint costs seconds, a busy machine more.

@@ -14,18 +14,7 @@ import typer
 
 from schemas.event import EventState
 from schemas.outcome import Source, VerdictAnswer
-from worker import (
-    cli_audit,
-    cli_check,
-    cli_events,
-    cli_plan,
-    cli_send,
-    cli_settings,
-    cli_status,
-    cli_steer,
-    cli_strays,
-    running,
-)
+from worker import cli_audit, cli_check, cli_events, cli_plan, cli_send, cli_settings, cli_status, cli_steer, cli_strays
 from worker.cli_filters import (
     AsJson,
     AtMost,
@@ -47,7 +36,8 @@ from worker.errors import ConfigurationError, Unchecked
 from worker.ledger.client import LOADING, REFUSED, UNAVAILABLE
 from worker.ledger.processes import running_version
 from worker.ledger.sealed import SealBroken, SealUnknown
-from worker.running import open_services
+from worker.local import running
+from worker.local.running import open_services
 from worker.settings import load_settings
 
 HOLDS, DOES_NOT, USAGE, UNCHECKED = 0, 1, 2, 3
@@ -127,7 +117,7 @@ def up(
     quiet: Annotated[bool, typer.Option("--quiet", help="What processes say goes to their log files only.")] = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C."""
-    from worker.up import up as run  # what only this command needs
+    from worker.local.up import up as run  # what only this command needs
 
     raise typer.Exit(run(sandbox=sandbox, port=port, quiet=quiet))
 

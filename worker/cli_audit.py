@@ -17,7 +17,7 @@ from worker.ledger import queries, trace
 from worker.ledger.audit.books import Books, books
 from worker.ledger.audit.events import Difference
 from worker.ledger.keys import key
-from worker.running import open_services
+from worker.local.running import open_services
 
 #: As worker/cli.py has them.
 _DOES_NOT, _UNCHECKED = 1, 3

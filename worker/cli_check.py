@@ -13,7 +13,7 @@ from worker.errors import ConfigurationError
 from worker.health import Finding, readiness
 from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import processes, silent, workerless
-from worker.running import open_services
+from worker.local.running import open_services
 
 _WORDS = {True: "ok", False: "FAILS", None: "unknown"}
 

@@ -12,8 +12,8 @@ from schemas.outcome import Source
 from worker import enqueue
 from worker.cli_output import show_json, show_table
 from worker.errors import ConfigurationError, LedgerUnavailable
+from worker.local.running import Running
 from worker.receiver.credentials import present
-from worker.running import Running
 from worker.settings import Settings
 from worker.tenants import SourceRules
 

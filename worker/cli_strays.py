@@ -16,7 +16,7 @@ from worker.cli_output import complain, say, show_json, show_table, suggest
 from worker.cli_steer import who
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable
 from worker.ledger import queries, strays
-from worker.running import open_services
+from worker.local.running import open_services
 
 #: Stands for all queue entries that were no messages.
 MALFORMED: Final = "malformed"

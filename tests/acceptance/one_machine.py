@@ -14,7 +14,7 @@ import requests
 from sandbox.control import Sandbox
 from tests.events import certiverse, registration
 from tests.running import ROOT, wait_until
-from worker.running import Running, find
+from worker.local.running import Running, find
 
 MARK = "EXAMRELAY_TEST_MARK"
 

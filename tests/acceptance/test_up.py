@@ -20,8 +20,8 @@ from tests.acceptance.one_machine import Up, clean_environ, command, marked
 from tests.events import certiverse, registration
 from tests.running import ROOT, Valkey, free_port, wait_until
 from tests.tenants import ENVIRON, write_tenants
-from worker.processes import Children, Program
-from worker.running import find
+from worker.local.children import Children, Program
+from worker.local.running import find
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, and relies on prctl")
 

@@ -20,8 +20,8 @@ from tests.tenants import ENVIRON, write_tenants
 from worker.errors import ConfigurationError
 from worker.ledger import trace
 from worker.ledger.audit.books import books
+from worker.local.up import _SANDBOX_TENANT
 from worker.tenants import load_tenants
-from worker.up import _SANDBOX_TENANT
 
 CASES = Path(__file__).parents[1] / "cases"
 HELD, READY, SYNCED = EventState.HELD, EventState.READY, EventState.SYNCED

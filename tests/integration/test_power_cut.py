@@ -12,8 +12,8 @@ import pytest
 import redis
 
 from tests.running import free_port, wait_until
-from worker import append_only, valkey
 from worker.errors import ConfigurationError
+from worker.local import append_only, valkey
 
 HALF = b"*3\r\n$3\r\nSET\r\n$4\r\nlost\r\n$8192\r\n" + b"x" * 700
 ANNOTATED = b"#TS:1795833236\r\n*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n"

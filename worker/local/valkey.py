@@ -15,7 +15,7 @@ _CONFIG: Final = {
     "bind": "127.0.0.1",
     "protected-mode": "yes",
     "save": '""',
-    # After a power cut: half a command at the end is cut off, and said in its log. Zero bytes: worker/append_only.py.
+    # After a power cut: half a command at the end is cut off, and said in its log. Zero bytes: append_only.py.
     "aof-load-truncated": "yes",
     "hash-max-listpack-value": "256",
     **WANTED,

@@ -1,6 +1,6 @@
 """Everything on one machine: Valkey (unless a Redis is given), web, worker, sweeper, beat, Flower, a stand-in Rhythm.
 
-What is wrong is said before anything starts. Must not know how processes are kept (`worker/processes.py`), nor import
+What is wrong is said before anything starts. Must not know how processes are kept (`children.py`), nor import
 the stand-in, which is one more process here.
 """
 
@@ -23,12 +23,12 @@ from typing import Final
 from rich.console import Console
 from rich.panel import Panel
 
-from worker import append_only, running, valkey
 from worker.errors import ConfigurationError
 from worker.ledger.client import UNAVAILABLE, connect
 from worker.ledger.durability import check_redis
-from worker.output import Output
-from worker.processes import Children, Program, StartFailed
+from worker.local import append_only, running, valkey
+from worker.local.children import Children, Program, StartFailed
+from worker.local.logs import Output
 from worker.settings import LocalSettings, Settings, load_local_settings, load_settings
 
 PORT: Final = 8000

@@ -1,5 +1,5 @@
 """`python -m worker`: the command `examrelay`."""
 
-from worker.cli import main
+from worker.cli.app import main
 
 main()

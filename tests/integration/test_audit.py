@@ -25,7 +25,7 @@ from tests.events import certiverse, registration
 from tests.integration.corruptions import CORRUPTIONS, Corruption, Ground, delete_from_rhythm, grow_old
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
-from worker.cli import app
+from worker.cli.app import app
 from worker.errors import ConfigurationError
 from worker.ledger.audit import marks
 from worker.ledger.audit.books import Books, books

@@ -13,7 +13,7 @@ from schemas.outcome import Source
 from tests.commands import command, on_terminal, started
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, Pipeline
-from worker import cli_events
+from worker.cli import events
 from worker.ledger.audit.books import books
 
 Run = Callable[..., "CompletedProcess[str]"]
@@ -66,7 +66,7 @@ def test_what_waits_is_grouped_by_reason_and_cause_first(pipeline: Pipeline, run
 def test_a_cause_is_a_detail_without_what_is_one_events_own(detail: str, cause: str) -> None:
     at = datetime(2026, 5, 4, tzinfo=UTC)
     event = Event(id="evt_1", tenant="acme", source=Source.PROV, state=EventState.DEAD, received_at=at, detail=detail)
-    assert cli_events.cause(event) == cause
+    assert events.cause(event) == cause
 
 
 def test_a_sweep_from_cron_that_did_nothing_says_nothing(pipeline: Pipeline, run: Run) -> None:

@@ -10,16 +10,16 @@ from schemas.outcome import Source
 from tests.commands import command
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
-from worker import cli_steer
-from worker.cli_filters import Filters
-from worker.cli_steer import Scope
+from worker.cli import steer
+from worker.cli.filters import Filters
+from worker.cli.steer import Scope
 from worker.errors import Unchecked
 
 
 def replayed(pipeline: Pipeline, *ids: str, **more: Any) -> bool:
     answers = {name: more.pop(name) for name in ("registration", "verdict", "accept") if name in more}
     state = more.pop("state", None)
-    return cli_steer.replay(pipeline.services, Filters(ids=ids, state=state), answers, Scope(yes=True, **more))
+    return steer.replay(pipeline.services, Filters(ids=ids, state=state), answers, Scope(yes=True, **more))
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_each_event_that_was_named_says_where_it_stands(pipeline: Pipeline, caps
     assert "next looked at " in told
     assert "the other filters do not take it" in told
     with pytest.raises(Exception, match="there is no tenant beta"):
-        cli_steer.discard(pipeline.services, Filters(tenant="beta", ids=(waits,)), Scope(yes=True))
+        steer.discard(pipeline.services, Filters(tenant="beta", ids=(waits,)), Scope(yes=True))
 
 
 def test_an_id_that_does_not_move_ends_with_1(pipeline: Pipeline) -> None:
@@ -149,10 +149,10 @@ def test_waiting_events_are_taken_when_they_are_asked_for(
     pipeline: Pipeline, unmatched: Event, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = pipeline.services
-    assert cli_steer.replay(at, Filters(reason="registration_not_found"), {}, Scope(yes=True))
+    assert steer.replay(at, Filters(reason="registration_not_found"), {}, Scope(yes=True))
     shown = capsys.readouterr()
     assert shown.out == "0 events to replay\n"
     assert "without --state or --id, held and dead events are looked for" in shown.err
     found = Filters(reason="registration_not_found", state=EventState.READY)
-    assert cli_steer.discard(at, found, Scope(yes=True, why="they left"))
+    assert steer.discard(at, found, Scope(yes=True, why="they left"))
     assert pipeline.event(unmatched.id).state is EventState.DISCARDED

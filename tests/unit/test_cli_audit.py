@@ -5,8 +5,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from worker import cli_audit
-from worker.cli import app
+from worker.cli import audit, trace
+from worker.cli.app import app
 from worker.errors import ConfigurationError
 from worker.ledger.audit.books import Books
 from worker.ledger.audit.events import Difference, Question
@@ -24,12 +24,12 @@ def test_every_command_says_what_it_is_for(command: str) -> None:
 @pytest.mark.parametrize("given", [{}, {"candidate": "a", "event": "b"}, {"candidate": ""}])
 def test_trace_wants_exactly_one_thing_to_begin_with(given: dict[str, str]) -> None:
     with pytest.raises(ConfigurationError, match="needs one of"):
-        cli_audit.follow(**given)  # type: ignore[arg-type]
+        trace.follow(**given)  # type: ignore[arg-type]
 
 
 def test_the_json_of_an_audit_adds_tenants_up_and_names_each_difference(capsys: pytest.CaptureFixture[str]) -> None:
     found = {"acme": Books(5, 4, 1, ()), "other": Books(2, 2, 0, ())}
-    cli_audit.tell(found, [("acme", WRONG)], as_json=True)
+    audit.tell(found, [("acme", WRONG)], as_json=True)
     assert json.loads(capsys.readouterr().out) == {
         "accepted": 7,
         "accounted": 6,
@@ -44,11 +44,11 @@ def test_the_json_of_an_audit_adds_tenants_up_and_names_each_difference(capsys: 
 
 
 def test_the_table_of_an_audit_says_what_to_type_next(capsys: pytest.CaptureFixture[str]) -> None:
-    cli_audit.tell({"acme": Books(5, 4, 1, ())}, [("acme", WRONG)], as_json=False)
+    audit.tell({"acme": Books(5, 4, 1, ())}, [("acme", WRONG)], as_json=False)
     shown = capsys.readouterr().out
     assert "acme\t5\t4\t1\t1" in shown
     assert "examrelay audit --accept REGISTRATION" in shown
-    cli_audit.tell({"acme": Books(5, 5, 0, ())}, [], as_json=False)
+    audit.tell({"acme": Books(5, 5, 0, ())}, [], as_json=False)
     assert "--accept" not in capsys.readouterr().out
 
 

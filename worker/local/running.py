@@ -5,16 +5,12 @@ The lock ends with the process that holds it, however that ends, so a file left 
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from worker.bootstrap import Services, build
 from worker.errors import ConfigurationError
-from worker.ledger import queries
-from worker.settings import load_local_settings, load_settings
 
 _LOCK, _FILE = "up.lock", "running.json"
 
@@ -75,25 +71,3 @@ def find(data: Path) -> Running | None:
     except OSError:
         return None
     return None
-
-
-def join() -> Running | None:
-    """The `examrelay up` beside this process, if any. Without a REDIS_URL of its own it takes that one's variables."""
-    local = load_local_settings()
-    running = find(local.data)
-    if running is not None and local.redis_url is None:
-        os.environ.update(running.variables)
-    return running
-
-
-def open_services(tenant: str | None = None) -> tuple[Services, list[str]]:
-    """The ledger of REDIS_URL, or else of the `examrelay up` beside us; and the tenants that a command is about.
-
-    Raises ConfigurationError, also for a tenant that there is not.
-    """
-    join()
-    at = build(load_settings(), patient=False)
-    known = sorted({*queries.tenants(at.redis), *at.tenants.tenants})
-    if tenant is not None and tenant not in known:
-        raise ConfigurationError(f"there is no tenant {tenant}. There are: {', '.join(known)}.")
-    return at, [tenant] if tenant else known

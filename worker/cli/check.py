@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from worker.bootstrap import Services
-from worker.cli_filters import AsJson, TenantFilter
-from worker.cli_output import show_json, show_table
+from worker.cli.filters import AsJson, TenantFilter
+from worker.cli.output import show_json, show_table
+from worker.cli.services import open_services
 from worker.errors import ConfigurationError
 from worker.health import Finding, readiness
 from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import processes, silent, workerless
-from worker.local.running import open_services
 
 _WORDS = {True: "ok", False: "FAILS", None: "unknown"}
 

@@ -6,7 +6,7 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
-from worker.cli_output import show_json, show_table
+from worker.cli.output import show_json, show_table
 from worker.settings import LocalSettings, Settings, load_local_settings, load_settings
 
 

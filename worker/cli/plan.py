@@ -6,8 +6,8 @@ from itertools import islice
 from typing import Any
 
 from worker.bootstrap import Services
-from worker.cli_filters import Filters
-from worker.cli_output import complain, say, show_json
+from worker.cli.filters import Filters
+from worker.cli.output import complain, say, show_json
 
 
 def plan(at: Services, filters: Filters, limit: int, as_json: bool) -> bool:

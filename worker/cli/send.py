@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from schemas.outcome import Source
 from worker import enqueue
-from worker.cli_output import show_json, show_table
+from worker.cli.output import show_json, show_table
 from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.local.running import Running
 from worker.receiver.credentials import present

@@ -1,28 +1,22 @@
 """Commands that answer for the ledger: whether it holds, what became of whom, and that it forgets."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
 
-from schemas.event import Event
 from worker.bootstrap import Services
-from worker.cli_filters import AsJson, TenantFilter, Yes
-from worker.cli_output import complain, progress, say, show_json, show_table
-from worker.cli_steer import Chosen, Scope, act_on, who
+from worker.cli.filters import AsJson, TenantFilter
+from worker.cli.output import DOES_NOT, UNCHECKED, complain, progress, say, show_json, show_table
+from worker.cli.services import open_services, who
 from worker.errors import ConfigurationError
-from worker.ledger import queries, trace
 from worker.ledger.audit.books import Books, books
 from worker.ledger.audit.events import Difference
 from worker.ledger.keys import key
-from worker.local.running import open_services
 
-#: As worker/cli.py has them.
-_DOES_NOT, _UNCHECKED = 1, 3
 _SHOWN = ("kind", "id", "registration", "expected", "found")
-_EVENT = ("id", "state", "reason or result", "received", "registration", "receipts", "source", "tenant")
 
 
 def audit(
@@ -53,7 +47,7 @@ def audit(
     for name, why in unread.items():
         complain(f"{name}: Rhythm could not be read back: {why}")
     if differences or unread:
-        raise typer.Exit(_DOES_NOT if differences else _UNCHECKED)
+        raise typer.Exit(DOES_NOT if differences else UNCHECKED)
 
 
 def _read_back(at: Services, tenant: str, restart: bool, bars: Progress, unread: dict[str, str]) -> list[Difference]:
@@ -119,7 +113,7 @@ def _accept(at: Services, tenants: list[str], registration: str) -> None:
         became = Auditor(at, known[0]).accept(registration, who())
     except ReadingStopped as stopped:
         complain(f"Rhythm could not be read: {stopped.error}")
-        raise typer.Exit(_UNCHECKED) from None
+        raise typer.Exit(UNCHECKED) from None
     words = {
         "accepted": "accepted as it is now; a later result of the same sitting will wait for a person",
         "holds": "says what was written: there is nothing to accept",
@@ -128,83 +122,4 @@ def _accept(at: Services, tenants: list[str], registration: str) -> None:
     }
     say(f"{registration}: {words[became]}")
     if became not in ("accepted", "holds"):
-        raise typer.Exit(_DOES_NOT)
-
-
-def follow(
-    candidate: Annotated[
-        str | None, typer.Option(help="A student id, an e-mail address, or the exam platform's candidate id.")
-    ] = None,
-    registration: Annotated[str | None, typer.Option(help="Rhythm's id of it.")] = None,
-    event: Annotated[str | None, typer.Option(help="An event's id: it and the others of its delivery.")] = None,
-    tenant: TenantFilter = None,
-    as_json: AsJson = False,
-) -> None:
-    """What became of whom: a candidate's, a registration's or a delivery's events, and where they led."""
-    given = [one for one in (candidate, registration, event) if one]
-    if len(given) != 1:
-        raise ConfigurationError("trace needs one of --candidate, --registration and --event.")
-    at, tenants = open_services(tenant)
-    events: list[Event] = []
-    registrations: list[dict[str, Any]] = []
-    for name in tenants:
-        found = trace.events(at.redis, name, _ids(at, name, candidate, registration, event))
-        about = [one.registration for one in found if one.registration] + ([registration] if registration else [])
-        events += found
-        registrations += [{"tenant": name, **one} for one in trace.registrations(at.redis, name, about)]
-    known = [one for one in registrations if one["rev"] is not None]
-    if as_json:
-        show_json({"events": [one.model_dump(mode="json") for one in events], "registrations": known})
-    else:
-        _show_trace(events, known)
-    if not events:
-        raise typer.Exit(_DOES_NOT)
-
-
-def _ids(
-    at: Services, tenant: str, candidate: str | None, registration: str | None, event: str | None
-) -> Iterable[str]:
-    if candidate:
-        return trace.of_candidate(at.redis, tenant, trace.name_of(at.identity, tenant, candidate))
-    if registration:
-        return trace.of_registration(at.redis, tenant, registration)
-    found = queries.event(at.redis, tenant, event or "")
-    return trace.of_delivery(at.redis, tenant, found) if found else []
-
-
-def _show_trace(events: list[Event], registrations: list[dict[str, Any]]) -> None:
-    if not events:
-        complain("nothing of it is on the books")
-        return
-    show_table(_EVENT, map(_row, events))
-    if registrations:
-        say("")
-        columns = ("tenant", "id", "event", "owner", "sys_version", "accepted")
-        titles = ("tenant", "registration", "last written by", "being written by", "sys_version", "override accepted")
-        show_table(titles, [[one[name] for name in columns] for one in registrations])
-    say("")
-    moves = sorted((entry.at, one.id, entry.move, entry.by, entry.reason) for one in events for entry in one.history)
-    show_table(["at", "event", "move", "by", "reason"], moves)
-
-
-def _row(event: Event) -> tuple[object, ...]:
-    reason, at = event.reason or event.result, event.received_at
-    return event.id, event.state, reason, at, event.registration, event.receipts, event.source, event.tenant
-
-
-def forget(
-    candidate: Annotated[str, typer.Option(help="A student id, an e-mail address, or the platform's candidate id.")],
-    tenant: TenantFilter = None,
-    yes: Yes = False,
-) -> None:
-    """Erase one person from the ledger: payloads, results, and the way to them. Rhythm is not touched.
-
-    Events that were still on their way are discarded. A person who goes by several ids is forgotten by each in turn;
-    a body that could not be read has no candidate, and goes when it is discarded.
-    """
-    at, tenants = open_services(tenant)
-    found = [one for name in tenants for one in trace.events(at.redis, name, _ids(at, name, candidate, None, None))]
-    chosen = [Chosen(one.tenant, one.id) for one in found]
-    scope = Scope(yes=yes, keep_going=True)
-    if not act_on(chosen, "forget", scope, lambda one: at.ledger.forget(one.tenant, one.id, who())):
-        raise typer.Exit(_DOES_NOT)
+        raise typer.Exit(DOES_NOT)

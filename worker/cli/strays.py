@@ -11,12 +11,11 @@ from kombu.utils.json import loads
 from schemas.outcome import Source
 from worker import enqueue
 from worker.bootstrap import Services
-from worker.cli_filters import AsJson
-from worker.cli_output import complain, say, show_json, show_table, suggest
-from worker.cli_steer import who
+from worker.cli.filters import AsJson
+from worker.cli.output import complain, say, show_json, show_table, suggest
+from worker.cli.services import open_services, who
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable
 from worker.ledger import queries, strays
-from worker.local.running import open_services
 
 #: Stands for all queue entries that were no messages.
 MALFORMED: Final = "malformed"

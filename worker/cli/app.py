@@ -14,8 +14,17 @@ import typer
 
 from schemas.event import EventState
 from schemas.outcome import Source, VerdictAnswer
-from worker import cli_audit, cli_check, cli_events, cli_plan, cli_send, cli_settings, cli_status, cli_steer, cli_strays
-from worker.cli_filters import (
+from worker.cli import audit as cli_audit
+from worker.cli import check as cli_check
+from worker.cli import events as cli_events
+from worker.cli import plan as cli_plan
+from worker.cli import send as cli_send
+from worker.cli import settings as cli_settings
+from worker.cli import status as cli_status
+from worker.cli import steer as cli_steer
+from worker.cli import strays as cli_strays
+from worker.cli import trace as cli_trace
+from worker.cli.filters import (
     AsJson,
     AtMost,
     Filters,
@@ -30,17 +39,15 @@ from worker.cli_filters import (
     UntilFilter,
     Yes,
 )
-from worker.cli_output import complain, say, show_json
-from worker.cli_steer import Scope
+from worker.cli.output import DOES_NOT, HOLDS, UNCHECKED, USAGE, complain, say, show_json
+from worker.cli.services import join, open_services
+from worker.cli.steer import Scope
 from worker.errors import ConfigurationError, Unchecked
 from worker.ledger.client import LOADING, REFUSED, UNAVAILABLE
 from worker.ledger.processes import running_version
 from worker.ledger.sealed import SealBroken, SealUnknown
-from worker.local import running
-from worker.local.running import open_services
 from worker.settings import load_settings
 
-HOLDS, DOES_NOT, USAGE, UNCHECKED = 0, 1, 2, 3
 #: How Redis' errors begin when its disk or memory is full, replicas are missing, or it is one itself.
 _REFUSES_WRITES = ("MISCONF", "OOM", "NOREPLICAS", "READONLY")
 
@@ -138,7 +145,7 @@ def send(
     as_json: AsJson = False,
 ) -> None:
     """Post payloads to the door, with the tenant's credentials."""
-    beside = running.join()
+    beside = join()
     _end(cli_send.send(load_settings(), files, tenant, source, path, cli_send.Way(url, beside, direct), as_json))
 
 
@@ -271,7 +278,7 @@ app.command(epilog=_examples("check", "check --live", "check --live --tenant acm
 @app.command(epilog=_examples("settings", "settings --json"))
 def settings(as_json: AsJson = False) -> None:
     """Every variable of the environment, what it is, and what it means. Secrets are masked."""
-    running.join()
+    join()
     cli_settings.show(as_json)
 
 
@@ -283,8 +290,8 @@ app.command(
     epilog=_examples(
         "trace --candidate 12345", "trace --registration 5f1c-22", "trace --event evt_fu5syyryallntqui5a5ofbo4g7"
     ),
-)(cli_audit.follow)
-app.command(epilog=_examples("forget --candidate ana@example.org"))(cli_audit.forget)
+)(cli_trace.follow)
+app.command(epilog=_examples("forget --candidate ana@example.org"))(cli_trace.forget)
 _STRAY = "stray_fu5syyryallntqui5a5ofbo4g7"
 strays.command("list", epilog=_examples("strays list", "strays list --json"))(cli_strays.list_strays)
 strays.command(epilog=_examples(f"strays show {_STRAY}", "strays show malformed"))(cli_strays.show)

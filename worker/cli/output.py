@@ -11,6 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+#: Exit codes of every command.
+HOLDS, DOES_NOT, USAGE, UNCHECKED = 0, 1, 2, 3
 #: How words of a table look to people.
 _STYLES: Final = {
     "synced": "green", "ok": "green", "open": "green", "held": "yellow", "unknown": "yellow", "probing": "yellow",

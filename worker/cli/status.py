@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from schemas.event import EventState, Reason
 from worker.bootstrap import Services
-from worker.cli_output import complain, say, show_table, suggest
+from worker.cli.output import complain, say, show_table, suggest
 from worker.errors import ConfigurationError
 from worker.health import late
 from worker.ledger import queries

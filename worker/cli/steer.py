@@ -1,6 +1,5 @@
 """Acts on events that stopped or wait: replay, discard. Each says how many first, and is recorded: who, when, why."""
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,8 +11,9 @@ import typer
 from schemas.event import Event, EventState, Reason
 from schemas.outcome import VerdictAnswer
 from worker.bootstrap import Services
-from worker.cli_filters import STOPPED, Filters
-from worker.cli_output import complain, progress, say
+from worker.cli.filters import STOPPED, Filters
+from worker.cli.output import complain, progress, say
+from worker.cli.services import who
 from worker.errors import ConfigurationError
 from worker.ledger import queries
 
@@ -176,11 +176,6 @@ def discard(at: Services, filters: Filters, scope: Scope) -> bool:
         return False
     moved = act_on(chosen, "discard", scope, lambda one: at.ledger.discard(one.tenant, one.id, who(), scope.why))
     return moved and not left.count
-
-
-def who() -> str:
-    """The operator, as acts are recorded."""
-    return os.environ.get("USER") or f"uid {os.getuid()}"
 
 
 def _chosen(at: Services, filters: Filters, move: str, limit: int | None) -> tuple[Iterable[Event], Left]:

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from schemas.event import Event, EventState
 from worker.bootstrap import Services
-from worker.cli_filters import STOPPED, Filters
-from worker.cli_output import complain, say, show_json, show_line, show_table, suggest
-from worker.cli_steer import answer_to
+from worker.cli.filters import STOPPED, Filters
+from worker.cli.output import complain, say, show_json, show_line, show_table, suggest
+from worker.cli.steer import answer_to
 from worker.ledger import queries
 
 #: In the order in which a narrow terminal needs them.

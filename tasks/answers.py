@@ -4,7 +4,7 @@ from schemas.event import Event
 from schemas.outcome import ExamOutcome
 from schemas.rhythm import REGISTRATION_ID, Registration
 from tasks import process
-from tasks.reading import Reader, ReadingStopped
+from tasks.steps.reading import Reader, ReadingStopped
 from worker.bootstrap import Services
 from worker.errors import ExamrelayError, PermanentError, Unchecked
 from worker.rules import matching

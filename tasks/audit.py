@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from schemas.rhythm import BATCH_LIMIT, Registration
-from tasks.reading import Reader, ReadingStopped
+from tasks.steps.reading import Reader, ReadingStopped
 from worker.bootstrap import Services
 from worker.errors import ExamrelayError
 from worker.ledger.audit import marks

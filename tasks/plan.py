@@ -6,9 +6,9 @@ from typing import Any
 from schemas.event import EventState
 from schemas.outcome import ExamOutcome
 from tasks import process, sync
-from tasks.job import Job, undecided
-from tasks.reading import Reader, ReadingStopped
-from tasks.run import Run
+from tasks.steps.batch import Run
+from tasks.steps.job import Job, undecided
+from tasks.steps.reading import Reader, ReadingStopped
 from worker.bootstrap import Services
 from worker.errors import PermanentError
 from worker.ledger.queries import redis_now

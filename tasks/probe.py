@@ -7,7 +7,7 @@ that we may write there, and that the guard which every real write begins with i
 from collections.abc import Callable, Iterator
 
 from schemas.rhythm import Registration
-from tasks.reading import Reader, ReadingStopped
+from tasks.steps.reading import Reader, ReadingStopped
 from worker.bootstrap import Services
 from worker.errors import ExamrelayError
 from worker.health import Finding

@@ -11,7 +11,7 @@ from typing import Final
 
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import STORED_FORM, ExamOutcome, Source
-from tasks.stage import Tally, is_ours, reported, work
+from tasks.steps.claiming import Tally, is_ours, reported, work
 from worker import celery, sources
 from worker.bootstrap import Services, services
 from worker.celery import app

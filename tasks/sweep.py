@@ -11,8 +11,8 @@ from typing import Final
 import structlog
 
 from schemas.event import EventState
-from tasks.reading import Reader, ReadingStopped
-from tasks.stage import reported
+from tasks.steps.claiming import reported
+from tasks.steps.reading import Reader, ReadingStopped
 from worker import celery
 from worker.bootstrap import Services, services
 from worker.celery import app

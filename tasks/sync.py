@@ -1,8 +1,8 @@
 """resolve, compare, intend, write, settle: from an outcome to the registration in Rhythm that says it.
 
 A batch goes through the steps together, so that Rhythm is called a few times for up to 100 events; each event leaves
-at its own step with its own decision (`tasks/job.py`). How Rhythm is read is in `tasks/reading.py`, how it is written
-in `tasks/writing.py`, and what its answer means in `tasks/settlement.py`.
+at its own step with its own decision (`tasks/steps/job.py`). How Rhythm is read is in `tasks/steps/reading.py`, how it is written
+in `tasks/steps/writing.py`, and what its answer means in `tasks/steps/settlement.py`.
 """
 
 import json
@@ -15,12 +15,12 @@ from celery.exceptions import SoftTimeLimitExceeded
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import READABLE_FORMS, Candidate, ExamOutcome, Source
 from schemas.rhythm import Registration, Status
-from tasks.job import PUT_BACK, Job, undecided
-from tasks.reading import Found, Reader, ReadingStopped
-from tasks.run import Run, as_far_as_it_goes, each
-from tasks.settlement import recall, settle
-from tasks.stage import Tally, is_ours, reported, work
-from tasks.writing import write
+from tasks.steps.batch import Run, as_far_as_it_goes, each
+from tasks.steps.claiming import Tally, is_ours, reported, work
+from tasks.steps.job import PUT_BACK, Job, undecided
+from tasks.steps.reading import Found, Reader, ReadingStopped
+from tasks.steps.settlement import recall, settle
+from tasks.steps.writing import write
 from worker import celery
 from worker.bootstrap import Services, services
 from worker.celery import app

@@ -20,7 +20,7 @@ from sandbox.control import Sandbox
 from schemas.event import EventState
 from tasks import audit
 from tasks.audit import Auditor, ReadBack
-from tasks.reading import ReadingStopped
+from tasks.steps.reading import ReadingStopped
 from tests.events import certiverse, registration
 from tests.integration.corruptions import CORRUPTIONS, Corruption, Ground, delete_from_rhythm, grow_old
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from schemas.event import EventState
 from tasks.process import process
-from tasks.stage import AttemptFailed, _tell_of_unknown, reported
+from tasks.steps.claiming import AttemptFailed, _tell_of_unknown, reported
 from tasks.sync import sync, sync_tenant
 from tests.events import certiverse
 from tests.pipeline import TENANT, Pipeline

@@ -15,11 +15,11 @@ from schemas.event import Event, EventState, Reason, Stage
 from schemas.outcome import Source
 from schemas.rhythm import PatchOperation
 from tasks import sync
-from tasks.job import Job, undecided
-from tasks.reading import Reader
-from tasks.run import Run
+from tasks.steps.batch import Run
+from tasks.steps.job import Job, undecided
+from tasks.steps.reading import Reader
+from tasks.steps.writing import send
 from tasks.sync import UNMAPPED
-from tasks.writing import send
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until

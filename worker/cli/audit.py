@@ -52,7 +52,7 @@ def audit(
 
 def _read_back(at: Services, tenant: str, restart: bool, bars: Progress, unread: dict[str, str]) -> list[Difference]:
     from tasks.audit import Auditor  # tasks bring the Celery app, which reads the environment when imported
-    from tasks.reading import ReadingStopped
+    from tasks.steps.reading import ReadingStopped
 
     if tenant not in at.tenants.tenants:
         unread[tenant] = "it is not in the tenants file"
@@ -101,7 +101,7 @@ def _plain(difference: Difference) -> dict[str, Any]:
 
 def _accept(at: Services, tenants: list[str], registration: str) -> None:
     from tasks.audit import Auditor  # as above
-    from tasks.reading import ReadingStopped
+    from tasks.steps.reading import ReadingStopped
 
     known = [name for name in tenants if at.redis.hexists(key(name, "registration", registration), "event")]
     if len(known) != 1:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from schemas.rhythm import PatchOperation
-from tasks.job import Job
-from tasks.reading import ReadingStopped
-from tasks.run import Run
+from tasks.steps.batch import Run
+from tasks.steps.job import Job
+from tasks.steps.reading import ReadingStopped
 from worker.errors import ExamrelayError
 from worker.ledger.gate import GateClosed
 from worker.rhythm.client import CredentialsRefused, ItemResult, ItemState, Rhythm, RhythmRejected, RhythmThrottled

@@ -4,10 +4,10 @@ from typing import Final
 
 from schemas.event import Reason
 from schemas.rhythm import Registration
-from tasks.job import Job
-from tasks.reading import Found
-from tasks.run import Run, as_far_as_it_goes, each
-from tasks.writing import write
+from tasks.steps.batch import Run, as_far_as_it_goes, each
+from tasks.steps.job import Job
+from tasks.steps.reading import Found
+from tasks.steps.writing import write
 from worker.errors import ExamrelayError, PermanentError
 from worker.ledger.work import Intent
 from worker.rhythm.client import (

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from celery.exceptions import SoftTimeLimitExceeded
 
 from schemas.event import Reason
-from tasks.job import Job
-from tasks.reading import OutOfTime, Reader, ReadingStopped
+from tasks.steps.job import Job
+from tasks.steps.reading import OutOfTime, Reader, ReadingStopped
 from worker.errors import ExamrelayError, TransientError
 from worker.ledger.events import Ledger
 from worker.ledger.sealed import PAUSE, SealUnknown

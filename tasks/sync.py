@@ -1,8 +1,8 @@
 """resolve, compare, intend, write, settle: from an outcome to the registration in Rhythm that says it.
 
 A batch goes through the steps together, so that Rhythm is called a few times for up to 100 events; each event leaves
-at its own step with its own decision (`tasks/steps/job.py`). How Rhythm is read is in `tasks/steps/reading.py`, how it is written
-in `tasks/steps/writing.py`, and what its answer means in `tasks/steps/settlement.py`.
+at its own step with its own decision. The steps are in `tasks/steps/`: how Rhythm is read is in `reading.py`, how it is
+written in `writing.py`, and what its answer means in `settlement.py`; `job.py` has the decisions.
 """
 
 import json

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from sandbox.control import Sandbox
 from schemas.event import EventState
-from tasks import audit
-from tasks.audit import Auditor, ReadBack
+from tasks.operator import read_back
+from tasks.operator.read_back import Auditor, ReadBack
 from tasks.steps.reading import ReadingStopped
 from tests.events import certiverse, registration
 from tests.integration.corruptions import CORRUPTIONS, Corruption, Ground, delete_from_rhythm, grow_old
@@ -358,7 +358,7 @@ def test_audit_is_a_pure_reader_of_rhythm(pipeline: Pipeline) -> None:
     before = pipeline.rhythm.counts()["writes"]
     differences(pipeline)
     assert pipeline.rhythm.counts()["writes"] == before
-    assert audit.SHARE == 5
+    assert read_back.SHARE == 5
 
 
 @pytest.fixture

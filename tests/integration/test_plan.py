@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.event import EventState
-from tasks.plan import Plan, plan_event
+from tasks.operator.plan import Plan, plan_event
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
 

@@ -51,7 +51,9 @@ def audit(
 
 
 def _read_back(at: Services, tenant: str, restart: bool, bars: Progress, unread: dict[str, str]) -> list[Difference]:
-    from tasks.audit import Auditor  # tasks bring the Celery app, which reads the environment when imported
+    from tasks.operator.read_back import (
+        Auditor,  # tasks bring the Celery app, which reads the environment when imported
+    )
     from tasks.steps.reading import ReadingStopped
 
     if tenant not in at.tenants.tenants:
@@ -100,7 +102,7 @@ def _plain(difference: Difference) -> dict[str, Any]:
 
 
 def _accept(at: Services, tenants: list[str], registration: str) -> None:
-    from tasks.audit import Auditor  # as above
+    from tasks.operator.read_back import Auditor  # as above
     from tasks.steps.reading import ReadingStopped
 
     known = [name for name in tenants if at.redis.hexists(key(name, "registration", registration), "event")]

@@ -73,7 +73,7 @@ def _running(at: Services, live: bool) -> Iterator[Finding]:
 
 
 def _live(at: Services, tenants: list[str]) -> Iterator[Finding]:
-    from tasks.probe import probe  # tasks bring the Celery app, which reads the environment when imported
+    from tasks.operator.probe import probe  # tasks bring the Celery app, which reads the environment when imported
 
     ready = readiness(at).checks
     for name in ("sweep", "work"):

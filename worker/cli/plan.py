@@ -12,7 +12,7 @@ from worker.cli.output import complain, say, show_json
 
 def plan(at: Services, filters: Filters, limit: int, as_json: bool) -> bool:
     """Show the plan of each event that the filters find. Returns whether there was any."""
-    from tasks.plan import plan_event  # brings the Celery app, which reads the environment when imported
+    from tasks.operator.plan import plan_event  # brings the Celery app, which reads the environment when imported
 
     plans: list[dict[str, Any]] = []
     for event in islice(filters.find(at), limit):

@@ -108,7 +108,10 @@ def _own(one: Chosen, answers: dict[str, Any]) -> dict[str, Any]:
 
 def _is_there(at: Services, event: Event, registration: str) -> bool:
     """Say what the registration is, or that it cannot be the event's; then nothing is done."""
-    from tasks.answers import Refused, confirm  # brings the Celery app, which reads the environment when imported
+    from tasks.operator.answers import (  # brings the Celery app, which reads the environment when imported
+        Refused,
+        confirm,
+    )
 
     try:
         say(confirm(at, event, registration))

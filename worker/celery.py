@@ -17,7 +17,7 @@ import structlog
 from celery import signals
 from kombu import Exchange, Queue
 
-from worker import broker, telemetry
+from worker import celery_broker, telemetry
 from worker.errors import ConfigurationError
 from worker.ledger.client import UNAVAILABLE, Scripts, connect
 from worker.ledger.durability import check_redis
@@ -85,7 +85,7 @@ _CONFIG: Final[dict[str, Any]] = {
     "worker_prefetch_multiplier": 1,
     # Let a running task settle with Rhythm when Redis goes away; the doubled hint finds nothing to claim.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
-    "worker_consumer": "worker.broker:SteadyConsumer",
+    "worker_consumer": "worker.celery_broker:SteadyConsumer",
     "worker_send_task_events": True,
     "worker_hijack_root_logger": False,
     "worker_max_tasks_per_child": 10_000,
@@ -138,7 +138,7 @@ def _set_up_logs(**_: object) -> None:
 def _start_worker(sender: str, **_: object) -> None:
     name = sender.partition("@")[0]
     settings = _check(name)
-    broker.install(settings.sealing_keys)
+    celery_broker.install(settings.sealing_keys)
     kind = "sweeper" if name == "sweeper" else "worker"
     signals.heartbeat_sent.connect(_sign_of_life(settings, kind, sender), weak=False)
     signals.worker_shutdown.connect(lambda **_: _say_goodbye(settings, sender), weak=False)

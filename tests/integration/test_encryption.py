@@ -20,7 +20,7 @@ from tests.events import registration
 from tests.marked import MARK, ONE, SCORE, VERDICT, dump, having, keyed, marked, shows, spellings, theirs, unpacked
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import Valkey, wait_until
-from worker import broker
+from worker import celery_broker
 from worker.ledger.client import text
 from worker.ledger.sealed import SEALED, Sealer
 
@@ -145,16 +145,16 @@ def bugs(run: Run) -> None:
 
 def strays(run: Run) -> None:
     """What is on a queue and no message, as a worker's consumer meets it."""
-    broker.install(run.pipeline.services.settings.sealing_keys)
+    celery_broker.install(run.pipeline.services.settings.sealing_keys)
     queue = Queue("stray")
     url = run.pipeline.services.settings.redis_url.get_secret_value()
-    with Connection(url, transport=broker.Transport) as connection:
+    with Connection(url, transport=celery_broker.Transport) as connection:
         run.client.lpush("stray", f'{{"lastName": "{MARK}"}}', MARK)
         with Consumer(connection, [queue], callbacks=[], accept=["json"]):
             while run.client.llen("stray"):
                 with suppress(TimeoutError):
                     connection.drain_events(timeout=0.3)
-    broker.install()
+    celery_broker.install()
     assert run.client.llen("er:malformed") == 2
 
 

@@ -10,7 +10,7 @@ from schemas.event import Stage
 from tests.events import certiverse
 from tests.pipeline import TENANT, Pipeline
 from worker import celery
-from worker.broker import _message
+from worker.celery_broker import _message
 
 
 def queued(client: "redis.Redis") -> list[dict[str, Any]]:

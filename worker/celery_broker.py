@@ -91,7 +91,7 @@ def install(keys: Sequence[bytes] = ()) -> None:
     global _sealer
     _sealer = Sealer(keys)
     for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = "worker.broker:Transport"
+        TRANSPORT_ALIASES[scheme] = "worker.celery_broker:Transport"
 
 
 class SteadyConsumer(Consumer):

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.backlog import best_pools, pairs, warm_naive, warm_ours
-from bench.door import doors
 from bench.idle import idle
 from bench.machines import machines
 from bench.memory import memory
+from bench.receiver import receivers
 from bench.report import Results, as_json, keep, show
 from sandbox.control import Sandbox, start
 
-PARTS = ("backlog", "idle", "door", "memory")
+PARTS = ("backlog", "idle", "receiver", "memory")
 
 
 def _arguments() -> argparse.Namespace:
@@ -39,9 +39,9 @@ def main() -> int:
         if {"backlog", "idle"} & set(parts):
             _pipelines(results, rhythm, parts, arguments.rounds)
         with tempfile.TemporaryDirectory(prefix="examrelay-bench-") as folder:
-            if "door" in parts:
-                _say("door")
-                results.doors = doors(Path(folder), rhythm, arguments.rounds)
+            if "receiver" in parts:
+                _say("receiver")
+                results.receivers = receivers(Path(folder), rhythm, arguments.rounds)
             if "memory" in parts:
                 _say("memory")
                 results.memory = memory(Path(folder), rhythm)
@@ -63,7 +63,7 @@ def _pipelines(results: Results, rhythm: Sandbox, parts: Sequence[str], rounds: 
         best = best_pools(naive, rhythm)
         if "idle" in parts:
             ours.start_all("web")
-            naive.start_door("apply_async")
+            naive.start_receiver("apply_async")
             ours.answers()
             naive.answers()
         for latency, pool in best.items():

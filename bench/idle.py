@@ -1,4 +1,4 @@
-"""Latency when little happens: 10 events a second at each door, from its 2xx to the write in Rhythm.
+"""Latency when little happens: 10 events a second at each receiver, from its 2xx to the write in Rhythm.
 
 Both sides get their events half a period apart in the same minutes, so that what else the machine does hits both.
 """
@@ -28,7 +28,7 @@ _WARM: Final = 10
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Milliseconds from a door's 2xx to the write, and Rhythm calls an event."""
+    """Milliseconds from a receiver's 2xx to the write, and Rhythm calls an event."""
 
     p50: float
     p90: float
@@ -42,7 +42,7 @@ class Latency:
 
 
 def idle(ours: Ours, naive: Naive, rhythm: Sandbox, latency: int) -> tuple[Latency, Latency]:
-    """Both sides' latency. Workers and doors run already."""
+    """Both sides' latency. Workers and receivers run already."""
     rhythm.options(latency_ms=latency)
     before = rhythm.counts()
     accepted = _deliver([ours, naive], rhythm)
@@ -61,25 +61,25 @@ def _deliver(sides: list[Side], rhythm: Sandbox) -> list[dict[str, float]]:
     given = [sittings(SAMPLES + _WARM) for _ in sides]
     for one in given:
         rhythm.seed(ORG, [sitting.seed for sitting in one])
-    doors = [http.client.HTTPConnection("127.0.0.1", side.port, timeout=10) for side in sides]
+    receivers = [http.client.HTTPConnection("127.0.0.1", side.port, timeout=10) for side in sides]
     accepted: list[dict[str, float]] = [{} for _ in sides]
     due = time.monotonic()
     for each in zip(*given, strict=True):
-        for door, sitting, times in zip(doors, each, accepted, strict=True):
+        for receiver, sitting, times in zip(receivers, each, accepted, strict=True):
             time.sleep(max(0.0, due - time.monotonic()))
             due += 1 / PER_SECOND / len(sides)
-            times[sitting.registration] = _post(door, sitting)
-    for door in doors:
-        door.close()
+            times[sitting.registration] = _post(receiver, sitting)
+    for receiver in receivers:
+        receiver.close()
     return accepted
 
 
-def _post(door: http.client.HTTPConnection, sitting: Sitting) -> float:
+def _post(receiver: http.client.HTTPConnection, sitting: Sitting) -> float:
     """Deliver one event. Returns the time of its 2xx."""
-    door.request("POST", PATH, sitting.body, HEADERS)
-    answer = door.getresponse()
+    receiver.request("POST", PATH, sitting.body, HEADERS)
+    answer = receiver.getresponse()
     at = time.time()
     body = answer.read()
     if answer.status != 202:
-        raise RuntimeError(f"a door answered {answer.status}: {json.dumps(body.decode(errors='replace'))}")
+        raise RuntimeError(f"a receiver answered {answer.status}: {json.dumps(body.decode(errors='replace'))}")
     return at

@@ -98,7 +98,7 @@ def _stopped(pipeline: Any, tenant: str, chance: random.Random, at: int, counted
         "state": state, "source": chance.choice(tuple(Source)), "received_at": at, "reason": reason,
         "detail": f"registration reg-{number} has another result already, of {number % 50}", "nonce": "n" * 22,
     })  # fmt: skip
-    pipeline.set(f"er:{tenant}:history:{id}", f"{at}\trecord\tdoor\n{at}\thold\tprocess\t{reason}\n")
+    pipeline.set(f"er:{tenant}:history:{id}", f"{at}\trecord\treceiver\n{at}\thold\tprocess\t{reason}\n")
     pipeline.set(f"er:{tenant}:payload:{id}", _UNSEALED.seal(b"{}", id))
     for index_name in ("events", state):
         pipeline.zadd(f"er:{tenant}:{index_name}", {id: at})

@@ -1,4 +1,4 @@
-"""Load on a door: keep-alive connections that each send the next event when the last is answered; or `wrk`.
+"""Load on a receiver: keep-alive connections that each send the next event when the last is answered; or `wrk`.
 
 Every body is another, made from one template, so that no event is a repeated one.
 """
@@ -35,7 +35,7 @@ class _Template:
         fields = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
         length = len(sitting.body) + _DIGITS
         self.start = (
-            f"POST {PATH} HTTP/1.1\r\nHost: door\r\n{fields}Content-Length: {length}\r\n\r\n".encode() + self.head
+            f"POST {PATH} HTTP/1.1\r\nHost: receiver\r\n{fields}Content-Length: {length}\r\n\r\n".encode() + self.head
         )
 
     def request(self) -> bytes:
@@ -74,11 +74,11 @@ class _Connection(asyncio.Protocol):
             self._failed(head.partition(b"\r\n")[0].decode())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._failed(f"the door hung up: {exc}")
+        self._failed(f"the receiver hung up: {exc}")
 
 
 def accepted_a_second(port: int, seconds: float) -> float:
-    """Events that the door at `port` accepts a second. Fails when it answers anything but 202."""
+    """Events that the receiver at `port` accepts a second. Fails when it answers anything but 202."""
     return uvloop.run(_load(port, seconds))
 
 

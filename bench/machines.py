@@ -1,4 +1,4 @@
-"""Both sides as real processes: Valkey, stand-in, workers, doors. Everything on loopback, ended with its block.
+"""Both sides as real processes: Valkey, stand-in, workers, receivers. Everything on loopback, ended with its block.
 
 Ours runs as the Procfile runs it. Each side has a Valkey of its own, with the same durable configuration.
 """
@@ -103,14 +103,14 @@ class Side:
         return int(self.client.info("memory")["used_memory"])
 
     def answers(self, path: str = "/healthz") -> None:
-        """Wait until its door takes connections."""
+        """Wait until its receiver takes connections."""
 
         def look() -> bool:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
             connection.request("GET", path)
             return bool(connection.getresponse().status)
 
-        wait_until(look, 30, "the door")
+        wait_until(look, 30, "the receiver")
 
     def close(self) -> None:
         """End everything."""
@@ -165,7 +165,7 @@ class Ours(Side):
             os.killpg(self.running[name].pid, signum)
 
     def go(self) -> None:
-        """The hint that the door would have sent."""
+        """The hint that the receiver would have sent."""
         self.app.send_task("tasks.process", args=[TENANT], queue=self.queue)
 
     def count(self, state: str) -> int:
@@ -198,12 +198,12 @@ class Naive(Side):
         pooled = ("-P", pool, "-c", str(concurrency), "-Q", naive.QUEUE)
         self.start("worker", "-m", "celery", "-A", "bench.naive", "worker", *pooled, "-l", "WARNING", *_HINTS_ONLY)
 
-    def start_door(self, kind: str) -> None:
-        """One of the doors of bench/doors.py."""
-        self.start("web", "-m", "bench.doors", kind, str(self.port))
+    def start_receiver(self, kind: str) -> None:
+        """One of the receivers of bench/receivers.py."""
+        self.start("web", "-m", "bench.receivers", kind, str(self.port))
 
     def load(self, sittings: Sequence[Sitting]) -> None:
-        """Messages, each with its payload, as its own door sends them, put where `go` takes them from."""
+        """Messages, each with its payload, as its own receiver sends them, put where `go` takes them from."""
         for one in sittings:
             naive.sync.apply_async((json.loads(one.body),), producer=self.producer, queue=_STASH)
 

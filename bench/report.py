@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.backlog import Pairs, Run
-from bench.door import Doors
 from bench.idle import Latency
 from bench.memory import Bytes
+from bench.receiver import Receivers
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -62,14 +62,14 @@ class Results:
 
     backlog: dict[int, Pairs] = field(default_factory=dict)
     idle: dict[int, tuple[Latency, Latency]] = field(default_factory=dict)
-    doors: list[Doors] = field(default_factory=list)
+    receivers: list[Receivers] = field(default_factory=list)
     memory: Bytes | None = None
 
     def rows(self) -> list[Row]:
         """The table."""
         rows = [row for latency, pairs in self.backlog.items() for row in _backlog(latency, pairs)]
         rows += [row for latency, sides in self.idle.items() for row in _idle(latency, *sides)]
-        rows += [row for doors in self.doors for row in _doors(doors)]
+        rows += [row for receivers in self.receivers for row in _receivers(receivers)]
         return rows + (_memory(self.memory) if self.memory else [])
 
 
@@ -88,7 +88,7 @@ def _backlog(latency: int, pairs: Pairs) -> Iterator[Row]:
         note=f"naive: {pairs.pool}; best against best {pairs.best:.1f} x",
     )  # fmt: skip
     cpu = statistics.median(n.cpu_ms / o.cpu_ms for o, n in zip(pairs.ours, pairs.naive, strict=True))
-    yield row("CPU ms an event", lambda run: run.cpu_ms, ratio=cpu, at_least=5, note="naive / ours; without a door")
+    yield row("CPU ms an event", lambda run: run.cpu_ms, ratio=cpu, at_least=5, note="naive / ours; without a receiver")
     yield row("of it Valkey's", lambda run: run.valkey_cpu_ms)
     yield row("Rhythm calls an event", lambda run: run.calls, at_most=0.025)
     yield row("registrations a write", lambda run: run.fill)
@@ -106,11 +106,12 @@ def _idle(latency: int, ours: Latency, naive: Latency) -> Iterator[Row]:
     yield Row(f"idle, {latency} ms a call: Rhythm calls an event", ours.calls, naive.calls)
 
 
-def _doors(doors: Doors) -> Iterator[Row]:
+def _receivers(receivers: Receivers) -> Iterator[Row]:
     for other, least in (("lpush", 0.5), ("apply_async", 3)):
         yield Row(
-            f"door, accepted a second, against {other}", doors.rate("ours"), doors.rate(other), doors.ratio(other),
-            at_least=least, note=f"load by {doors.by}",
+            f"receiver, accepted a second, against {other}", receivers.rate("ours"), receivers.rate(other),
+            receivers.ratio(other),
+            at_least=least, note=f"load by {receivers.by}",
         )  # fmt: skip
 
 

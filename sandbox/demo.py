@@ -1,7 +1,7 @@
 """The demo: starts everything with the stand-in Rhythm, sends every scenario, and shows what became of it.
 
-Run: `python -m sandbox.demo`. An outsider: it speaks to the door and the stand-in over HTTP and imports no production
-code but for what `examrelay up` says of itself. Exits 0 only when everything ended as it should.
+Run: `python -m sandbox.demo`. An outsider: it speaks HTTP to the receiver and the stand-in, and imports no
+production code but for what `examrelay up` says of itself. Exits 0 only when everything ended as it should.
 """
 
 import argparse
@@ -71,10 +71,10 @@ def ended(event: Json, sent: Delivery) -> bool:
 
 
 class Recorder:
-    """The door of a running examrelay, as platforms and an operator see it."""
+    """The receiver of a running examrelay, as platforms and an operator see it."""
 
     def __init__(self, running: Running) -> None:
-        self._url, self._secrets = f"{running.door}/v1/{TENANT}", running.variables
+        self._url, self._secrets = f"{running.receiver}/v1/{TENANT}", running.variables
         self._session = requests.Session()
         self._session.trust_env = False
 
@@ -97,7 +97,7 @@ class Recorder:
     def _call(self, method: str, path: str, **more: Any) -> Json:
         answer = self._session.request(method, f"{self._url}/{path}", timeout=10, **more)
         if not answer.ok:
-            sys.exit(f"the door answered {answer.status_code} to {method} {answer.url}: {answer.text}")
+            sys.exit(f"the receiver answered {answer.status_code} to {method} {answer.url}: {answer.text}")
         told: Json = answer.json()
         return told
 
@@ -108,11 +108,11 @@ def play(running: Running) -> list[Outcome]:
     assert running.sandbox is not None
     with Sandbox(running.sandbox) as rhythm:
         rhythm.seed(RHYTHM_TENANT, [one for outcome in outcomes for one in outcome.scenario.registrations])
-        door = Recorder(running)
+        receiver = Recorder(running)
         for number in range(max(len(one.scenario.deliveries) for one in outcomes)):
             now = [(one, one.scenario.deliveries[number]) for one in outcomes if number < len(one.scenario.deliveries)]
-            for one, sent, id in [(one, sent, door.deliver(sent)) for one, sent in now]:
-                one.events.append(door.wait(id, sent))
+            for one, sent, id in [(one, sent, receiver.deliver(sent)) for one, sent in now]:
+                one.events.append(receiver.wait(id, sent))
         for one in outcomes:
             if one.scenario.registrations:
                 one.record = rhythm.record(RHYTHM_TENANT, one.scenario.registrations[0]["id"])

@@ -183,7 +183,7 @@ class Reader:
     context: dict[str, Any]
     twice: list[str] = field(default_factory=list)
 
-    def settle(self, model: type[Payload], sent: Any, at: str = "") -> Any:
+    def agreed(self, model: type[Payload], sent: Any, at: str = "") -> Any:
         """The object under the model's own names, each once. What is no object is left to the model to refuse."""
         if not isinstance(sent, Members):
             return sent
@@ -198,7 +198,7 @@ class Reader:
 
     def _take(self, place: _Place, said: list[tuple[str, Any]], ours: dict[str, Any], at: str) -> None:
         """One member into `ours`: of several values the one under the document's own name, else the last."""
-        values = [self._settle_value(place, value, at) for _, value in said]
+        values = [self._agreed_value(place, value, at) for _, value in said]
         if len(values) > 1 and any(self._meaning(place, one) != self._meaning(place, values[0]) for one in values):
             self.twice.append(f"{at}: said twice, differently")
         exact = [value for (name, _), value in zip(said, values, strict=True) if name == place.alias]
@@ -206,12 +206,12 @@ class Reader:
         if not place.detail or _valid(place.adapter.validate_python, value, self.context):
             ours[place.alias] = value
 
-    def _settle_value(self, place: _Place, value: Any, where: str) -> Any:
+    def _agreed_value(self, place: _Place, value: Any, where: str) -> Any:
         if place.inner is None:
             return _told(value)
         if not place.many or not isinstance(value, list) or isinstance(value, Members):
-            return self.settle(place.inner, value, where)
-        items = [self.settle(place.inner, item, f"{where}[{n}]") for n, item in enumerate(value) if item is not None]
+            return self.agreed(place.inner, value, where)
+        items = [self.agreed(place.inner, item, f"{where}[{n}]") for n, item in enumerate(value) if item is not None]
         if not place.detail:
             return items
         read = place.inner.model_validate

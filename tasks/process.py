@@ -56,7 +56,7 @@ def _decide(tenant: str, event: Work, claim: Claim, sealer: Sealer, identity: Id
             return decisions.drop(event.id, EventState.IGNORED, "not a result")
         outcome = transform(payload, event)
         decision = deduplicate(event, outcome, claim, sealer, identity)
-        return decisions.known_by(decision, trace.who(identity, tenant, _candidate(outcome)))
+        return decisions.about(decision, trace.who(identity, tenant, _candidate(outcome)))
     except SealUnknown as error:  # stays where it is, until the key is back
         return decisions.defer(event.id, PAUSE, error.reason, error.detail)
     except PermanentError as error:
@@ -96,7 +96,7 @@ def transform(payload: sources.Payload, event: Work) -> ExamOutcome:
 
 
 def deduplicate(event: Work, outcome: ExamOutcome, claim: Claim, sealer: Sealer, identity: Identity) -> Decision:
-    """Ready, unless this version of the delivery is known: the `settle` script looks and moves in one step.
+    """Ready, unless this version of the delivery is known: the `apply` script looks and moves in one step.
 
     Certiverse is deduplicated on `deliverableId`, Drillster on the attempt and its `eventId`. Held (`result_ancient`)
     when the identity would no longer be on the books.

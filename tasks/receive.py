@@ -1,6 +1,6 @@
 """receive: results from a Celery client that has none of our code. The one message with a payload.
 
-What it brings goes on the books as through the door; what can be put on nobody's books is kept as a stray, and what
+What it brings goes on the books as through the receiver; what can be put on nobody's books is kept as a stray, and what
 cannot be recorded just now goes back to the queue. Its request hides the arguments from events, inspect and logs.
 """
 

@@ -1,4 +1,4 @@
-"""resolve, compare, intend, write, settle: from an outcome to the registration in Rhythm that says it.
+"""resolve, compare, intend, write, read_answers: from an outcome to the registration in Rhythm that says it.
 
 A batch goes through the steps together, so that Rhythm is called a few times for up to 100 events; each event leaves
 at its own step with its own decision. The steps are in `tasks/steps/`: how Rhythm is read is in `reading.py`, how it is
@@ -19,7 +19,7 @@ from tasks.steps.batch import Run, as_far_as_it_goes, each
 from tasks.steps.claiming import Tally, is_ours, reported, work
 from tasks.steps.job import PUT_BACK, Job, undecided
 from tasks.steps.reading import Found, Reader, ReadingStopped
-from tasks.steps.settlement import recall, settle
+from tasks.steps.settlement import read_answers, recall
 from tasks.steps.writing import write
 from worker import celery
 from worker.bootstrap import Services, services
@@ -75,7 +75,7 @@ def sync_batch(run: Run, claim: Claim) -> list[Decision]:
         compare(undecided(jobs))
         intend(run, undecided(jobs))
         results = write(run, undecided(jobs))
-        settle(run, undecided(jobs), results)
+        read_answers(run, undecided(jobs), results)
         confirm_failures(run, jobs)
     except ReadingStopped as stopped:
         put_back(run, jobs, stopped.error, stopped.delay)
@@ -136,7 +136,7 @@ def _exam(run: Run, job: Job) -> Exam:
 
 def _in_order(run: Run, job: Job) -> None:
     """Whether this version counts among its delivery's; `intend` makes sure that none came in between."""
-    siblings, strangers = job.work.known.siblings, job.strangers
+    siblings, strangers = job.work.delivery_record.siblings, job.strangers
     arriving = Version(job.work.version or "", EventState.READY, job.work.received_at)
     others = [Version(one.version, one.state, one.received_at, one in strangers) for one in siblings]
     accepted = job.accepts(Reason.RESULT_CONFLICT) or job.accepts(Reason.RESULT_REPEATED)
@@ -296,6 +296,6 @@ def _plan(job: Job) -> dict[str, str]:
         "id": job.work.id,
         "registration": job.target.id,
         "rev": job.remembered.rev,
-        "delivery_rev": job.work.known.rev,
+        "delivery_rev": job.work.delivery_record.rev,
         "intent": json.dumps(intent),
     }

@@ -1,4 +1,4 @@
-"""The pipeline without its processes: what the door, the workers and the sweeper call, called by the test."""
+"""The pipeline without its processes: what the receiver, the workers and the sweeper call, called by the test."""
 
 import os
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Pipeline:
         self.ledger = services.ledger
 
     def deliver(self, body: bytes, source: Source = Source.CERTIVERSE, path: str = "") -> str:
-        """Record a payload as the door does. Returns its event's id."""
+        """Record a payload as the receiver does. Returns its event's id."""
         id = event_id(TENANT, source, path, body)
         self.ledger.record(TENANT, id, source, body, path, "")
         return id

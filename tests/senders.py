@@ -1,4 +1,4 @@
-"""Platforms that send with every kind of credentials, and a door that they send to."""
+"""Platforms that send with every kind of credentials, and a receiver that they send to."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -45,8 +45,8 @@ DRILLSTER = ("drillster", SECRETS["ACME_DRILLSTER"])
 READER = {"Authorization": f"Bearer {ENVIRON['ACME_READ']}"}
 
 
-class DoorAt:
-    """A running door. Every answer is held against the contract."""
+class ReceiverAt:
+    """A running receiver. Every answer is held against the contract."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -113,8 +113,8 @@ def _operation(method: str, path: str) -> dict[str, Any] | None:
 
 
 @contextmanager
-def door_at(folder: Path, **environ: str) -> Iterator[DoorAt]:
-    """A door and its Valkey, as real processes; nothing else runs."""
+def receiver_at(folder: Path, **environ: str) -> Iterator[ReceiverAt]:
+    """A receiver and its Valkey, as real processes; nothing else runs."""
     with stack_at(folder, NOWHERE, {"more": TABLES}, **SECRETS, **environ) as stack:
         stack.start("web")
-        yield DoorAt(stack)
+        yield ReceiverAt(stack)

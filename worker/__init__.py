@@ -12,7 +12,7 @@ __all__ = ["enqueue"]
 
 
 def enqueue(tenant: str, source: str, body: bytes | str, path: str | None = None) -> "Receipt":
-    """Put a result on the books, as the HTTP door does, past its credentials. On disk when this returns.
+    """Put a result on the books, as the receiver does, past its credentials. On disk when this returns.
 
     `body` is what the platform sent, byte for byte; text goes in as UTF-8. `path` is the part of the platform's URL
     below the source, percent-encoded as it came (Drillster: `TEST_COMPLETED/42`). Returns the event's id, its state,

@@ -92,7 +92,7 @@ def stuck(at: Services, tenant: str, now: datetime) -> str | None:
 
 
 class _LedgerCollector:
-    """The ledger's counts, read at each scrape: every process of the door shows the same."""
+    """The ledger's counts, read at each scrape: every process of the receiver shows the same."""
 
     def __init__(self, at: Services) -> None:
         self._at = at

@@ -131,7 +131,7 @@ def _carefully(source: Source, body: bytes, path: str) -> Payload | None:
     except ValueError:
         raise _not_json(model, body, path) from None
     try:
-        payload = model.model_validate(reader.settle(model, document), context=reader.context)
+        payload = model.model_validate(reader.agreed(model, document), context=reader.context)
     except ValidationError as error:
         if source in KINDS and _is_something_else(KINDS[source], document, path):
             return None
@@ -153,7 +153,7 @@ def _is_something_else(kind: type[values.Payload], document: object, path: str) 
     """Whether what does not fit says of itself that it is no result."""
     reader = members.Reader({"path": path})
     try:
-        told = kind.model_validate(reader.settle(kind, document), context=reader.context)
+        told = kind.model_validate(reader.agreed(kind, document), context=reader.context)
     except ValidationError:
         return False
     return not told.is_result and not reader.twice  # type: ignore[attr-defined]

@@ -115,7 +115,7 @@ def work(
             decisions = handle(claim, token)
             # One event alone: there is no backlog, and whatever comes next has a hint of its own.
             last = claim.others or len(claim.works) == 1 or time.monotonic() - began_at > TASK_SECONDS
-            states = ledger.settle(tenant, stage, token, decisions, last=last)
+            states = ledger.apply(tenant, stage, token, decisions, last=last)
             ended = last
             tally.add(decisions, states)
             _log(tenant, stage, decisions, states, time.monotonic() - began)

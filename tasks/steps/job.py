@@ -56,18 +56,18 @@ class Job:
     @property
     def strangers(self) -> list[Sibling]:
         """Results of other people under the same delivery."""
-        return [one for one in self.work.known.siblings if trace.strangers(self.work.who, one.who)]
+        return [one for one in self.work.delivery_record.siblings if trace.strangers(self.work.who, one.who)]
 
     @property
     def applied(self) -> str | None:
         """The version of its delivery applied last, unless that is another person's."""
-        applied = self.work.known.applied
+        applied = self.work.delivery_record.applied
         return None if any(one.version == applied for one in self.strangers) else applied
 
     @property
     def written_to(self) -> str | None:
         """The registration that this person's version applied last was written to."""
-        return self.work.known.registration if self.applied else None
+        return self.work.delivery_record.registration if self.applied else None
 
     def accepts(self, reason: Reason) -> bool:
         """Whether an operator's answer disarms this reason."""
@@ -87,7 +87,7 @@ class Job:
 
     def left_by_sibling(self, registration: Registration) -> Values | None:
         """What another event of this delivery was about to write when it left, where that stands there now."""
-        doubts = (one.doubt for one in self.work.known.siblings if one not in self.strangers)
+        doubts = (one.doubt for one in self.work.delivery_record.siblings if one not in self.strangers)
         return next((json.loads(doubt.values) for doubt in doubts if doubt and _stands(doubt, registration)), None)
 
     def settle_landed(self, registration: Registration) -> None:

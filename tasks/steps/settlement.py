@@ -54,7 +54,7 @@ def _recall(run: Run, job: Job, intent: Intent | None, found: Found) -> None:
         job.has_not_written()
 
 
-def settle(run: Run, jobs: list[Job], results: dict[str, ItemResult]) -> None:
+def read_answers(run: Run, jobs: list[Job], results: dict[str, ItemResult]) -> None:
     """What Rhythm's answer means for each event. First those that need no reading, which may stop."""
     told = {job.work.id: results.get(job.target.id) for job in jobs}
     for job in jobs:
@@ -62,7 +62,7 @@ def settle(run: Run, jobs: list[Job], results: dict[str, ItemResult]) -> None:
     jobs = sorted(jobs, key=lambda job: _rank(told[job.work.id]))
     answers = run.rhythm.answers
     run.rhythm.allow(SETTLE_SECONDS)
-    each(jobs, lambda job: _settle(run, job, told[job.work.id], answers))
+    each(jobs, lambda job: _read_answer(run, job, told[job.work.id], answers))
 
 
 def _rank(result: ItemResult | None) -> int:
@@ -82,7 +82,7 @@ def _in_doubt(job: Job, result: ItemResult | None) -> bool:
     return maybe_applied or job.work.intent is not None
 
 
-def _settle(run: Run, job: Job, result: ItemResult | None, answers: int) -> None:
+def _read_answer(run: Run, job: Job, result: ItemResult | None, answers: int) -> None:
     if result is None:
         job.put_back()
         return
@@ -91,7 +91,7 @@ def _settle(run: Run, job: Job, result: ItemResult | None, answers: int) -> None
         case ItemState.UNKNOWN:
             job.put_back()
         case ItemState.FAILED:
-            _settle_failure(run, job, result.error, answers)
+            _read_failure(run, job, result.error, answers)
         case ItemState.APPLIED if after is not None and not changes.stand(job.values, after):
             job.has_not_written()  # nothing older can come any more
             raise PermanentError(Reason.RHYTHM_ALTERED, f"registration {after.id} reads back different")
@@ -100,26 +100,26 @@ def _settle(run: Run, job: Job, result: ItemResult | None, answers: int) -> None
             job.settle("written", job.target.id, sys_version, job.values_text())
 
 
-def _settle_failure(run: Run, job: Job, error: ExamrelayError | None, answers: int) -> None:
+def _read_failure(run: Run, job: Job, error: ExamrelayError | None, answers: int) -> None:
     """A write that failed. One that may have been applied keeps its intent: the next try begins by reading.
 
     `answers`: how many reads were answered when it failed; with one more, Rhythm is known to answer others.
     """
     assert error is not None
     if isinstance(error, RhythmRejected | MissingReference):
-        _settle_rejection(run, job, error)
+        _read_rejection(run, job, error)
         return
     raise run.rhythm.judged(error, answers, writing=isinstance(error, CredentialsRefused))
 
 
-def _settle_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference) -> None:
+def _read_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference) -> None:
     """Refused: because the record moved (then plan anew), or for what it says (then it never will)."""
     now = run.rhythm.truth(job.target.id)
     if now is None or not _moved(job.target, now):
         if error.status is not None:
             raise error
         result = write(run, [job])[job.target.id]  # one of a batch, and no reason given: alone it gets one
-        _settle(run, job, result, run.rhythm.answers)
+        _read_answer(run, job, result, run.rhythm.answers)
         return
     job.in_doubt = False
     if job.work.intent is not None and changes.stand(job.values, now):

@@ -71,14 +71,14 @@ class Up:
 
     def post(self, body: bytes) -> str:
         """Deliver a Certiverse result, as often as it takes to have it accepted. Returns its event's id."""
-        url, password = f"{self.running.door}/v1/acme/certiverse", self.running.variables["ACME_CERTIVERSE"]
+        url, password = f"{self.running.receiver}/v1/acme/certiverse", self.running.variables["ACME_CERTIVERSE"]
 
         def accepted() -> str:
             answer = requests.post(url, body, auth=("certiverse", password), timeout=5)
             assert answer.status_code in (202, 503), answer.text
             return str(answer.json().get("id", ""))
 
-        return wait_until(accepted, 20, "the door")
+        return wait_until(accepted, 20, "the receiver")
 
     def goes_through(self) -> bool:
         """Whether a new result ends at its registration."""
@@ -89,9 +89,9 @@ class Up:
         return (self.rhythm.registration("acme.org", f"reg-{id}") or {})["status"] == "passed"
 
     def event(self, id: str) -> dict[str, Any]:
-        """An event, read through the door."""
+        """An event, read through the receiver."""
         headers = {"Authorization": f"Bearer {self.running.variables['ACME_READ']}"}
-        answer = requests.get(f"{self.running.door}/v1/acme/events/{id}", headers=headers, timeout=5)
+        answer = requests.get(f"{self.running.receiver}/v1/acme/events/{id}", headers=headers, timeout=5)
         found: dict[str, Any] = answer.json()
         return found
 

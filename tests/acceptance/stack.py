@@ -50,7 +50,7 @@ class Stack:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, *names: str) -> None:
-        """Start processes, and wait until the door answers where it is one of them."""
+        """Start processes, and wait until the receiver answers where it is one of them."""
         for name in names:
             with self.log(name).open("ab") as output:
                 self.running[name] = subprocess.Popen(
@@ -58,7 +58,7 @@ class Stack:
                     stdout=output, stderr=output,
                 )  # fmt: skip
         if "web" in names:
-            wait_until(lambda: requests.get(f"{self.url}/healthz", timeout=2).ok, 20, "the door")
+            wait_until(lambda: requests.get(f"{self.url}/healthz", timeout=2).ok, 20, "the receiver")
 
     def end(self, name: str, how: signal.Signals) -> None:
         """Signal a process and its children, and wait for it unless it is only stopped."""
@@ -80,7 +80,7 @@ class Stack:
         return self.folder / f"{name}.log"
 
     def post(self, body: bytes, timeout: float = 10) -> requests.Response:
-        """Deliver a payload to the door."""
+        """Deliver a payload to the receiver."""
         credentials = ("certiverse", ENVIRON["ACME_CERTIVERSE"])
         return requests.post(f"{self.url}/v1/{TENANT}/certiverse", body, auth=credentials, timeout=timeout)
 

@@ -50,7 +50,7 @@ def singles(stack: Stack, name: str) -> list[float]:
 
 
 def fill(stack: Stack) -> None:
-    """Put a backlog of `acme` on the books with the door's own script, all due at once."""
+    """Put a backlog of `acme` on the books with the receiver's own script, all due at once."""
     scripts, sealer = Scripts(stack.client), Sealer()
     for begin in range(0, WAITING, PAGE):
         ids = [f"reg-{number}" for number in range(begin, begin + PAGE)]

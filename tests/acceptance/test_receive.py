@@ -45,7 +45,7 @@ def collector() -> Iterator[Collector]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Stack]:
-    """A door, and a worker that has nothing but the ledger."""
+    """A receiver, and a worker that has nothing but the ledger."""
     folder = tmp_path_factory.mktemp("receive")
     with stack_at(folder, NOWHERE, {"more": TABLES}, SENTRY_DSN=collector.dsn, **SECRETS) as made:
         made.start("worker", "web")
@@ -92,7 +92,7 @@ def whys(stack: Stack) -> list[str]:
     return sorted(stray.why for stray in queries.strays(stack.client))
 
 
-def test_text_and_bytes_by_position_and_by_name_are_the_same_event_as_at_the_door(stack: Stack) -> None:
+def test_text_and_bytes_by_position_and_by_name_are_the_same_event_as_at_the_receiver(stack: Stack) -> None:
     body = certiverse()
     send(stack, f"""
 body = {body.decode()!r}
@@ -236,7 +236,7 @@ def drained_or_put_back(stack: Stack) -> None:
 
 
 def make_full(stack: Stack) -> None:
-    """Beyond what the door takes, but with room for Celery."""
+    """Beyond what the receiver takes, but with room for Celery."""
     stack.client.setrange("ballast", 32 * 2**20, "x")
     stack.client.config_set("maxmemory", int(stack.client.info("memory")["used_memory"] / 0.9))
 
@@ -274,7 +274,7 @@ def test_a_result_cannot_be_revoked_by_its_messages_id(stack: Stack) -> None:
     wait_until(lambda: len(events_of(stack)) == len(ids), 20, "every one of them")
 
 
-def test_a_body_over_the_limit_and_keys_in_it_are_kept_as_the_door_keeps_them(stack: Stack) -> None:
+def test_a_body_over_the_limit_and_keys_in_it_are_kept_as_the_receiver_keeps_them(stack: Stack) -> None:
     send(stack, f"""
 send("acme", "certiverse", "x" * (2 * 2**20 + 1))
 keys = {{"apiKey": "{SECRETS["ACME_PROV_KEY"]}", "secretKey": "{SECRETS["ACME_PROV_SECRET"]}"}}

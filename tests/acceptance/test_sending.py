@@ -1,4 +1,4 @@
-"""docs/sending.md: every block on the page, run as it stands against a door and a worker set up as the page says."""
+"""docs/sending.md: every block on the page, run as it stands against a receiver and a worker set up as it says."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def of(language: str, says: str = "") -> list[Block]:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A door and a worker, whose sources are those of the page."""
+    """A receiver and a worker, whose sources are those of the page."""
     folder = tmp_path_factory.mktemp("sending")
     with stack_at(folder, NOWHERE, **SECRETS) as stack:
         config = folder / "examrelay.toml"
@@ -81,7 +81,7 @@ def stack(running: Stack) -> Stack:
 def run(stack: Stack, command: list[str], *, ours: bool = False) -> str:
     """What a block prints. `ours`: it may import examrelay."""
     plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    given = {name: stack.environ[name] for name in ("REDIS_URL", "ACME_CERTIVERSE", *SECRETS)} | {"DOOR": stack.url}
+    given = {name: stack.environ[name] for name in ("REDIS_URL", "ACME_CERTIVERSE", *SECRETS)} | {"RECEIVER": stack.url}
     own = {name: stack.environ[name] for name in ("EXAMRELAY_CONFIG", "ACME_RHYTHM", "ACME_READ")}
     environ = plain | given | (own | {"PYTHONPATH": str(ROOT)} if ours else {})
     done = subprocess.run(command, cwd=stack.folder, env=environ, capture_output=True, text=True, timeout=60)
@@ -125,7 +125,7 @@ def test_the_block_for_node_is_accepted_and_is_the_same_event(stack: Stack, tmp_
     assert stack.post(certiverse()).json() == answer | {"duplicate": True, "state": stack.event(answer["id"]).state}
 
 
-def test_the_block_that_enqueues_is_the_same_event_as_at_the_door(stack: Stack) -> None:
+def test_the_block_that_enqueues_is_the_same_event_as_at_the_receiver(stack: Stack) -> None:
     (block,) = of("python", "enqueue")
     id, state, duplicate, answer = python(stack, block, ours=True).split()
     assert (state, duplicate, answer) == ("received", "False", "202")

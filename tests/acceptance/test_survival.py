@@ -19,7 +19,7 @@ def seed(stack: Stack, count: int, begin: int = 0) -> tuple[list[bytes], list[st
     return [certiverse(f"dlv-{id}", id, student=f"stu-{id}") for id in ids], ids
 
 
-def test_a_result_goes_from_the_door_to_rhythm(stack: Stack) -> None:
+def test_a_result_goes_from_the_receiver_to_rhythm(stack: Stack) -> None:
     (body,), ids = seed(stack, 1)
     answer = stack.post(body)
     assert (answer.status_code, answer.json()["state"], answer.json()["duplicate"]) == (202, "received", False)
@@ -75,7 +75,7 @@ def test_redis_hanging_for_20_seconds_costs_only_time(stack: Stack) -> None:
     resumes_at = time.monotonic() + 20
     wait_until(lambda: time.monotonic() > resumes_at, 30, "the end of twenty seconds")
     stack.valkey.resume()
-    wait_until(lambda: stack.post(bodies[-1]).status_code == 202, 20, "the door takes it again")
+    wait_until(lambda: stack.post(bodies[-1]).status_code == 202, 20, "the receiver takes it again")
     stack.deliver(bodies[150:])
     stack.synced(200, 120)
     stack.written_once(ids)

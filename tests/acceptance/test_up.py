@@ -37,10 +37,10 @@ def test_a_posted_result_ends_at_its_registration(up: Up) -> None:
 
 
 def test_it_says_where_everything_is(up: Up) -> None:
-    for place in (up.running.door, up.running.flower, up.running.sandbox, "/readyz", "examrelay status", up.data):
+    for place in (up.running.receiver, up.running.flower, up.running.sandbox, "/readyz", "examrelay status", up.data):
         assert str(place) in up.said
     assert requests.get(f"{up.running.flower}/healthcheck", timeout=5).ok
-    wait_until(lambda: requests.get(f"{up.running.door}/readyz", timeout=5).ok, 10, "/readyz")
+    wait_until(lambda: requests.get(f"{up.running.receiver}/readyz", timeout=5).ok, 10, "/readyz")
 
 
 def test_what_children_say_is_kept_in_a_file_each(up: Up) -> None:
@@ -140,7 +140,7 @@ def test_told_twice_it_kills_at_once_what_does_not_end(tmp_path: Path) -> None:
         stuck = wait_until(lambda: up.pid("worker@"), 5, "the worker")
         os.kill(stuck, signal.SIGSTOP)
         up.process.send_signal(signal.SIGINT)
-        wait_until(lambda: up.pid("worker.receiver") is None, 10, "the end of the door")
+        wait_until(lambda: up.pid("worker.receiver") is None, 10, "the end of the receiver")
         assert up.process.poll() is None
         up.process.send_signal(signal.SIGINT)
         up.process.wait(5)

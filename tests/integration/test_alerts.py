@@ -22,12 +22,12 @@ def test_each_alert_is_on_the_operators_page() -> None:
     assert [name for name in NAMES if f"alert `{name}`" not in page] == []
 
 
-def test_each_figure_that_an_alert_is_about_is_at_the_door(pipeline: Pipeline) -> None:
+def test_each_figure_that_an_alert_is_about_is_at_the_receiver(pipeline: Pipeline) -> None:
     pipeline.run(b"not JSON")
     pipeline.services.redis.hset("er:sweep", "at", 0)
-    door = Measures()
-    door.refused("acme", "certiverse", 503)
-    told = metrics(pipeline.services) + door.text()
+    receiver = Measures()
+    receiver.refused("acme", "certiverse", 503)
+    told = metrics(pipeline.services) + receiver.text()
     wanted = set(re.findall(r"examrelay_\w+", EXPRESSIONS))
     assert {name for name in wanted if not re.search(rf"^{name}[{{ ]", told, re.MULTILINE)} == set()
     labels = set(re.findall(r"(\w+)!?=\"", EXPRESSIONS)) | set(re.findall(r"\$labels\.(\w+)", RULES.read_text()))

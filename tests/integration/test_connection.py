@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 
 from tests.running import wait_until
-from tests.senders import DoorAt, door_at
+from tests.senders import ReceiverAt, receiver_at
 from worker.receiver.app import server_config
 from worker.settings import Settings
 
@@ -25,14 +25,14 @@ URL = "/v1/acme/certiverse"
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoorAt]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverAt]:
     """One receiver for all tests here. It closes idle connections after a second."""
-    with door_at(tmp_path_factory.mktemp("receiver"), EXAMRELAY_KEEP_ALIVE_SECONDS="1") as built:
+    with receiver_at(tmp_path_factory.mktemp("receiver"), EXAMRELAY_KEEP_ALIVE_SECONDS="1") as built:
         yield built
 
 
 @pytest.fixture
-def receiver(running: DoorAt) -> DoorAt:
+def receiver(running: ReceiverAt) -> ReceiverAt:
     """The receiver, with nothing recorded."""
     running.client.flushall()
     return running
@@ -45,7 +45,7 @@ def head(*headers: str, method: str = "POST", url: str = URL, version: str = "1.
     return "\r\n".join(lines).encode()
 
 
-def answers(receiver: DoorAt, *segments: bytes, ends: bool = False) -> list[int]:
+def answers(receiver: ReceiverAt, *segments: bytes, ends: bool = False) -> list[int]:
     """The statuses of all answers to what is sent, each segment by itself; `ends`: and no more will come."""
     with socket.create_connection(("127.0.0.1", receiver.stack.port), timeout=5) as raw:
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -59,7 +59,7 @@ def answers(receiver: DoorAt, *segments: bytes, ends: bool = False) -> list[int]
     return [int(line[:3]) for line in told.split(b"HTTP/1.1 ")[1:]]
 
 
-def recorded(receiver: DoorAt) -> list[bytes]:
+def recorded(receiver: ReceiverAt) -> list[bytes]:
     """All bodies that the ledger has for `acme`."""
     payloads = (receiver.client.get(key) for key in receiver.client.keys("er:acme:payload:*"))
     return sorted(zstandard.decompress(payload[1:]) for payload in payloads)
@@ -80,7 +80,7 @@ def recorded(receiver: DoorAt) -> list[bytes]:
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("framed", [(LENGTH, BODY), (CHUNKED, IN_CHUNKS)])
 def test_with_upgrade_the_body_is_read_whole(
-    receiver: DoorAt, upgrade: tuple[str, ...], version: str, framed: tuple[str, bytes]
+    receiver: ReceiverAt, upgrade: tuple[str, ...], version: str, framed: tuple[str, bytes]
 ) -> None:
     told, body = framed
     start = head(*upgrade, told, version=version)
@@ -90,7 +90,7 @@ def test_with_upgrade_the_body_is_read_whole(
         assert recorded(receiver) == [BODY]
 
 
-def test_behind_a_request_with_upgrade_others_are_read(receiver: DoorAt) -> None:
+def test_behind_a_request_with_upgrade_others_are_read(receiver: ReceiverAt) -> None:
     upgrade, plain = head(*H2C, LENGTH) + b"first", head(LENGTH) + b"after"
     last = head("Connection: close", LENGTH) + b"final"
     unknown = head(*H2C, LENGTH, known=False) + b"nobod"
@@ -133,7 +133,7 @@ def test_behind_a_request_with_upgrade_others_are_read(receiver: DoorAt) -> None
         pytest.param(head(CHUNKED) + IN_CHUNKS[:-2] + b"X: 1\r\n" * 300 + b"\r\n", 431, id="many headers at the end"),
     ],
 )
-def test_what_is_not_read_whole_is_refused_and_not_recorded(receiver: DoorAt, sent: bytes, status: int) -> None:
+def test_what_is_not_read_whole_is_refused_and_not_recorded(receiver: ReceiverAt, sent: bytes, status: int) -> None:
     assert answers(receiver, sent, ends=True)[:1] in ([status], [])  # a sender who ends may not be answered
     assert answers(receiver, sent)[:1] == [status]
     assert recorded(receiver) == []
@@ -142,16 +142,16 @@ def test_what_is_not_read_whole_is_refused_and_not_recorded(receiver: DoorAt, se
 @pytest.mark.parametrize(
     "start", [head("Content-Length: 50") + BODY, head(CHUNKED) + b"5\r\nhello\r\n", head(*H2C, LENGTH)]
 )
-def test_a_connection_that_ends_before_the_body_does_leaves_nothing(receiver: DoorAt, start: bytes) -> None:
+def test_a_connection_that_ends_before_the_body_does_leaves_nothing(receiver: ReceiverAt, start: bytes) -> None:
     assert answers(receiver, start, ends=True) == []
     assert recorded(receiver) == []
 
 
-def test_endless_headers_are_refused(receiver: DoorAt) -> None:
+def test_endless_headers_are_refused(receiver: ReceiverAt) -> None:
     assert answers(receiver, b"POST / HTTP/1.1\r\nX: ", *[b"x" * 60_000] * 3) == [431]
 
 
-def test_what_is_odd_and_right_is_read(receiver: DoorAt) -> None:
+def test_what_is_odd_and_right_is_read(receiver: ReceiverAt) -> None:
     packed = gzip.compress(BODY, mtime=0)
     coded = head("Content-Encoding: identity", "Content-Encoding: gzip", f"Content-Length: {len(packed)}", CLOSE)
     for sent in (
@@ -169,7 +169,7 @@ def test_what_is_odd_and_right_is_read(receiver: DoorAt) -> None:
     assert recorded(receiver) == [b""]
 
 
-def test_refusals_on_the_wire_are_problems_and_leave_no_line_in_the_log(receiver: DoorAt) -> None:
+def test_refusals_on_the_wire_are_problems_and_leave_no_line_in_the_log(receiver: ReceiverAt) -> None:
     before = receiver.stack.log("web").read_text()
     with socket.create_connection(("127.0.0.1", receiver.stack.port), timeout=5) as raw:
         raw.sendall(b"MARKED\r\n\r\n")
@@ -179,7 +179,7 @@ def test_refusals_on_the_wire_are_problems_and_leave_no_line_in_the_log(receiver
     assert receiver.stack.log("web").read_text() == before
 
 
-def test_an_idle_connection_is_closed_after_the_seconds_that_are_set(receiver: DoorAt) -> None:
+def test_an_idle_connection_is_closed_after_the_seconds_that_are_set(receiver: ReceiverAt) -> None:
     with socket.create_connection(("127.0.0.1", receiver.stack.port), timeout=5) as raw:
         began = time.monotonic()
         raw.sendall(head(LENGTH) + BODY)
@@ -190,7 +190,7 @@ def test_an_idle_connection_is_closed_after_the_seconds_that_are_set(receiver: D
     assert Settings.model_fields["keep_alive_seconds"].default > 60  # what load balancers have
 
 
-def test_strangers_with_packed_megabytes_hold_up_nobody(receiver: DoorAt) -> None:
+def test_strangers_with_packed_megabytes_hold_up_nobody(receiver: ReceiverAt) -> None:
     """Case a02: 7 KB froze the receiver for 7 s."""
     packed = gzip.compress(b'{"apiKey":"no",' + b'"":0,' * 4_000_000 + b'"x":0}')
     start = head("Content-Encoding: gzip", f"Content-Length: {len(packed)}", url="/v1/acme/prov", known=False)

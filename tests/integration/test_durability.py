@@ -12,7 +12,7 @@ from tests.commands import command
 from tests.events import certiverse
 from tests.intakes import an_intake
 from tests.running import Valkey, free_port, wait_until
-from tests.senders import DoorAt, door_at
+from tests.senders import ReceiverAt, receiver_at
 from worker.errors import LedgerUnavailable
 
 UNSAFE = {"appendfsync": "everysec", "maxmemory-policy": "allkeys-lru", "appendonly": "no"}
@@ -20,18 +20,18 @@ SAFE = {"appendfsync": "always", "maxmemory-policy": "noeviction", "appendonly":
 
 
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[DoorAt]:
-    with door_at(tmp_path) as built:
+def receiver(tmp_path: Path) -> Iterator[ReceiverAt]:
+    with receiver_at(tmp_path) as built:
         yield built
 
 
-def refused(door: DoorAt, body: bytes) -> bool:
-    answer = door.post(body)
+def refused(receiver: ReceiverAt, body: bytes) -> bool:
+    answer = receiver.post(body)
     return answer.status_code == 503 and answer.headers["Retry-After"] == "5"
 
 
 @pytest.mark.parametrize("name", UNSAFE)
-def test_a_setting_changed_at_run_time_is_noticed_said_and_forgotten_when_set_back(running: DoorAt, name: str) -> None:
+def test_a_setting_changed_at_run_time_is_noticed_and_forgotten_when_set_back(running: ReceiverAt, name: str) -> None:
     running.client.config_set(name, UNSAFE[name])
     wait_until(lambda: refused(running, certiverse()), 4, "a refusal")
     said = f"{name} is {UNSAFE[name]}, must be {SAFE[name]}"
@@ -42,12 +42,12 @@ def test_a_setting_changed_at_run_time_is_noticed_said_and_forgotten_when_set_ba
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoorAt]:
-    with door_at(tmp_path_factory.mktemp("door")) as built:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverAt]:
+    with receiver_at(tmp_path_factory.mktemp("receiver")) as built:
         yield built
 
 
-def test_status_shows_the_ledger_and_that_nothing_is_accepted(running: DoorAt) -> None:
+def test_status_shows_the_ledger_and_that_nothing_is_accepted(running: ReceiverAt) -> None:
     running.client.config_set("appendfsync", "everysec")
     config = Path(running.stack.environ["EXAMRELAY_CONFIG"])
     told = command(config, "status", "--json", **{name: running.stack.environ[name] for name in _NEEDED})
@@ -62,18 +62,18 @@ _NEEDED = ("REDIS_URL", "ACME_DRILLSTER", "ACME_PROV_KEY", "ACME_PROV_SECRET", "
            "BETA_HEADER", "BETA_WHSEC")  # fmt: skip
 
 
-def test_after_a_restart_with_less_not_one_delivery_is_accepted(door: DoorAt) -> None:
-    assert door.post(certiverse("dlv-0")).status_code == 202
-    door.stack.valkey.stop(signal.SIGKILL)
-    door.stack.valkey.start(appendfsync="everysec")
-    assert [door.post(certiverse(f"dlv-{number}")).status_code for number in range(1, 20)] == [503] * 19
-    assert door.accepted() == 1
-    door.stack.valkey.stop()
-    door.stack.valkey.start(appendfsync="always")
-    wait_until(lambda: door.post(certiverse("dlv-1")).status_code == 202, 5, "an answer")
+def test_after_a_restart_with_less_not_one_delivery_is_accepted(receiver: ReceiverAt) -> None:
+    assert receiver.post(certiverse("dlv-0")).status_code == 202
+    receiver.stack.valkey.stop(signal.SIGKILL)
+    receiver.stack.valkey.start(appendfsync="everysec")
+    assert [receiver.post(certiverse(f"dlv-{number}")).status_code for number in range(1, 20)] == [503] * 19
+    assert receiver.accepted() == 1
+    receiver.stack.valkey.stop()
+    receiver.stack.valkey.start(appendfsync="always")
+    wait_until(lambda: receiver.post(certiverse("dlv-1")).status_code == 202, 5, "an answer")
 
 
-def test_one_that_became_a_replica_is_named(running: DoorAt) -> None:
+def test_one_that_became_a_replica_is_named(running: ReceiverAt) -> None:
     running.client.replicaof("127.0.0.1", free_port())
     wait_until(lambda: refused(running, certiverse()), 4, "a refusal")
     assert "is a replica and takes no writes" in running.call("GET", "/readyz").json()["checks"]["redis"]
@@ -81,7 +81,7 @@ def test_one_that_became_a_replica_is_named(running: DoorAt) -> None:
     wait_until(lambda: running.post(certiverse()).status_code == 202, 6, "an answer")
 
 
-def test_enqueue_notices_too(running: DoorAt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_enqueue_notices_too(running: ReceiverAt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     intake = an_intake(running.stack.valkey, tmp_path, monkeypatch)
 
     def answer() -> str:

@@ -223,7 +223,7 @@ def test_without_keys_marks_are_in_payloads_outcomes_and_strays_only(
     assert of_events(found) == {"payload", "outcome"}
 
 
-def test_real_processes_seal_from_the_door_to_rhythm(rhythm: Sandbox, tmp_path: Path) -> None:
+def test_real_processes_seal_from_the_receiver_to_rhythm(rhythm: Sandbox, tmp_path: Path) -> None:
     rhythm.seed(ORG, [theirs(1), theirs(2, status="failed")])
     with stack_at(tmp_path, rhythm, EXAMRELAY_PAYLOAD_KEYS=keyed(ONE)) as stack:
         stack.start("web", "worker", "sweeper", "beat")

@@ -1,4 +1,4 @@
-"""`worker.enqueue`: the same as the door, from any thread, after a fork, and within a second."""
+"""`worker.enqueue`: the same as the receiver, from any thread, after a fork, and within a second."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from schemas.event import Receipt
 from tests.events import certiverse
 from tests.intakes import an_intake, own_environ
 from tests.running import ROOT, Valkey
-from tests.senders import SECRETS, DoorAt, door_at
+from tests.senders import SECRETS, ReceiverAt, receiver_at
 from worker.ledger import queries
 from worker.receiver.intake import Intake
 
@@ -49,31 +49,31 @@ def run(script: str, environ: dict[str, str], *options: str) -> str:
     return done.stdout
 
 
-def test_a_delivery_is_the_same_event_by_the_door_and_by_enqueue(
+def test_a_delivery_is_the_same_event_by_the_receiver_and_by_enqueue(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {"apiKey": SECRETS["ACME_PROV_KEY"], "secretKey": SECRETS["ACME_PROV_SECRET"]}
     prov = json.dumps({"candidateId": "ü", **keys}, ensure_ascii=False)
-    with door_at(tmp_path) as door:
-        intake = an_intake(door.stack.valkey, tmp_path, monkeypatch)
+    with receiver_at(tmp_path) as receiver:
+        intake = an_intake(receiver.stack.valkey, tmp_path, monkeypatch)
         sent = [
-            (intake.accept("acme", "certiverse", certiverse()), door.post(certiverse())),
-            (intake.accept("acme", "prov", prov), door.post(prov.encode(), "prov", auth=None)),
-            (intake.accept("acme", "certiverse", LARGE), door.post(LARGE)),
-            (intake.accept("acme", "certiverse", ""), door.post(b"")),
-            (intake.accept("acme", "drillster", "{}", "/T/a%2Fb?x=1"), _put(door, "T/a%2Fb")),
-            (intake.accept("acme", "drillster", "{}", "T/ü b"), _put(door, "T/%C3%BC%20b")),
+            (intake.accept("acme", "certiverse", certiverse()), receiver.post(certiverse())),
+            (intake.accept("acme", "prov", prov), receiver.post(prov.encode(), "prov", auth=None)),
+            (intake.accept("acme", "certiverse", LARGE), receiver.post(LARGE)),
+            (intake.accept("acme", "certiverse", ""), receiver.post(b"")),
+            (intake.accept("acme", "drillster", "{}", "/T/a%2Fb?x=1"), _put(receiver, "T/a%2Fb")),
+            (intake.accept("acme", "drillster", "{}", "T/ü b"), _put(receiver, "T/%C3%BC%20b")),
         ]
         intake.close()
         for ours, theirs in sent:
             assert theirs.json() == ours.model_dump(mode="json") | {"duplicate": True}, theirs.text
-        assert door.accepted() == len(sent)
-        kept = b"".join(door.client.dump(key) or b"" for key in door.client.keys("*"))
+        assert receiver.accepted() == len(sent)
+        kept = b"".join(receiver.client.dump(key) or b"" for key in receiver.client.keys("*"))
         assert b"MARKED" not in kept
 
 
-def _put(door: DoorAt, below: str):  # type: ignore[no-untyped-def]
-    return door.call("PUT", f"/v1/acme/drillster/{below}", b"{}", auth=("drillster", SECRETS["ACME_DRILLSTER"]))
+def _put(receiver: ReceiverAt, below: str):  # type: ignore[no-untyped-def]
+    return receiver.call("PUT", f"/v1/acme/drillster/{below}", b"{}", auth=("drillster", SECRETS["ACME_DRILLSTER"]))
 
 
 def test_importing_worker_loads_nothing_and_the_first_call_hints(

@@ -22,7 +22,7 @@ FROM = {Stage.PROCESS: EventState.RECEIVED, Stage.SYNC: EventState.READY}
 
 
 class Moves(RuleBasedStateMachine):
-    """Two workers, a door, an operator and a sweeper, in any order; the model is what each was told."""
+    """Two workers, a receiver, an operator and a sweeper, in any order; the model is what each was told."""
 
     client: "redis.Redis"
 
@@ -57,8 +57,8 @@ class Moves(RuleBasedStateMachine):
         stage, claim = self.claims.pop(token)
         chosen = [self.draw_decision(data, stage, work.id) for work in claim.works]
         before = {work.id: queries.event(self.client, T, work.id) for work in claim.works}
-        states = self.ledger.settle(T, stage, token, chosen)
-        again = self.ledger.settle(T, stage, token, chosen)
+        states = self.ledger.apply(T, stage, token, chosen)
+        again = self.ledger.apply(T, stage, token, chosen)
         assert all(state == "lost" for state in again), "a repeated settlement moves nothing"
         for decision, state in zip(chosen, states, strict=True):
             event = before[decision.id]
@@ -77,7 +77,8 @@ class Moves(RuleBasedStateMachine):
         token = data.draw(st.sampled_from(syncing))
         work = self.claims[token][1].works[0]
         rev = self.client.hget(f"er:{T}:registration:{registration}", "rev") or b"0"
-        plan = {"id": work.id, "registration": registration, "rev": rev.decode(), "delivery_rev": work.known.rev}
+        plan = {"id": work.id, "registration": registration, "rev": rev.decode()}
+        plan["delivery_rev"] = work.delivery_record.rev
         plan["intent"] = f'{{"registration": "{registration}", "base": 1, "values": "{{}}"}}'
         first = self.ledger.intend(T, token, [plan])
         assert self.ledger.intend(T, token, [plan]) == first, "an intent may be repeated"

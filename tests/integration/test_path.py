@@ -205,7 +205,7 @@ def test_a_rescore_that_comes_while_its_original_is_planned_keeps_it_from_being_
     claim = open_one.ledger.claim(TENANT, Stage.SYNC, "slow", 100, 0)
     open_one.deliver(RESCORE)
     open_one.process()
-    plan = {"id": original, "registration": "reg-1", "rev": "0", "delivery_rev": claim.works[0].known.rev}
+    plan = {"id": original, "registration": "reg-1", "rev": "0", "delivery_rev": claim.works[0].delivery_record.rev}
     assert open_one.ledger.intend(TENANT, "slow", [plan | {"intent": "{}"}]) == ["moved"]
     for _ in range(2):
         on(open_one)

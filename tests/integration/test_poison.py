@@ -21,7 +21,7 @@ def test_a_poison_event_is_buried_alone_and_the_others_go_through(pipeline: Pipe
             crashes += 1  # the worker dies with the batch: nothing is settled, the lease runs out
         else:
             drops = [decisions.drop(id, EventState.IGNORED, "done") for id in claimed]
-            pipeline.ledger.settle(TENANT, Stage.PROCESS, f"token-{claims}", drops)
+            pipeline.ledger.apply(TENANT, Stage.PROCESS, f"token-{claims}", drops)
         pipeline.due_now()
         assert claims < 60
     assert pipeline.event(poison).reason is Reason.WORKER_KILLER

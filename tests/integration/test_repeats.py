@@ -69,13 +69,13 @@ def settled(number: int) -> Decision:
 def ready(ledger: Ledger, *numbers: int) -> None:
     record(ledger, *numbers)
     claim(ledger)
-    ledger.settle(T, Stage.PROCESS, "token", [prepared(number) for number in numbers], last=True)
+    ledger.apply(T, Stage.PROCESS, "token", [prepared(number) for number in numbers], last=True)
 
 
 def stopped(ledger: Ledger) -> None:
     record(ledger, 1)
     claim(ledger)
-    ledger.settle(T, Stage.PROCESS, "token", [decisions.stop("evt_1", Reason.INVALID_JSON, "not JSON")], last=True)
+    ledger.apply(T, Stage.PROCESS, "token", [decisions.stop("evt_1", Reason.INVALID_JSON, "not JSON")], last=True)
 
 
 def plan(number: int) -> dict[str, str]:
@@ -97,7 +97,7 @@ def expired(ledger: Ledger) -> None:
 def final_and_old(ledger: Ledger) -> None:
     ready(ledger, 1, 2)
     claim(ledger, Stage.SYNC)
-    ledger.settle(T, Stage.SYNC, "token", [settled(1), settled(2)], last=True)
+    ledger.apply(T, Stage.SYNC, "token", [settled(1), settled(2)], last=True)
     record(ledger, 3)
     ledger.client.delete(f"er:{T}:hint:process")
     ledger.client.zadd(f"er:{T}:events", {"evt_1": 1, "evt_2": 1})
@@ -134,26 +134,26 @@ CASES: dict[str, tuple[Act, Act]] = {
     ),
     "claim": (lambda at: record(at, 1, 2, 3), lambda at: claim(at, limit=2)),
     "claim: a task's second": (
-        lambda at: (record(at, 1, 2), claim(at, limit=1), at.settle(T, Stage.PROCESS, "token", [prepared(1)])),
+        lambda at: (record(at, 1, 2), claim(at, limit=1), at.apply(T, Stage.PROCESS, "token", [prepared(1)])),
         lambda at: claim(at, limit=1),
     ),
     "claim: leases that expired": (expired, lambda at: at.claim(T, Stage.PROCESS, "other", 100, 2)),
     "claim: of sync": (lambda at: ready(at, 1, 2), lambda at: claim(at, Stage.SYNC)),
     "claim: nothing is due": (lambda _: None, claim),
-    "settle: prepare": (
+    "apply: prepare": (
         lambda at: (record(at, 1, 2), claim(at)),
-        lambda at: at.settle(T, Stage.PROCESS, "token", [prepared(1), prepared(2)]),
+        lambda at: at.apply(T, Stage.PROCESS, "token", [prepared(1), prepared(2)]),
     ),
-    "settle: the last": (syncing, lambda at: at.settle(T, Stage.SYNC, "token", [settled(1), settled(2)], last=True)),
-    "settle: defer with an attempt": (
+    "apply: the last": (syncing, lambda at: at.apply(T, Stage.SYNC, "token", [settled(1), settled(2)], last=True)),
+    "apply: defer with an attempt": (
         syncing,
-        lambda at: at.settle(
+        lambda at: at.apply(
             T, Stage.SYNC, "token",
             [decisions.defer("evt_1", timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True)], last=True,
         ),
     ),
-    "settle: hold": (
-        syncing, lambda at: at.settle(T, Stage.SYNC, "token", [decisions.stop("evt_1", Reason.UNKNOWN_EXAM, "which?")])
+    "apply: hold": (
+        syncing, lambda at: at.apply(T, Stage.SYNC, "token", [decisions.stop("evt_1", Reason.UNKNOWN_EXAM, "which?")])
     ),
     "intend": (syncing, lambda at: at.intend(T, "token", [plan(1), plan(2)])),
     "release": (syncing, lambda at: at.release(T, Stage.SYNC, "token")),
@@ -233,7 +233,7 @@ def test_an_answer_kept_for_a_repeat_expires_and_only_a_caller_s_last_is_kept(cl
 
 
 @pytest.mark.parametrize(
-    "case", ["claim", "settle: the last", "intend", "steer: replay", "gate: take as the probe", "sweep"]
+    "case", ["claim", "apply: the last", "intend", "steer: replay", "gate: take as the probe", "sweep"]
 )
 def test_a_redis_that_is_restarted_between_effect_and_reply_gives_the_same_answer(case: str, private: Valkey) -> None:
     before, act = CASES[case]

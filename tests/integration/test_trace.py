@@ -61,7 +61,7 @@ def test_names_that_stand_in_one_place_are_told_apart(pipeline: Pipeline, client
         id = pipeline.deliver(certiverse(f"dlv-{name}"))
         pipeline.ledger.claim(TENANT, Stage.PROCESS, name, 1, 0)
         ignored = decisions.drop(id, EventState.IGNORED, "not a result")
-        pipeline.ledger.settle(TENANT, Stage.PROCESS, name, [decisions.known_by(ignored, name)])
+        pipeline.ledger.apply(TENANT, Stage.PROCESS, name, [decisions.about(ignored, name)])
         wanted[name] = [id]
     assert {name: trace.of_candidate(client, TENANT, name) for name in wanted} == wanted
     assert client.keys(f"er:{TENANT}:names:*") == [f"er:{TENANT}:names:ab".encode()]
@@ -190,7 +190,7 @@ def test_an_event_that_is_being_written_is_not_forgotten_under_the_writers_hands
     pipeline.process()
     claim = pipeline.ledger.claim(TENANT, Stage.SYNC, "token", 1, 0)
     id = claim.works[0].id
-    plan = {"id": id, "registration": "reg-1", "rev": "0", "delivery_rev": claim.works[0].known.rev}
+    plan = {"id": id, "registration": "reg-1", "rev": "0", "delivery_rev": claim.works[0].delivery_record.rev}
     intent = json.dumps({"registration": "reg-1", "base": 1, "values": "{}"})
     assert pipeline.ledger.intend(TENANT, "token", [plan | {"intent": intent}]) == ["ok"]
     assert pipeline.ledger.forget(TENANT, id, "op") == (False, "being written")

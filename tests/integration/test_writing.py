@@ -108,7 +108,7 @@ def begun(pipeline: Pipeline, steps: int, token: str = "slow") -> tuple[Run, lis
 def finish(run: Run, jobs: list[Job]) -> list[str]:
     """What the ledger says to the worker that goes on after all."""
     decisions = [job.decision for job in jobs if job.decision is not None]
-    return run.ledger.settle(TENANT, Stage.SYNC, run.token, decisions)
+    return run.ledger.apply(TENANT, Stage.SYNC, run.token, decisions)
 
 
 # What is written
@@ -232,7 +232,7 @@ def test_a_write_that_is_applied_late_is_ours_whatever_the_second_try_is_at(
     for step in STEPS[steps:INTENDED]:
         step(run, undecided(jobs))
     results = sync.write(run, undecided(jobs))
-    sync.settle(run, undecided(jobs), results)
+    sync.read_answers(run, undecided(jobs), results)
     finish(run, jobs)
     drain(pipeline)
     assert stands(pipeline.event(event.id)) == WRITTEN
@@ -453,7 +453,7 @@ def test_a_result_that_comes_while_another_s_write_is_not_on_the_books_yet_waits
     results = sync.write(run, jobs)
     (rescore,) = pipeline.run(certiverse("dlv-1", "reg-1", score=85, rescore=True))
     assert stands(rescore) == (EventState.READY, None)
-    sync.settle(run, jobs, results)
+    sync.read_answers(run, jobs, results)
     assert finish(run, jobs) == ["synced"]
     assert [stands(event) for event in on(pipeline, original, rescore.id)] == [WRITTEN, WRITTEN]
 
@@ -514,7 +514,7 @@ def test_a_worker_that_wakes_late_changes_nothing(pipeline: Pipeline, steps: int
     for step in STEPS[steps:-1]:
         step(run, undecided(jobs))
     results = sync.write(run, undecided(jobs))
-    sync.settle(run, undecided(jobs), results)
+    sync.read_answers(run, undecided(jobs), results)
     assert finish(run, jobs) == ["lost"]
     assert (len(writes(pipeline)), pipeline.registration()["score"]) == (1, 12)
     assert stands(pipeline.event(id)) == WRITTEN
@@ -528,7 +528,7 @@ def test_a_rescore_is_not_undone_by_the_original_s_worker_that_wakes_late(pipeli
     on(pipeline, original)
     (rescore,) = pipeline.run(certiverse(rescore=True))
     results = sync.write(run, jobs)
-    sync.settle(run, jobs, results)
+    sync.read_answers(run, jobs, results)
     assert finish(run, jobs) == ["lost"]
     assert stands(rescore) == WRITTEN
     assert [change["score"][1] for change in writes(pipeline)] == [60, 82.5]

@@ -59,7 +59,7 @@ def allowed(listed: list[Credentials], headers: dict[str, str], body: bytes | No
     """Whether the sender is known: by the headers, or by the body if there is one."""
     proof = Proof(listed, headers)
     if body is None:
-        return proof.known
+        return proof.accepted
     proof.update(body)
     proof.open(body)
     return proof.end()

@@ -1,6 +1,6 @@
-"""The command `examrelay`: the operator's door. What a command does is in its own module; here is how it is called.
+"""The command `examrelay`: the operator's receiver. What a command does is in its own module; here is how it is called.
 
-Exit codes: 0 holds, 1 does not, 2 usage or configuration, 3 could not be checked (Redis or the door is away).
+Exit codes: 0 holds, 1 does not, 2 usage or configuration, 3 could not be checked (Redis or the receiver is away).
 """
 
 import logging
@@ -78,7 +78,7 @@ def main() -> None:
     except ConfigurationError as error:
         complain(str(error))
         sys.exit(USAGE)
-    except (cli_send.DoorAway, Unchecked) as error:
+    except (cli_send.ReceiverAway, Unchecked) as error:
         complain(str(error))
         sys.exit(UNCHECKED)
     except (SealUnknown, SealBroken) as error:
@@ -120,7 +120,7 @@ def _end(holds: bool) -> None:
 @app.command(epilog=_examples("up --sandbox", "up --port 8000"))
 def up(
     sandbox: Annotated[bool, typer.Option("--sandbox", help="With a stand-in Rhythm and a tenant, acme.")] = False,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The door's port; 0: a free one.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The receiver's port; 0: a free one.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="What processes say goes to their log files only.")] = False,
 ) -> None:
     """Run everything on this machine until Ctrl-C."""
@@ -139,12 +139,12 @@ def send(
     files: Annotated[list[Path], typer.Argument(help="Payloads, one a file; - is standard input.")],
     tenant: Annotated[str, typer.Option(help="Whose results these are.")],
     source: Annotated[Source, typer.Option(help="Which exam platform's.")],
-    url: Annotated[str | None, typer.Option(help="The door; else the running `examrelay up`, else PORT here.")] = None,
+    url: Annotated[str | None, typer.Option(help="The receiver; else that of `examrelay up`, else PORT here.")] = None,
     path: Annotated[str, typer.Option(help="Below the source, as Drillster has it: eventType/eventId.")] = "",
-    direct: Annotated[bool, typer.Option("--direct", help="Into the ledger, past the door.")] = False,
+    direct: Annotated[bool, typer.Option("--direct", help="Into the ledger, past the receiver.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Post payloads to the door, with the tenant's credentials."""
+    """Post payloads to the receiver, with the tenant's credentials."""
     beside = join()
     _end(cli_send.send(load_settings(), files, tenant, source, path, cli_send.Way(url, beside, direct), as_json))
 

@@ -1,4 +1,4 @@
-"""`examrelay send`: payloads from files to the door, as their platform would post them, or past it into the ledger."""
+"""`examrelay send`: posts payload files to the receiver, as their platform would, or records them directly."""
 
 import http.client
 import json
@@ -20,13 +20,13 @@ from worker.tenants import SourceRules
 _SECONDS = 30
 
 
-class DoorAway(Exception):
-    """Nobody answers there, or not as the door does. The message says what to do."""
+class ReceiverAway(Exception):
+    """Nobody answers there, or not as the receiver does. The message says what to do."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How payloads get there: a URL that was given, the `up` beside us, or past the door."""
+    """How payloads get there: a URL that was given, the `up` beside us, or past the receiver."""
 
     url: str | None
     beside: Running | None
@@ -36,13 +36,13 @@ class Way:
 def send(
     settings: Settings, files: list[Path], tenant: str, source: Source, path: str, way: Way, as_json: bool
 ) -> bool:
-    """Send each file and show what was answered. Returns whether all were accepted. Raises DoorAway."""
+    """Send each file and show what was answered. Returns whether all were accepted. Raises ReceiverAway."""
     rules = _rules(settings, tenant, source)
     bodies = {str(file): _read(file) for file in files}
     if way.direct:
         answers = [_record(tenant, source, path, body) for body in bodies.values()]
     else:
-        url = way.url or (way.beside.door if way.beside else f"http://127.0.0.1:{settings.port}")
+        url = way.url or (way.beside.receiver if way.beside else f"http://127.0.0.1:{settings.port}")
         answers = [_post(url, f"/v1/{tenant}/{source}/{path}".rstrip("/"), rules, body) for body in bodies.values()]
     rows = [{"file": file, **answer} for file, answer in zip(bodies, answers, strict=True)]
     if as_json:
@@ -71,14 +71,14 @@ def _record(tenant: str, source: Source, path: str, body: bytes) -> dict[str, An
     try:
         receipt = enqueue(tenant, source, body, path)
     except LedgerUnavailable as error:
-        raise DoorAway(f"not recorded: {error}") from None
+        raise ReceiverAway(f"not recorded: {error}") from None
     return {"status": 202, **receipt.model_dump(mode="json")}
 
 
 def _post(url: str, path: str, rules: SourceRules, body: bytes) -> dict[str, Any]:
     where = urlsplit(url)
     if where.scheme not in ("http", "https") or not where.hostname:
-        raise ConfigurationError(f"--url {url}: is no address of the door, such as http://127.0.0.1:8000")
+        raise ConfigurationError(f"--url {url}: is no address of the receiver, such as http://127.0.0.1:8000")
     kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
     connection = kind(where.hostname, where.port, timeout=_SECONDS)
     try:
@@ -92,7 +92,9 @@ def _post(url: str, path: str, rules: SourceRules, body: bytes) -> dict[str, Any
         response = connection.getresponse()
         answer = {**json.loads(response.read() or b"{}"), "status": response.status}
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise DoorAway(f"the door at {url} does not answer ({error}). Start `examrelay up`, or say --url.") from None
+        raise ReceiverAway(
+            f"the receiver at {url} does not answer ({error}). Start `examrelay up`, or give --url."
+        ) from None
     finally:
         connection.close()
     return answer

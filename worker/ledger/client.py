@@ -19,7 +19,7 @@ from worker.ledger.keys import SAID
 from worker.settings import Settings
 
 SCRIPTS: Final[tuple[str, ...]] = (
-    "record", "claim", "settle", "intend", "release", "steer", "sweep", "gate", "token", "seen",
+    "record", "claim", "apply", "intend", "release", "steer", "sweep", "gate", "token", "seen",
 )  # fmt: skip
 #: By a nonce of the event's own; by what they set.
 KNOW_THEIR_REPEAT: Final = ("record", "seen", "release")

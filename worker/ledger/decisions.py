@@ -1,4 +1,4 @@
-"""Decisions: what a stage makes of the events it has claimed, as the `settle` script takes them."""
+"""Decisions: what a stage makes of the events it has claimed, as the `apply` script takes them."""
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -88,6 +88,6 @@ def settle(
     return Decision(id, "settle", EventState.SYNCED, more=more)
 
 
-def known_by(decision: Decision, who: str) -> Decision:
+def about(decision: Decision, who: str) -> Decision:
     """The same decision, about an event of a candidate with these names (`trace.py`)."""
     return replace(decision, more=decision.more | {"who": who})

@@ -20,7 +20,7 @@ from worker.ledger.keys import key
 from worker.ledger.recording import enough, receipt, record_arguments, wait_arguments
 from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
 from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, instant, milliseconds
-from worker.ledger.work import Claim, Intent, Known, Sibling, Work
+from worker.ledger.work import Claim, DeliveryRecord, Intent, Sibling, Work
 
 _NEWER: Final = "stored by a newer version of examrelay: left to its workers"
 
@@ -31,7 +31,7 @@ def one_line(told: str) -> str:
 
 
 class Ledger:
-    """The moves, for workers, commands and receivers of one's own. The HTTP door has the same record in `door.py`."""
+    """The moves, for workers and commands. What the receiver does is in `recorder.py`."""
 
     def __init__(self, client: "redis.Redis", lease: timedelta, replicas: int = 0, keys: Sequence[bytes] = ()) -> None:
         self.client = client
@@ -69,10 +69,10 @@ class Ledger:
                 strange.append(
                     decisions.defer(work[0].decode(), PAUSE, Reason.INTERNAL_ERROR, _NEWER, keep_intent=True)
                 )
-        self.settle(tenant, stage, token, strange)
+        self.apply(tenant, stage, token, strange)
         return Claim(tuple(readable), instant(now), bool(others))
 
-    def settle(
+    def apply(
         self, tenant: str, stage: Stage, token: str, decided: Sequence[Decision], *, last: bool = False
     ) -> list[str]:
         """Apply decisions. Returns each event's state: `lost` where the claim was no longer ours.
@@ -84,7 +84,7 @@ class Ledger:
                 self.release(tenant, stage, token)
             return []
         states = self.scripts(
-            "settle", tenant, stage, token, milliseconds(PAYLOAD_KEPT), milliseconds(IDENTITY_KEPT),
+            "apply", tenant, stage, token, milliseconds(PAYLOAD_KEPT), milliseconds(IDENTITY_KEPT),
             int(last),
             json.dumps([self._sealed(decision.as_arguments()) for decision in decided]),
             *(decision.outcome for decision in decided),
@@ -157,9 +157,11 @@ class Ledger:
                 siblings.append([name[2:], event, state or b"", at or b"0", *(one or b"" for one in rest)])
         return [record.get(b"applied", b""), registration, record.get(b"rev", b"0"), siblings]
 
-    def _known_of(self, applied: bytes, registration: bytes, rev: bytes, siblings: list[list[bytes]]) -> Known:
+    def _delivery_record(
+        self, applied: bytes, registration: bytes, rev: bytes, siblings: list[list[bytes]]
+    ) -> DeliveryRecord:
         others = tuple(self._sibling(*(part.decode() for part in one)) for one in siblings)
-        return Known(applied.decode() or None, registration.decode() or None, rev.decode(), others)
+        return DeliveryRecord(applied.decode() or None, registration.decode() or None, rev.decode(), others)
 
     def _sibling(self, version: str, event: str, state: str, at: str, who: str, doubt: str) -> Sibling:
         intent = None
@@ -179,7 +181,7 @@ class Ledger:
             decision["values"] = self.sealer.seal_text(decision["values"], decision["registration"])
         return decision
 
-    def _work(self, id: bytes, fields: list[bytes], stored: bytes, known: list[Any]) -> Work:
+    def _work(self, id: bytes, fields: list[bytes], stored: bytes, record: list[Any]) -> Work:
         event = {name.decode(): value.decode() for name, value in zip(fields[::2], fields[1::2], strict=True)}
         first, trouble = event.get("first_attempt_at"), None
         if "doubt" in event:
@@ -203,7 +205,7 @@ class Ledger:
             version=event.get("version"),
             intent=Intent(**json.loads(event["intent"])) if "intent" in event else None,
             sealed=stored,
-            known=self._known_of(*known),
+            delivery_record=self._delivery_record(*record),
             failed="attempts" in event and event.get("reason") == Reason.RHYTHM_UNAVAILABLE,
             trouble=trouble,
             who=event.get("who", ""),

@@ -5,9 +5,9 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 
 `event:{id}` hash: an event. state, source, path, reason, detail, result, registration, delivery, version, received_at,
     receipts (from the second on), nonce (of the last receipt), who (the candidate's names: `trace.py`), attempts,
-    first_attempt_at, answers (an operator's; sealed), problem (the door's); while claimed: lease (token), batch (size
-    of the claim); after leases that expired: expiries, alone; while a write may be under way: intent (sealed); one
-    that was still so when the event died: doubt (sealed). Once final: `history:{n}`, its history in pieces, counted
+    first_attempt_at, answers (an operator's; sealed), problem (the receiver's); while claimed: lease (token), batch
+    (size of the claim); after leases that expired: expiries, alone; while a write may be under way: intent (sealed);
+    one that was still so when the event died: doubt (sealed). Once final: `history:{n}`, its history in pieces, counted
     from received_at and without the record itself.
 `payload:{id}` string: the body as sent, sealed. Expires after the event is final.
 `outcome:{id}` string: the canonical outcome, sealed. Only while `ready`.

@@ -61,7 +61,7 @@ def gate(client: "redis.Redis", tenant: str) -> dict[str, str]:
 
 
 def refusals(client: "redis.Redis", tenant: str, source: Source) -> list[str]:
-    """The last refusals at the door, newest first: when, status, why."""
+    """The last refusals at the receiver, newest first: when, status, why."""
     return [text(line) for line in client.lrange(key(tenant, "refused", source), 0, -1)]
 
 
@@ -151,7 +151,7 @@ def event_of(
 
 def _folded(told: bytes, received: int) -> list[HistoryEntry]:
     """The history in a final event, which begins after its receipt and is counted from it."""
-    return [HistoryEntry(at=instant(received), move="record", by="door"), *_entries(told, received)] if told else []
+    return [HistoryEntry(at=instant(received), move="record", by="receiver"), *_entries(told, received)] if told else []
 
 
 def _entries(told: bytes, since: int) -> Iterator[HistoryEntry]:

@@ -1,4 +1,4 @@
-"""The HTTP door's side of the ledger: `record`, asynchronously, within a deadline."""
+"""The receiver's side of the ledger: `record`, asynchronously, within a deadline."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""What recording takes and gives, for both who record: the door, and the ledger of everybody else."""
+"""What recording takes and gives, for both who record: the receiver, and the ledger of everybody else."""
 
 import secrets
 from typing import Any, Final

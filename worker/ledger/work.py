@@ -24,8 +24,8 @@ class Sibling:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What the ledger knows of a delivery: the version applied last, where to, and its other versions."""
+class DeliveryRecord:
+    """What the ledger holds of a delivery: the version applied last, where to, and its other versions."""
 
     applied: str | None = None
     registration: str | None = None
@@ -54,14 +54,14 @@ class Work:
     first_attempt_at: datetime | None
     #: An operator's answers: `registration`, `verdict`, `accept` (reasons).
     answers: dict[str, Any]
-    #: A reason that the door knew already.
+    #: A reason that the receiver knew already.
     problem: Reason | None
     delivery: str | None
     version: str | None
     intent: Intent | None
     #: The payload (process) or the outcome (sync), sealed: one that cannot be opened is that event's trouble alone.
     sealed: bytes
-    known: Known
+    delivery_record: DeliveryRecord
     #: Its last try met a failure of Rhythm's, and it may have been its own.
     failed: bool = False
     #: Why its answers or its intent could not be opened: raised by whoever begins to work on it.

@@ -20,7 +20,7 @@ class Running:
     """Where things are, and the variables that a command beside it needs."""
 
     pid: int
-    door: str
+    receiver: str
     flower: str
     sandbox: str | None
     variables: dict[str, str]

@@ -52,7 +52,7 @@ class Plan:
     sandbox: int | None
 
     @property
-    def door(self) -> str:
+    def receiver(self) -> str:
         """Where results are posted."""
         return f"http://127.0.0.1:{self.port}"
 
@@ -97,7 +97,7 @@ def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("0.0.0.0", port))  # noqa: S104  # as the door will
+            probe.bind(("0.0.0.0", port))  # noqa: S104  # as the receiver will
         except OSError:
             return False
     return True
@@ -270,13 +270,13 @@ def _announce(plan: Plan, variables: dict[str, str]) -> None:
     """Tell people and commands where everything is."""
     flower = f"http://127.0.0.1:{plan.flower}"
     sandbox = None if plan.sandbox is None else f"http://127.0.0.1:{plan.sandbox}"
-    running.Running(os.getpid(), plan.door, flower, sandbox, variables).announce(plan.data)
+    running.Running(os.getpid(), plan.receiver, flower, sandbox, variables).announce(plan.data)
     status = f"{_command()} status"
     if plan.data != Path(".data").resolve():
         status = f"EXAMRELAY_DATA={shlex.quote(str(plan.data))} {status}"
     lines = [
-        f"post results to  {plan.door}/v1/{{tenant}}/{{source}}",
-        f"ready?           {plan.door}/readyz",
+        f"post results to  {plan.receiver}/v1/{{tenant}}/{{source}}",
+        f"ready?           {plan.receiver}/readyz",
         f"tasks (Flower)   {flower}",
         f"events           {status}",
         f"data and logs    {plan.data}",

@@ -51,11 +51,11 @@ _LOG = structlog.get_logger()
 
 
 class Receiver:
-    """The door's handlers and what they work with."""
+    """The receiver's handlers and what they work with."""
 
-    def __init__(self, services: Services, door: Recorder) -> None:
+    def __init__(self, services: Services, recorder: Recorder) -> None:
         self.services = services
-        self.door = door
+        self.recorder = recorder
         self.tenants = services.tenants.tenants
         self.measures = Measures()
         self.reader = Reader(services.settings.max_body_bytes)
@@ -91,7 +91,7 @@ class Receiver:
         path = _below_source(request)
         id = event_id(tenant, Source(source), path, body.content)
         with self.measures.record_seconds.time():
-            return await self.door.record(tenant, id, Source(source), path, body.content, body.problem)
+            return await self.recorder.record(tenant, id, Source(source), path, body.content, body.problem)
 
     async def show(self, request: Request) -> Response:
         """`GET /v1/{tenant}/events/{id}`: the event without its payload."""
@@ -136,7 +136,7 @@ class Receiver:
         else:
             self.measures.refused(tenant, source, refused.status)
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            await self.door.refused(tenant, source, f"{at} {refused.status} {refused.detail}")
+            await self.recorder.refused(tenant, source, f"{at} {refused.status} {refused.detail}")
         return problem(refused.status, refused.detail, _HEADERS.get(refused.status, headers))
 
     def _rules(self, tenant: str, source: str) -> SourceRules | None:
@@ -178,14 +178,14 @@ def make_app(settings: Settings) -> Starlette:
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        watch = asyncio.create_task(receiver.door.watch(presence))
+        watch = asyncio.create_task(receiver.recorder.watch(presence))
         yield
         watch.cancel()
         with suppress(asyncio.CancelledError):
             await watch
         with suppress(*UNAVAILABLE):
             await run_in_threadpool(ended, services.redis, presence.name)
-        await receiver.door.client.aclose()
+        await receiver.recorder.client.aclose()
         services.close()
 
     routes = [Route(path, handler, methods=[method]) for path, handler, method in _routes(receiver)]

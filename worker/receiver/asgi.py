@@ -94,7 +94,7 @@ def listen(port: int) -> socket.socket:
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind(("0.0.0.0", port))  # noqa: S104  # a door is for others
+        listening.bind(("0.0.0.0", port))  # noqa: S104  # a receiver is for others
     except OSError as error:
         listening.close()
         raise ConfigurationError(

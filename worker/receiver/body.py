@@ -125,7 +125,7 @@ class Reader:
         pieces, parts = _unpacked(chunks) if packed else chunks, list[bytes]()
         if await _gather(pieces, parts, BEGINNING, proof):
             return self._kept(proof.open(b"".join(parts)), proof)
-        if proof.known:
+        if proof.accepted:
             return await self._read_large(pieces, parts, proof)
         with self._room():
             try:
@@ -142,7 +142,7 @@ class Reader:
         content = await self._opened(sent[: self._searched], proof)
         if whole:
             return self._kept(content, proof)
-        if not (proof.known or proof.signed):
+        if not (proof.accepted or proof.signed):
             raise Refused(401, "bad credentials")
         stub = _Stub(content)
         stub.update(sent[self._searched :])

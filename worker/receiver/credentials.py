@@ -42,14 +42,14 @@ class Proof:
 
     def __init__(self, listed: Sequence[Credentials], headers: Mapping[str, str]) -> None:
         #: Whether the sender has shown one of the credentials.
-        self.known = allowed(listed, headers)
+        self.accepted = allowed(listed, headers)
         self._keys = [one for one in listed if isinstance(one, BodyKeys)]
-        self._signatures = [] if self.known else _signatures(listed, headers)
+        self._signatures = [] if self.accepted else _signatures(listed, headers)
 
     @property
     def possible(self) -> bool:
         """Whether what follows of the body may still show it."""
-        return self.known or bool(self._signatures) or bool(self._keys)
+        return self.accepted or bool(self._signatures) or bool(self._keys)
 
     @property
     def signed(self) -> bool:
@@ -71,14 +71,14 @@ class Proof:
         if not self._keys:
             return beginning
         members, is_object = find(beginning, _names(self._keys))
-        self.known = self.known or _has_keys(self._keys, members)
+        self.accepted = self.accepted or _has_keys(self._keys, members)
         return _without(self._keys, beginning, members, is_object)
 
     def end(self) -> bool:
         """The body was whole: whether the sender is known now."""
         right = [signature.is_right() for signature in self._signatures]
-        self.known = self.known or any(right)
-        return self.known
+        self.accepted = self.accepted or any(right)
+        return self.accepted
 
 
 def without_keys(listed: Sequence[Credentials], body: bytes) -> bytes:

@@ -1,6 +1,6 @@
-"""Deliveries that do not come over HTTP: the door's own record and hint, for threads and for forked processes.
+"""Deliveries that do not come over HTTP: the receiver's own record and hint, for threads and for forked processes.
 
-The door's half of the ledger is asynchronous, because only that bounds the whole of a call, names and connecting
+The receiver's half of the ledger is asynchronous, because only that bounds the whole of a call, names and connecting
 included. So a process that calls has one thread with an event loop, made at its first call.
 """
 
@@ -34,7 +34,7 @@ class Intake:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._tenants = settings.tenants.tenants
-        self._door = Recorder(connect_recorder(settings), settings)
+        self._recorder = Recorder(connect_recorder(settings), settings)
         self._checked = False
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
@@ -60,7 +60,7 @@ class Intake:
         atexit.unregister(self.close)
         if os.getpid() != self._pid or self._loop.is_closed():
             return
-        asyncio.run_coroutine_threadsafe(self._door.client.aclose(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._recorder.client.aclose(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -78,10 +78,10 @@ class Intake:
         try:
             async with asyncio.timeout(DEADLINE.total_seconds()):
                 if not self._checked:
-                    await self._door.check()
+                    await self._recorder.check()
                     self._checked = True
-                await self._door.look()
-                return await self._door.record(tenant, id, source, path, body.content, body.problem)
+                await self._recorder.look()
+                return await self._recorder.record(tenant, id, source, path, body.content, body.problem)
         except UNAVAILABLE as error:
             raise LedgerUnavailable(type(error).__name__) from None
 
@@ -99,7 +99,7 @@ def _as_bytes(body: object) -> bytes:
 
 
 def _below_source(path: object) -> str:
-    """The path as the door would have it."""
+    """The path as the receiver would have it."""
     if path is None:
         return ""
     if not isinstance(path, str):

@@ -1,4 +1,4 @@
-"""What the door counts, for Prometheus. Labels are names from the tenants file or empty: never what a request says."""
+"""What the receiver counts, for Prometheus. Labels are names from the tenants file, or empty; never from a request."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 

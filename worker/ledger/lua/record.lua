@@ -1,7 +1,7 @@
 #!lua
 -- record: puts a delivered payload on the books, or adds a receipt to the event it already is.
 -- The only script that a full Redis refuses. A dead event delivered again is replayed, but for what can never pass.
--- ARGV: tenant, id, source, path, payload, nonce of this delivery, problem (a reason the door knows, or '')
+-- ARGV: tenant, id, source, path, payload, nonce of this delivery, problem (a reason the receiver knows, or '')
 -- Returns {state, duplicate}.
 local tenant, id, source, path, payload, nonce, problem = unpack(ARGV)
 local now = now_ms()
@@ -31,6 +31,6 @@ redis.call('ZADD', key(tenant, 'events'), int(now), id)
 redis.call('ZADD', key(tenant, 'due:process'), int(now), id)
 if redis.call('HINCRBY', key(tenant, 'counts'), 'accepted', 1) == 1 then redis.call('SADD', 'er:tenants', tenant) end
 count(tenant, 'received', nil, 1)
-note(tenant, id, now, 'record', 'door')
+note(tenant, id, now, 'record', 'receiver')
 hint(tenant, 'process', now)
 return { 'received', 0 }

@@ -192,7 +192,7 @@ local function conclude(tenant, id, to, now, change)
   if #told <= HISTORY_HEAD then
     local from = fields.received_at
     told = string.gsub(told, '(%d+)(\t[^\n]*\n)', function(at, line) return int(at - from) .. line end)
-    in_pieces(fields, {}, 'history', (string.gsub(told, '^0\trecord\tdoor\n', '')))
+    in_pieces(fields, {}, 'history', (string.gsub(told, '^0\trecord\t%a+\n', '')))
     redis.call('DEL', event, history, key(tenant, 'outcome', id))
   else
     note(tenant, id, now, change.move, change.by, change.why or change.reason)

@@ -1,4 +1,4 @@
-"""The door over real HTTP: what each request is answered, and what is on the books afterwards."""
+"""The receiver over real HTTP: what each request is answered, and what is on the books afterwards."""
 
 import asyncio
 import gzip
@@ -17,7 +17,7 @@ from starlette.routing import Route
 from schemas.event import EventState
 from tests.events import certiverse
 from tests.running import wait_until
-from tests.senders import CERTIVERSE, DRILLSTER, READER, SECRETS, WHSEC, DoorAt, door_at
+from tests.senders import CERTIVERSE, DRILLSTER, READER, SECRETS, WHSEC, ReceiverAt, receiver_at
 from tests.tenants import ENVIRON
 from worker.receiver.app import make_app
 from worker.receiver.asgi import App
@@ -30,15 +30,15 @@ BASIC = 'Basic realm="examrelay", Bearer'
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoorAt]:
-    """One door for all tests here."""
-    with door_at(tmp_path_factory.mktemp("door")) as built:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverAt]:
+    """One receiver for all tests here."""
+    with receiver_at(tmp_path_factory.mktemp("receiver")) as built:
         yield built
 
 
 @pytest.fixture
-def door(running: DoorAt) -> DoorAt:
-    """The door, with nothing on the books."""
+def receiver(running: ReceiverAt) -> ReceiverAt:
+    """The receiver, with nothing on the books."""
     running.client.flushall()
     return running
 
@@ -84,77 +84,76 @@ def door(running: DoorAt) -> DoorAt:
     ],
 )
 def test_each_request_has_its_answer(
-    door: DoorAt, method: str, path: str, more: dict[str, Any], status: int, headers: dict[str, str]
+    receiver: ReceiverAt, method: str, path: str, more: dict[str, Any], status: int, headers: dict[str, str]
 ) -> None:
-    answer = door.call(method, path, b"{}" if method not in ("GET", "HEAD") else None, **more)
+    answer = receiver.call(method, path, b"{}" if method not in ("GET", "HEAD") else None, **more)
     assert answer.status_code == status
     allow = {"Allow": ", ".join(sorted(answer.headers["Allow"].split(", ")))} if status == 405 else {}
     assert {name: (allow or answer.headers)[name] for name in headers} == headers
-    assert door.accepted() == (status == 202)
+    assert receiver.accepted() == (status == 202)
 
 
 def test_the_contract_names_every_route_and_no_other_and_all_that_it_refers_to(
-    door: DoorAt, monkeypatch: pytest.MonkeyPatch
+    receiver: ReceiverAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in (ENVIRON | SECRETS).items():
         monkeypatch.setenv(name, value)
-    app = make_app(Settings(redis_url=door.stack.valkey.url, config=door.stack.folder / "examrelay.toml"))
+    app = make_app(Settings(redis_url=receiver.stack.valkey.url, config=receiver.stack.folder / "examrelay.toml"))
     routes = {(one.path, method) for one in app.routes if isinstance(one, Route) for method in one.methods or ()}
     told = {(path, name.upper()) for path, each in OPENAPI["paths"].items() for name in each if name != "parameters"}
     assert told == {(path, method) for path, method in routes if method != "HEAD"}
-    text = door.call("GET", "/openapi.json").text
+    text = receiver.call("GET", "/openapi.json").text
     assert json.loads(text) == OPENAPI
     for part in text.split('"$ref":"#/components/schemas/')[1:]:
         assert part.partition('"')[0] in OPENAPI["components"]["schemas"]
 
 
-def test_the_same_delivery_again_is_the_same_event_in_its_present_state(door: DoorAt) -> None:
-    first, again = (door.post(certiverse()).json() for _ in range(2))
+def test_the_same_delivery_again_is_the_same_event_in_its_present_state(receiver: ReceiverAt) -> None:
+    first, again = (receiver.post(certiverse()).json() for _ in range(2))
     assert first == {"id": first["id"], "state": "received", "duplicate": False}
     assert again == first | {"duplicate": True}
-    shown = door.call("GET", f"/v1/acme/events/{first['id']}", headers=READER).json()
+    shown = receiver.call("GET", f"/v1/acme/events/{first['id']}", headers=READER).json()
     assert (shown["state"], shown["receipts"], shown["source"]) == ("received", 2, "certiverse")
     assert "payload" not in shown
     assert "Ada" not in json.dumps(shown)
 
 
-def test_packed_chunked_and_plain_are_the_same_delivery(door: DoorAt) -> None:
+def test_packed_chunked_and_plain_are_the_same_delivery(receiver: ReceiverAt) -> None:
     body = certiverse()
-    packed = {"Content-Encoding": "gzip"}
-    ids = [
-        door.post(body).json()["id"],
-        door.post(gzip.compress(body), headers=packed).json()["id"],
-        door.call("POST", "/v1/acme/certiverse", iter([body[:100], body[100:]]), auth=CERTIVERSE).json()["id"],
-        door.call("POST", "/v1/acme/certiverse", iter([gzip.compress(body)]), auth=CERTIVERSE, headers=packed).json()[
-            "id"
-        ],
+    packed, url = {"Content-Encoding": "gzip"}, "/v1/acme/certiverse"
+    answers = [
+        receiver.post(body),
+        receiver.post(gzip.compress(body), headers=packed),
+        receiver.call("POST", url, iter([body[:100], body[100:]]), auth=CERTIVERSE),
+        receiver.call("POST", url, iter([gzip.compress(body)]), auth=CERTIVERSE, headers=packed),
     ]
+    ids = [answer.json()["id"] for answer in answers]
     assert len(set(ids)) == 1
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff\x00", b"[]", b"not JSON"])
-def test_nonsense_is_accepted_and_kept_as_it_came(door: DoorAt, body: bytes) -> None:
-    id = door.post(body).json()["id"]
-    event = door.event(id)
+def test_nonsense_is_accepted_and_kept_as_it_came(receiver: ReceiverAt, body: bytes) -> None:
+    id = receiver.post(body).json()["id"]
+    event = receiver.event(id)
     assert event is not None
     assert event.state is EventState.RECEIVED
-    assert zstandard.decompress(door.client.get(f"er:acme:payload:{id}")[1:]) == body
+    assert zstandard.decompress(receiver.client.get(f"er:acme:payload:{id}")[1:]) == body
 
 
-def test_of_a_body_over_the_limit_a_stub_is_kept_and_over_twenty_mib_nothing(door: DoorAt) -> None:
-    id = door.post(b"x" * (2 * 2**20 + 1)).json()["id"]
-    assert door.client.hget(f"er:acme:event:{id}", "problem") == b"body_too_large"
-    assert door.client.memory_usage(f"er:acme:payload:{id}") < 2**17
-    assert door.post(b"x" * (20 * 2**20 + 1)).status_code == 413
+def test_of_a_body_over_the_limit_a_stub_is_kept_and_over_twenty_mib_nothing(receiver: ReceiverAt) -> None:
+    id = receiver.post(b"x" * (2 * 2**20 + 1)).json()["id"]
+    assert receiver.client.hget(f"er:acme:event:{id}", "problem") == b"body_too_large"
+    assert receiver.client.memory_usage(f"er:acme:payload:{id}") < 2**17
+    assert receiver.post(b"x" * (20 * 2**20 + 1)).status_code == 413
     bomb = gzip.compress(bytes(100 * 2**20))
-    assert door.post(bomb, headers={"Content-Encoding": "gzip"}).status_code == 413
-    assert door.accepted() == 1
+    assert receiver.post(bomb, headers={"Content-Encoding": "gzip"}).status_code == 413
+    assert receiver.accepted() == 1
 
 
-def test_a_large_body_of_a_stranger_is_answered_without_being_kept(door: DoorAt) -> None:
-    assert door.post(b"x" * (10 * 2**20), auth=("who", "knows")).status_code == 401
-    assert door.call("POST", "/v1/nobody/certiverse", b"x" * (10 * 2**20)).status_code == 404
-    assert door.accepted() == 0
+def test_a_large_body_of_a_stranger_is_answered_without_being_kept(receiver: ReceiverAt) -> None:
+    assert receiver.post(b"x" * (10 * 2**20), auth=("who", "knows")).status_code == 401
+    assert receiver.call("POST", "/v1/nobody/certiverse", b"x" * (10 * 2**20)).status_code == 404
+    assert receiver.accepted() == 0
 
 
 @pytest.mark.parametrize(
@@ -167,46 +166,46 @@ def test_a_large_body_of_a_stranger_is_answered_without_being_kept(door: DoorAt)
         ("PUT", "TEST%5FCOMPLETED/..%2F.."),
     ],
 )
-def test_drillsters_type_and_id_are_recorded_as_they_stood_in_the_url(door: DoorAt, method: str, below: str) -> None:
-    answer = door.call(method, f"/v1/acme/drillster/{below}?x=1", b"{}", auth=DRILLSTER)
+def test_drillsters_type_and_id_are_recorded_as_in_the_url(receiver: ReceiverAt, method: str, below: str) -> None:
+    answer = receiver.call(method, f"/v1/acme/drillster/{below}?x=1", b"{}", auth=DRILLSTER)
     assert answer.status_code == 202
-    assert door.path(answer.json()["id"]) == below.encode()
-    again = door.call(method, f"/v1/acme/drillster/{below}/", b"{}", auth=DRILLSTER)
+    assert receiver.path(answer.json()["id"]) == below.encode()
+    again = receiver.call(method, f"/v1/acme/drillster/{below}/", b"{}", auth=DRILLSTER)
     assert again.json() == answer.json() | {"duplicate": True}
 
 
-def test_one_result_in_two_places_is_two_events(door: DoorAt) -> None:
+def test_one_result_in_two_places_is_two_events(receiver: ReceiverAt) -> None:
     paths = ["", "/TEST_COMPLETED"]
-    ids = [door.call("POST", f"/v1/acme/drillster{path}", b"{}", auth=DRILLSTER).json()["id"] for path in paths]
+    ids = [receiver.call("POST", f"/v1/acme/drillster{path}", b"{}", auth=DRILLSTER).json()["id"] for path in paths]
     assert len(set(ids)) == 2
 
 
-def test_keys_in_the_body_open_the_door_and_are_nowhere_afterwards(door: DoorAt) -> None:
+def test_keys_in_the_body_open_the_receiver_and_are_nowhere_afterwards(receiver: ReceiverAt) -> None:
     def body(key: str, secret: str) -> bytes:
         return json.dumps({"candidateId": "c-1", "apiKey": key, "secretKey": secret}).encode()
 
-    first = door.post(body(SECRETS["ACME_PROV_KEY"], SECRETS["ACME_PROV_SECRET"]), "prov", auth=None)
-    rotated = door.post(body(SECRETS["ACME_PROV_NEXT"], SECRETS["ACME_PROV_NEXT"]), "prov", auth=None)
-    assert door.post(body(SECRETS["ACME_PROV_NEXT"], "MARKED-guess"), "prov", auth=None).status_code == 401
+    first = receiver.post(body(SECRETS["ACME_PROV_KEY"], SECRETS["ACME_PROV_SECRET"]), "prov", auth=None)
+    rotated = receiver.post(body(SECRETS["ACME_PROV_NEXT"], SECRETS["ACME_PROV_NEXT"]), "prov", auth=None)
+    assert receiver.post(body(SECRETS["ACME_PROV_NEXT"], "MARKED-guess"), "prov", auth=None).status_code == 401
     assert (first.status_code, rotated.status_code) == (202, 202)
     assert rotated.json() == first.json() | {"duplicate": True}
-    kept = zstandard.decompress(door.client.get(f"er:acme:payload:{first.json()['id']}")[1:])
+    kept = zstandard.decompress(receiver.client.get(f"er:acme:payload:{first.json()['id']}")[1:])
     assert kept == body("", "")
-    assert b"MARKED" not in b"".join(door.client.dump(key) or b"" for key in door.client.keys("*"))
-    assert "MARKED" not in door.stack.log("web").read_text()
+    assert b"MARKED" not in b"".join(receiver.client.dump(key) or b"" for key in receiver.client.keys("*"))
+    assert "MARKED" not in receiver.stack.log("web").read_text()
 
 
-def test_a_bearer_a_header_and_a_signature_open_the_door(door: DoorAt) -> None:
+def test_a_bearer_a_header_and_a_signature_open_the_receiver(receiver: ReceiverAt) -> None:
     body = certiverse()
     signed, _ = present(WebhookCredentials.model_construct(kind="standard-webhooks", secret=_Secret(WHSEC)), body)
     for headers in ({"Authorization": "Bearer b3ta"}, {"x-api-key": "h3ader"}, signed):
-        assert door.call("POST", "/v1/beta/certiverse", body, headers=headers).status_code == 202
+        assert receiver.call("POST", "/v1/beta/certiverse", body, headers=headers).status_code == 202
     packed = {**signed, "Content-Encoding": "gzip"}
-    assert door.call("POST", "/v1/beta/certiverse", gzip.compress(body), headers=packed).status_code == 202
+    assert receiver.call("POST", "/v1/beta/certiverse", gzip.compress(body), headers=packed).status_code == 202
     for headers in ({"Authorization": "Bearer b3tb"}, {"x-api-key": "other"}, signed | {"webhook-id": "other"}, {}):
-        assert door.call("POST", "/v1/beta/certiverse", body, headers=headers).status_code == 401
+        assert receiver.call("POST", "/v1/beta/certiverse", body, headers=headers).status_code == 401
     assert Webhook(WHSEC).verify(body, signed)
-    assert door.accepted("beta") == 1
+    assert receiver.accepted("beta") == 1
 
 
 class _Secret:
@@ -214,28 +213,28 @@ class _Secret:
         self.get_secret_value = lambda: value
 
 
-def test_the_last_fifty_refusals_of_a_source_are_noted_without_their_bodies(door: DoorAt) -> None:
+def test_the_last_fifty_refusals_of_a_source_are_noted_without_their_bodies(receiver: ReceiverAt) -> None:
     for number in range(55):
-        door.post(b"MARKED", auth=("certiverse", f"wrong-{number}"))
-    door.call("GET", "/v1/acme/certiverse")
-    door.post(b"MARKED", headers={"Content-Encoding": "br"})
-    lines = [line.decode() for line in door.client.lrange("er:acme:refused:certiverse", 0, -1)]
+        receiver.post(b"MARKED", auth=("certiverse", f"wrong-{number}"))
+    receiver.call("GET", "/v1/acme/certiverse")
+    receiver.post(b"MARKED", headers={"Content-Encoding": "br"})
+    lines = [line.decode() for line in receiver.client.lrange("er:acme:refused:certiverse", 0, -1)]
     assert len(lines) == 50
     assert [line.split(" ")[1] for line in lines[:3]] == ["415", "405", "401"]
     assert "MARKED" not in "".join(lines)
-    door.call("POST", "/v1/nobody/certiverse", b"")
-    assert not door.client.keys("er:nobody:*")
+    receiver.call("POST", "/v1/nobody/certiverse", b"")
+    assert not receiver.client.keys("er:nobody:*")
 
 
-def test_the_figures_count_by_names_of_the_tenants_file_only(door: DoorAt) -> None:
-    before = door.metrics()
-    door.post(certiverse())
-    door.post(certiverse())
-    door.post(b"", auth=("who", "knows"))
-    door.call("POST", "/v1/MARKED/certiverse", b"")
-    door.call("POST", "/v1/acme/MARKED", b"")
-    door.call("GET", "/MARKED")
-    after = door.metrics()
+def test_the_figures_count_by_names_of_the_tenants_file_only(receiver: ReceiverAt) -> None:
+    before = receiver.metrics()
+    receiver.post(certiverse())
+    receiver.post(certiverse())
+    receiver.post(b"", auth=("who", "knows"))
+    receiver.call("POST", "/v1/MARKED/certiverse", b"")
+    receiver.call("POST", "/v1/acme/MARKED", b"")
+    receiver.call("GET", "/MARKED")
+    after = receiver.metrics()
     grown = {name: after[name] - before.get(name, 0) for name in after if after[name] != before.get(name)}
     by_source = 'source="certiverse"'
     wanted = {
@@ -249,16 +248,16 @@ def test_the_figures_count_by_names_of_the_tenants_file_only(door: DoorAt) -> No
     assert "MARKED" not in "".join(after)
 
 
-def test_a_sender_who_leaves_in_the_middle_leaves_nothing_on_the_books(door: DoorAt) -> None:
+def test_a_sender_who_leaves_in_the_middle_leaves_nothing_on_the_books(receiver: ReceiverAt) -> None:
     head = "POST /v1/acme/certiverse HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
     head += "Authorization: Basic Y2VydGl2ZXJzZTpzM2NyZXQ=\r\n\r\n"
-    before = door.metrics()
-    with socket.create_connection(("127.0.0.1", door.stack.port)) as half:
+    before = receiver.metrics()
+    with socket.create_connection(("127.0.0.1", receiver.stack.port)) as half:
         half.sendall(head.encode() + b"MARKED" * 100)
     name = 'examrelay_refused_total{source="certiverse",status="400",tenant="acme"}'
-    wait_until(lambda: door.metrics().get(name, 0) == before.get(name, 0) + 1, 10, "the note of it")
-    assert door.accepted() == 0
-    log = door.stack.log("web").read_text()
+    wait_until(lambda: receiver.metrics().get(name, 0) == before.get(name, 0) + 1, 10, "the note of it")
+    assert receiver.accepted() == 0
+    log = receiver.stack.log("web").read_text()
     assert "MARKED" not in log
     assert "Traceback" not in log
 

@@ -1,6 +1,6 @@
-"""The door: events of 3 KB accepted a second, fsynced; ours, a bare one that pushes, and one that calls apply_async.
+"""Receivers: events of 3 KB accepted a second, fsynced; ours, a bare one that pushes, one that calls apply_async.
 
-Only doors run here, each with a Valkey of its own: nothing takes away what they accept.
+Only receivers run here, each with a Valkey of its own: nothing takes away what they accept.
 """
 
 import statistics
@@ -20,15 +20,15 @@ _OURS, _LPUSH, _APPLY = "ours", "lpush", "apply_async"
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class Receivers:
     """Accepted a second, round by round."""
 
     by: str
     rates: dict[str, list[float]]
 
-    def rate(self, door: str) -> float:
-        """A door's median."""
-        return statistics.median(self.rates[door])
+    def rate(self, receiver: str) -> float:
+        """A receiver's median."""
+        return statistics.median(self.rates[receiver])
 
     def ratio(self, other: str) -> float:
         """Ours to another, the median of the rounds' ratios."""
@@ -37,7 +37,7 @@ class Doors:
         )
 
 
-def doors(folder: Path, rhythm: Sandbox, rounds: int) -> list[Doors]:
+def receivers(folder: Path, rhythm: Sandbox, rounds: int) -> list[Receivers]:
     """All three in turns; by our own load, and by wrk where that is installed."""
     ours = Ours(folder, rhythm.url)
     others = {kind: Naive(folder, rhythm.url) for kind in (_LPUSH, _APPLY)}
@@ -45,7 +45,7 @@ def doors(folder: Path, rhythm: Sandbox, rounds: int) -> list[Doors]:
     try:
         ours.start_all("web")
         for kind, other in others.items():
-            other.start_door(kind)
+            other.start_receiver(kind)
         for side in sides.values():
             side.answers()
         program = wrk()
@@ -53,7 +53,7 @@ def doors(folder: Path, rhythm: Sandbox, rounds: int) -> list[Doors]:
         if program:
             loads["wrk"] = partial(wrk_accepted_a_second, program)
         return [
-            Doors(by, _in_turns({name: side.port for name, side in sides.items()}, load, rounds))
+            Receivers(by, _in_turns({name: side.port for name, side in sides.items()}, load, rounds))
             for by, load in loads.items()
         ]
     finally:

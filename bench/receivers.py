@@ -1,7 +1,8 @@
-"""The doors that ours is measured against. Run: `python -m bench.doors lpush|apply_async PORT`.
+"""The receivers that ours is measured against. Run: `python -m bench.receivers lpush|apply_async PORT`.
 
-`lpush` is the least a door can do and still keep what it accepts: bare ASGI, the body pushed onto a list. `apply_async`
-is what a competent user writes. All three run on uvicorn with uvloop and httptools, on a Redis that fsyncs.
+`lpush` is the least a receiver can do and still keep what it accepts: bare ASGI, the body pushed onto a list.
+`apply_async` is what a competent user writes. All three run on uvicorn with uvloop and httptools, on a Redis
+that fsyncs.
 """
 
 import socket

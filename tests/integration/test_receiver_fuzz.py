@@ -1,4 +1,4 @@
-"""Whatever is sent to the door: no 5xx but 503, and what is accepted is on the books, and nothing else is."""
+"""Whatever is sent to the receiver: no 5xx but 503, and what is accepted is on the books, and nothing else is."""
 
 import http.client
 import json
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.senders import DoorAt, door_at
+from tests.senders import ReceiverAt, receiver_at
 
 BASIC = ("Authorization", "Basic Y2VydGl2ZXJzZTpzM2NyZXQ=")
 DRILLSTER = ("Authorization", "Basic ZHJpbGxzdGVyOmRyMWxsc3Rlcg==")
@@ -19,9 +19,9 @@ _SETTINGS = settings(
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DoorAt]:
-    """One door for all that is sent."""
-    with door_at(tmp_path_factory.mktemp("fuzz")) as built:
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverAt]:
+    """One receiver for all that is sent."""
+    with receiver_at(tmp_path_factory.mktemp("fuzz")) as built:
         yield built
 
 
@@ -62,12 +62,12 @@ REQUESTS = st.tuples(METHODS, PATHS, HEADERS) | st.builds(lambda near, more: (*n
 
 @_SETTINGS
 @given(REQUESTS, BODIES)
-def test_no_request_whatever_breaks_the_door_or_is_accepted_and_lost(
-    door: DoorAt, asked: tuple[str, str, list[tuple[str, str]]], body: bytes
+def test_no_request_whatever_breaks_the_receiver_or_is_accepted_and_lost(
+    receiver: ReceiverAt, asked: tuple[str, str, list[tuple[str, str]]], body: bytes
 ) -> None:
     method, path, headers = asked
-    before = door.accepted("acme") + door.accepted("beta")
-    connection = http.client.HTTPConnection("127.0.0.1", door.stack.port, timeout=10)
+    before = receiver.accepted("acme") + receiver.accepted("beta")
+    connection = http.client.HTTPConnection("127.0.0.1", receiver.stack.port, timeout=10)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
         connection.putheader("Content-Length", str(len(body)))
@@ -79,13 +79,13 @@ def test_no_request_whatever_breaks_the_door_or_is_accepted_and_lost(
     finally:
         connection.close()
     assert answer.status < 500 or (answer.status == 503 and path.startswith("/readyz")), (answer.status, told)
-    new = door.accepted("acme") + door.accepted("beta") - before
+    new = receiver.accepted("acme") + receiver.accepted("beta") - before
     if answer.status != 202:
         assert new == 0
         return
     receipt = json.loads(told)
     assert new == (not receipt["duplicate"])
-    assert any(door.event(receipt["id"], tenant) for tenant in ("acme", "beta"))
+    assert any(receiver.event(receipt["id"], tenant) for tenant in ("acme", "beta"))
 
 
 @_SETTINGS
@@ -107,8 +107,8 @@ def test_no_request_whatever_breaks_the_door_or_is_accepted_and_lost(
         max_size=8,
     )
 )
-def test_no_bytes_whatever_break_the_door(door: DoorAt, parts: list[bytes]) -> None:
-    with socket.create_connection(("127.0.0.1", door.stack.port), timeout=10) as raw:
+def test_no_bytes_whatever_break_the_receiver(receiver: ReceiverAt, parts: list[bytes]) -> None:
+    with socket.create_connection(("127.0.0.1", receiver.stack.port), timeout=10) as raw:
         try:
             raw.sendall(b"".join(parts))
             raw.shutdown(socket.SHUT_WR)
@@ -119,9 +119,9 @@ def test_no_bytes_whatever_break_the_door(door: DoorAt, parts: list[bytes]) -> N
         assert not line.startswith(b"5"), answer
 
 
-def test_after_all_that_it_is_alive_and_has_reported_no_bug(door: DoorAt) -> None:
-    assert door.accepted("acme") > 5  # else nothing got far enough to break anything
-    assert door.call("GET", "/healthz").status_code == 200
-    log = door.stack.log("web").read_text()
+def test_after_all_that_it_is_alive_and_has_reported_no_bug(receiver: ReceiverAt) -> None:
+    assert receiver.accepted("acme") > 5  # else nothing got far enough to break anything
+    assert receiver.call("GET", "/healthz").status_code == 200
+    log = receiver.stack.log("web").read_text()
     assert "bug.caught" not in log
     assert "Traceback" not in log

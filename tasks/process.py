@@ -9,12 +9,13 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
+from celery import shared_task
+
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import STORED_FORM, ExamOutcome, Source
 from tasks.steps.claiming import Tally, is_ours, reported, work
-from worker import celery, sources
+from worker import queues, sources
 from worker.bootstrap import Services, services
-from worker.celery import app
 from worker.errors import PermanentError
 from worker.ledger import decisions, trace
 from worker.ledger.decisions import Decision
@@ -22,6 +23,7 @@ from worker.ledger.identity import Identity
 from worker.ledger.sealed import PAUSE, Sealer, SealUnknown
 from worker.ledger.times import IDENTITY_KEPT
 from worker.ledger.work import Claim, Work
+from worker.queues import SOFT_TASK_SECONDS, TASK_SECONDS
 from worker.rules import retries
 from worker.telemetry import report_bug
 
@@ -29,10 +31,10 @@ from worker.telemetry import report_bug
 SLOTS: Final = 2
 
 
-@app.task(name=celery.PROCESS, soft_time_limit=40, time_limit=45, throws=(Exception,))
+@shared_task(name=queues.PROCESS, soft_time_limit=SOFT_TASK_SECONDS, time_limit=TASK_SECONDS, throws=(Exception,))
 def process(tenant: str) -> None:
     """Prepare what is due for a tenant. The hint's task: its argument is the tenant, nothing else."""
-    with reported(celery.PROCESS, tenant):
+    with reported(queues.PROCESS, tenant):
         process_tenant(services(), tenant).report()
 
 

@@ -11,13 +11,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 import structlog
+from celery import shared_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.worker.request import Request
 from kombu.utils.json import dumps
 
-from worker import celery, enqueue
+from worker import enqueue, queues
 from worker.bootstrap import services
-from worker.celery import app
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable
 from worker.ledger import strays
 from worker.telemetry import report_bug
@@ -67,11 +67,11 @@ def _accepted(tenant: Any, source: Any, body: Any, path: Any = None) -> None:
 _SIGNATURE: Final = inspect.signature(_accepted)
 
 
-@app.task(
-    name=celery.RECEIVE,
+@shared_task(
+    name=queues.RECEIVE,
     Request=HiddenRequest,
     typing=False,
-    time_limit=60,
+    time_limit=queues.OTHER_TASK_SECONDS,
     acks_on_timeout=False,  # back to the queue
     throws=(Exception,),  # nothing of it in logs and Sentry but what is put there here
 )

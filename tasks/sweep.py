@@ -9,13 +9,13 @@ from datetime import timedelta
 from typing import Final
 
 import structlog
+from celery import shared_task
 
 from schemas.event import EventState
 from tasks.steps.claiming import reported
 from tasks.steps.reading import Reader, ReadingStopped
-from worker import celery
+from worker import queues
 from worker.bootstrap import Services, services
-from worker.celery import app
 from worker.ledger import queries
 from worker.ledger.times import instant
 from worker.telemetry import report_bug
@@ -31,10 +31,10 @@ PROBING_SECONDS: Final = 10.0
 _LOG = structlog.get_logger()
 
 
-@app.task(name=celery.SWEEP, time_limit=60, throws=(Exception,))
+@shared_task(name=queues.SWEEP, time_limit=queues.OTHER_TASK_SECONDS, throws=(Exception,))
 def sweep() -> None:
     """One pass over all tenants."""
-    with reported(celery.SWEEP):
+    with reported(queues.SWEEP):
         sweep_tenants(services())
 
 
@@ -60,7 +60,7 @@ def probe_gates(at: Services) -> None:
                 answered = _answers(at, tenant)
                 _LOG.info("gate.probed", tenant=tenant, answered=answered)
             except Exception as error:  # noqa: BLE001  # the other tenants' gates are still to be looked at
-                report_bug(error, task=celery.SWEEP, tenant=tenant)
+                report_bug(error, task=queues.SWEEP, tenant=tenant)
 
 
 def _is_left_to_us(at: Services, tenant: str) -> bool:

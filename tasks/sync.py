@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
+from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 
 from schemas.event import EventState, Reason, Stage
@@ -21,15 +22,15 @@ from tasks.steps.job import PUT_BACK, Job, undecided
 from tasks.steps.reading import Found, Reader, ReadingStopped
 from tasks.steps.settlement import read_answers, recall
 from tasks.steps.writing import write
-from worker import celery
+from worker import queues
 from worker.bootstrap import Services, services
-from worker.celery import app
 from worker.errors import PermanentError, TransientError
 from worker.exam_map import Exam
 from worker.ledger.decisions import Decision
 from worker.ledger.sealed import SealUnknown
 from worker.ledger.work import Claim
 from worker.ledger.written import Remembered, remembered
+from worker.queues import SOFT_TASK_SECONDS, TASK_SECONDS
 from worker.rhythm.client import RhythmUnavailable
 from worker.rules import changes, matching
 from worker.rules.order import Order, Version, order
@@ -44,10 +45,10 @@ LOOK_UP_SECONDS: Final = 10.0
 REPEAT_SECONDS: Final = 4.0
 
 
-@app.task(name=celery.SYNC, soft_time_limit=40, time_limit=45, throws=(Exception,))
+@shared_task(name=queues.SYNC, soft_time_limit=SOFT_TASK_SECONDS, time_limit=TASK_SECONDS, throws=(Exception,))
 def sync(tenant: str) -> None:
     """Sync what is due for a tenant. The hint's task: its argument is the tenant, nothing else."""
-    with reported(celery.SYNC, tenant):
+    with reported(queues.SYNC, tenant):
         sync_tenant(services(), tenant).report()
 
 

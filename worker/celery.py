@@ -6,7 +6,6 @@ that it doubles finds nothing to claim. Each odd setting has its reason beside i
 
 import atexit
 import logging
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,15 +23,8 @@ from worker.ledger.durability import check_redis
 from worker.ledger.identity import load_identity
 from worker.ledger.processes import Presence, Process, at_host, ended
 from worker.ledger.sealed import Sealer
-from worker.settings import Settings, load_settings
-
-PROCESS: Final = "tasks.process"
-SYNC: Final = "tasks.sync"
-SWEEP: Final = "tasks.sweep"
-RECEIVE: Final = "tasks.receive"
-HINT_QUEUE: Final = "examrelay"
-SWEEP_QUEUE: Final = "examrelay.sweep"
-RECEIVE_QUEUE: Final = "examrelay.receive"
+from worker.queues import HINT_QUEUE, RECEIVE, RECEIVE_QUEUE, SWEEP, SWEEP_QUEUE
+from worker.settings import Settings, load_settings, remove_variables
 
 _LOG = structlog.get_logger()
 
@@ -43,8 +35,7 @@ def _queue(name: str) -> Queue:
 
 def make_app(settings: Settings) -> celery.Celery:
     """The app, not yet connected."""
-    for name in _NOT_OURS:
-        os.environ.pop(name, None)
+    remove_variables(_NOT_OURS)
     app = celery.Celery("examrelay", broker=settings.redis.url, include=_TASK_MODULES)
     app.conf.update(_CONFIG)
     # Without options kombu does not verify; Flower's broker page takes these too.
@@ -96,7 +87,7 @@ _CONFIG: Final[dict[str, Any]] = {
     "broker_channel_error_retry": True,
     "broker_pool_acquire_timeout": 10,
     "broker_transport_options": {
-        # Longer than any task may run (45 s), or a second copy starts beside the first.
+        # Longer than any task may run (worker/queues.py), or a second copy starts beside the first.
         "visibility_timeout": 300,
         # Look every 10 s for what a dead worker left; the default looks every 100 s.
         "unacked_restore_interval": 10,

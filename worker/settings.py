@@ -5,6 +5,7 @@ Required means no default. The README's table is generated from this model and t
 
 import base64
 import os
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
@@ -161,3 +162,19 @@ def _complaint(loc: tuple[int | str, ...], message: str) -> str:
     if variable == "REDIS_URL":
         return f"REDIS_URL {message.removeprefix('Value error, ')}"
     return f"{variable}: {message.removeprefix('Value error, ')}"
+
+
+def environment() -> dict[str, str]:
+    """The variables of this process, for its children; and who it runs for."""
+    return dict(os.environ)
+
+
+def take_variables(variables: Mapping[str, str]) -> None:
+    """Variables of a running `examrelay up`: settings that are loaded later are read from them."""
+    os.environ.update(variables)
+
+
+def remove_variables(names: Iterable[str]) -> None:
+    """Variables that a library would prefer to what we give it."""
+    for name in names:
+        os.environ.pop(name, None)

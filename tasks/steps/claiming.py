@@ -22,7 +22,7 @@ from worker.telemetry import report_bug
 #: Events in one claim: as many as one of Rhythm's batches holds.
 BATCH: Final = 100
 #: A task goes on claiming for this long while no other tenant waits: what it does shares Celery's cost a message.
-TASK_SECONDS: Final = 2.0
+GO_ON_SECONDS: Final = 2.0
 
 _LOG = structlog.get_logger()
 
@@ -114,7 +114,7 @@ def work(
             began = time.monotonic()
             decisions = handle(claim, token)
             # One event alone: there is no backlog, and whatever comes next has a hint of its own.
-            last = claim.others or len(claim.works) == 1 or time.monotonic() - began_at > TASK_SECONDS
+            last = claim.others or len(claim.works) == 1 or time.monotonic() - began_at > GO_ON_SECONDS
             states = ledger.apply(tenant, stage, token, decisions, last=last)
             ended = last
             tally.add(decisions, states)

@@ -8,7 +8,8 @@ from tests.acceptance.stack import Stack
 from tests.events import certiverse, registration
 from tests.pipeline import ORG
 from tests.running import wait_until
-from worker.celery import PROCESS, SYNC, make_app
+from worker.celery import make_app
+from worker.queues import PROCESS, SYNC
 from worker.settings import Settings
 
 

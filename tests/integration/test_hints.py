@@ -9,13 +9,13 @@ import redis
 from schemas.event import Stage
 from tests.events import certiverse
 from tests.pipeline import TENANT, Pipeline
-from worker import celery
+from worker import celery, queues
 from worker.celery_broker import _message
 
 
 def queued(client: "redis.Redis") -> list[dict[str, Any]]:
     """The messages that wait for a worker, the oldest first."""
-    return [json.loads(entry) for entry in client.lrange(celery.HINT_QUEUE, 0, -1)][::-1]
+    return [json.loads(entry) for entry in client.lrange(queues.HINT_QUEUE, 0, -1)][::-1]
 
 
 def body(message: dict[str, Any]) -> Any:
@@ -27,8 +27,8 @@ def body(message: dict[str, Any]) -> Any:
 def test_a_hint_says_what_celerys_own_message_says(pipeline: Pipeline) -> None:
     pipeline.deliver(certiverse())
     (hint,) = queued(pipeline.services.redis)
-    pipeline.services.redis.delete(celery.HINT_QUEUE)
-    celery.app.send_task(celery.PROCESS, args=[TENANT], queue=celery.HINT_QUEUE)
+    pipeline.services.redis.delete(queues.HINT_QUEUE)
+    celery.app.send_task(queues.PROCESS, args=[TENANT], queue=queues.HINT_QUEUE)
     (own,) = queued(pipeline.services.redis)
     assert body(hint) == body(own)
     assert hint["headers"]["id"] == hint["properties"]["correlation_id"] == hint["headers"]["root_id"]
@@ -43,8 +43,8 @@ def test_a_hint_says_what_celerys_own_message_says(pipeline: Pipeline) -> None:
 
 
 def test_each_stage_has_the_task_that_its_hint_names() -> None:
-    assert {stage: f"tasks.{stage}" for stage in Stage} == {Stage.PROCESS: celery.PROCESS, Stage.SYNC: celery.SYNC}
-    assert {celery.PROCESS, celery.SYNC} <= celery.app.tasks.keys()
+    assert {stage: f"tasks.{stage}" for stage in Stage} == {Stage.PROCESS: queues.PROCESS, Stage.SYNC: queues.SYNC}
+    assert {queues.PROCESS, queues.SYNC} <= celery.app.tasks.keys()
 
 
 def test_no_two_hints_have_one_id(pipeline: Pipeline) -> None:
@@ -65,7 +65,7 @@ def test_a_task_that_goes_on_claiming_leaves_the_hint_under_way_alone(pipeline: 
     """Else each of its claims would send another, and another tenant would wait behind them all."""
     for number in range(10):
         pipeline.deliver(certiverse(f"dlv-{number}"))
-    pipeline.services.redis.delete(celery.HINT_QUEUE)  # a worker took it
+    pipeline.services.redis.delete(queues.HINT_QUEUE)  # a worker took it
     for _ in range(5):
         assert pipeline.ledger.claim(TENANT, Stage.PROCESS, "token", 1, 2).works
     assert len(queued(pipeline.services.redis)) == 1
@@ -74,8 +74,8 @@ def test_a_task_that_goes_on_claiming_leaves_the_hint_under_way_alone(pipeline: 
 def test_a_tasks_own_hints_are_no_other_tenants(pipeline: Pipeline) -> None:
     for number in range(4):
         pipeline.deliver(certiverse(f"dlv-{number}"))
-    pipeline.services.redis.delete(celery.HINT_QUEUE)
+    pipeline.services.redis.delete(queues.HINT_QUEUE)
     assert not pipeline.ledger.claim(TENANT, Stage.PROCESS, "token", 1, 2).others
     assert not pipeline.ledger.claim(TENANT, Stage.PROCESS, "token", 1, 2).others, "its own is queued by now"
-    celery.app.send_task(celery.PROCESS, args=["beta"], queue=celery.HINT_QUEUE)
+    celery.app.send_task(queues.PROCESS, args=["beta"], queue=queues.HINT_QUEUE)
     assert pipeline.ledger.claim(TENANT, Stage.PROCESS, "token", 1, 2).others

@@ -12,7 +12,7 @@ from tasks.steps.claiming import AttemptFailed, _tell_of_unknown, reported
 from tasks.sync import sync, sync_tenant
 from tests.events import certiverse
 from tests.pipeline import TENANT, Pipeline
-from worker.celery import SYNC
+from worker.queues import SYNC
 from worker.telemetry import _without_values
 
 

@@ -6,7 +6,7 @@ from worker.bootstrap import Services, build
 from worker.errors import ConfigurationError
 from worker.ledger import queries
 from worker.local.running import Running, find
-from worker.settings import load_local_settings, load_settings
+from worker.settings import environment, load_local_settings, load_settings, take_variables
 
 
 def join() -> Running | None:
@@ -14,7 +14,7 @@ def join() -> Running | None:
     local = load_local_settings()
     running = find(local.data)
     if running is not None and local.redis_url is None:
-        os.environ.update(running.variables)
+        take_variables(running.variables)
     return running
 
 
@@ -33,4 +33,4 @@ def open_services(tenant: str | None = None) -> tuple[Services, list[str]]:
 
 def who() -> str:
     """The operator, as acts are recorded."""
-    return os.environ.get("USER") or f"uid {os.getuid()}"
+    return environment().get("USER") or f"uid {os.getuid()}"

@@ -21,6 +21,7 @@ from worker.ledger.recording import enough, receipt, record_arguments, wait_argu
 from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
 from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, instant, milliseconds
 from worker.ledger.work import Claim, DeliveryRecord, Intent, Sibling, Work
+from worker.queues import SLOT_SECONDS
 
 _NEWER: Final = "stored by a newer version of examrelay: left to its workers"
 
@@ -60,7 +61,9 @@ class Ledger:
 
         What a newer version has stored, and this one cannot read, is put back.
         """
-        _, now, others, works = self.scripts("claim", tenant, stage, limit, token, milliseconds(self._lease), slots)
+        _, now, others, works = self.scripts(
+            "claim", tenant, stage, limit, token, milliseconds(self._lease), slots, 1000 * SLOT_SECONDS
+        )
         readable, strange = [], []
         for work in works:
             try:

@@ -29,13 +29,12 @@ from worker.ledger.durability import check_redis
 from worker.local import append_only, running, valkey
 from worker.local.children import Children, Program, StartFailed
 from worker.local.logs import Output
-from worker.settings import LocalSettings, Settings, load_local_settings, load_settings
+from worker.queues import SLOT_SECONDS
+from worker.settings import LocalSettings, Settings, environment, load_local_settings, load_settings, take_variables
 
 PORT: Final = 8000
 #: From the start of a wave until all of it is ready; a cold disk and two cores need most of it.
 READY_SECONDS: Final = 60.0
-#: A task may run for 45 s (tasks/sync.py); a warm stop waits for it.
-TASK_SECONDS: Final = 50.0
 STOPS: Final = (("web", "beat", "flower"), ("worker", "sweeper"), ("sandbox",), ("valkey",))
 _CELERY: Final = (sys.executable, "-m", "celery", "-A", "worker.celery")
 _HINTS_ONLY: Final = ("--without-gossip", "--without-mingle")
@@ -63,7 +62,7 @@ def up(*, sandbox: bool, port: int | None, quiet: bool) -> int:
     with running.lock(local.data):
         plan = _plan(local, sandbox=sandbox or local.sandbox, port=local.port if port is None else port)
         variables = _variables(plan, local)
-        os.environ.update(variables)
+        take_variables(variables)
         settings = load_settings()
         assert settings.tenants  # read now, so that a mistake shows here
         mended = ""
@@ -129,7 +128,7 @@ def _variables(plan: Plan, local: LocalSettings) -> dict[str, str]:
         sources = ("CERTIVERSE", "DRILLSTER", "PROV", "READ")
         variables |= {f"ACME_{name}": secrets.token_urlsafe(12) for name in sources}
         variables |= {"ACME_RHYTHM": "sandbox-key", "EXAMRELAY_CONFIG": str(config)}
-    if sys.stdout.isatty() and "EXAMRELAY_LOG_FORMAT" not in os.environ:
+    if sys.stdout.isatty() and "EXAMRELAY_LOG_FORMAT" not in environment():
         variables["EXAMRELAY_LOG_FORMAT"] = "console"
     return variables
 
@@ -184,8 +183,8 @@ def _waves(plan: Plan, settings: Settings) -> list[list[Program]]:
     sweeps = ("-P", "solo", "-Q", "examrelay.sweep", "-n", "sweeper@%h", *_HINTS_ONLY)
     others = [
         Program("web", (python, "-m", "worker.receiver"), answers=_answering(plan.port, "/healthz")),
-        Program("worker", (*_CELERY, "worker", *hints), says=" ready.", grace_seconds=TASK_SECONDS),
-        Program("sweeper", (*_CELERY, "worker", *sweeps), says=" ready.", grace_seconds=TASK_SECONDS),
+        Program("worker", (*_CELERY, "worker", *hints), says=" ready.", grace_seconds=SLOT_SECONDS),
+        Program("sweeper", (*_CELERY, "worker", *sweeps), says=" ready.", grace_seconds=SLOT_SECONDS),
         # Its schedule is in the code: nothing to remember in a file.
         Program("beat", (*_CELERY, "beat", "-S", "celery.beat:Scheduler"), says="beat: Starting"),
         Program("flower", (*_CELERY, *flower), answers=_answering(plan.flower, "/healthcheck")),
@@ -228,7 +227,7 @@ def _pings(settings: Settings) -> bool:
 async def _run(plan: Plan, settings: Settings, variables: dict[str, str], output: Output) -> int:
     """Start, wait to be told to stop, stop. The second time we are told, everything is killed at once."""
     told = asyncio.Event()
-    children = Children(os.environ, output)
+    children = Children(environment(), output)
 
     def stop() -> None:
         if told.is_set():

@@ -2,11 +2,11 @@
 -- claim: takes what is due at a stage, 1 to `limit` events, under a token until the lease ends.
 -- The due time of a claimed event is the end of its lease, so a lease that expires needs nobody to free it.
 -- Leases that expire in a row halve the event's batch; three expiries alone bury it (a poison event hurts only itself).
--- ARGV: tenant, stage, limit, token, lease in ms, slots (0: no limit)
+-- ARGV: tenant, stage, limit, token, lease in ms, slots (0: no limit), after how many ms a slot is free at the latest
 -- Returns {why nothing: '' | 'closed' | 'busy', now, others wait, works}; a work is
 -- {id, fields of the event, payload or outcome, delivery}; a delivery is {applied, registration, rev, siblings}, what
 -- the ledger knows of the sitting, and a sibling another version of it: {version, event, state, received_at, who, doubt}.
-local tenant, stage, limit, token, lease, slots = unpack(ARGV)
+local tenant, stage, limit, token, lease, slots, slot_span = unpack(ARGV)
 limit, slots = tonumber(limit), tonumber(slots)
 local now = now_ms()
 local until_ = now + tonumber(lease)
@@ -15,7 +15,6 @@ local slot_index = key(tenant, 'slots:' .. stage)
 local blob = stage == 'process' and 'payload' or 'outcome'
 local MAX_ALONE = 3
 local PACED = 3 -- slots that a pace may need, whatever `concurrency` says: of four children one is left to others
-local SLOT = 50000 -- ms: longer than a task may run, so that a dead one's slot is free again long before its lease ends
 
 local function known_of(id, delivery)
   if not delivery then return { '', '', '0', {} } end
@@ -102,7 +101,7 @@ for i, each in ipairs(taken) do
   works[i], ids[i] = work_of(id, fields, named), id
 end
 
-if #works > 0 then redis.call('ZADD', slot_index, int(math.min(until_, now + SLOT)), token) end
+if #works > 0 then redis.call('ZADD', slot_index, int(math.min(until_, now + slot_span)), token) end
 -- Hints in the queue, but for this tenant's own: another tenant waits.
 local own = redis.call('EXISTS', key(tenant, 'hint', 'process'), key(tenant, 'hint', 'sync'))
 local others = redis.call('LLEN', HINT_QUEUE) > own and 1 or 0

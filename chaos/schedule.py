@@ -5,7 +5,7 @@ The same seed and sizes give the same schedule. Times are seconds from the start
 
 import json
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 Json = dict[str, Any]
@@ -42,6 +42,8 @@ class Sending:
     #: (status, score) or None for nonsense.
     result: tuple[str, float] | None = None
     rescore: bool = False
+    #: Sent as a Celery message, `tasks.receive`, instead of over HTTP.
+    celery: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,21 +128,22 @@ def _sitting(draw: random.Random, who: str, seconds: float) -> Sitting:
     if kind == "ambiguous":
         registrations.append(_registration(who, exam, "-b"))
     at = draw.uniform(0, 0.8 * seconds)
+    celery = kind == "plain" and draw.random() < 0.2
     bodies = _bodies(draw, kind, who)
     draw.shuffle(bodies)
-    sendings = [_sending(draw, at, seconds, *one) for one in bodies]
+    sendings = [_sending(draw, at, seconds, celery, *one) for one in bodies]
     for one in [*sendings]:
         if draw.random() < 0.2:  # delivered again, by a sender that is not sure
             again = min(seconds, one.at + draw.uniform(0, 0.3 * seconds))
-            sendings.append(Sending(again, one.source, one.body, one.result, one.rescore))
+            sendings.append(replace(one, at=again))
     edit = draw.uniform(at, seconds) if kind == "edited" else None
     return Sitting(tenant, kind, who, tuple(registrations), tuple(sendings), edit)
 
 
 def _sending(
-    draw: random.Random, at: float, seconds: float, source: str, body: bytes, result: Any, rescore: bool
+    draw: random.Random, at: float, seconds: float, celery: bool, source: str, body: bytes, result: Any, rescore: bool
 ) -> Sending:
-    return Sending(min(seconds, at + draw.expovariate(1 / (0.08 * seconds))), source, body, result, rescore)
+    return Sending(min(seconds, at + draw.expovariate(1 / (0.08 * seconds))), source, body, result, rescore, celery)
 
 
 _Body = tuple[str, bytes, tuple[str, float] | None, bool]

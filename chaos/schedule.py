@@ -18,9 +18,12 @@ LATE_EXAM: Final = "CERT-LATE"
 #: A registrar's own word, in a field that examrelay writes.
 REGISTRARS_SCORE: Final = "77.75"
 
-Kind = Literal["plain", "rescored", "conflict", "ambiguous", "edited", "late exam", "nonsense", "drillster", "prov"]
+Kind = Literal[
+    "plain", "twice", "rescored", "conflict", "ambiguous", "edited", "late exam", "nonsense", "drillster", "prov"
+]
 _KINDS: Final[dict[Kind, int]] = {
-    "plain": 40,
+    "plain": 34,
+    "twice": 8,
     "rescored": 18,
     "conflict": 4,
     "ambiguous": 3,
@@ -44,6 +47,8 @@ class Sending:
     rescore: bool = False
     #: Sent as a Celery message, `tasks.receive`, instead of over HTTP.
     celery: bool = False
+    #: With a header that some client or proxy adds, and that must not change what is recorded.
+    upgrade: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,15 @@ def _sitting(draw: random.Random, who: str, seconds: float) -> Sitting:
 def _sending(
     draw: random.Random, at: float, seconds: float, celery: bool, source: str, body: bytes, result: Any, rescore: bool
 ) -> Sending:
-    return Sending(min(seconds, at + draw.expovariate(1 / (0.08 * seconds))), source, body, result, rescore, celery)
+    return Sending(
+        min(seconds, at + draw.expovariate(1 / (0.08 * seconds))),
+        source,
+        body,
+        result,
+        rescore,
+        celery,
+        draw.random() < 0.1,
+    )
 
 
 _Body = tuple[str, bytes, tuple[str, float] | None, bool]
@@ -152,6 +165,9 @@ _Body = tuple[str, bytes, tuple[str, float] | None, bool]
 def _bodies(draw: random.Random, kind: Kind, who: str) -> list[_Body]:
     score = draw.randrange(40, 100)
     match kind:
+        case "twice":
+            source, body, result, _ = _certiverse(who, score)
+            return [(source, body, result, False), (source, body + b"\n", result, False)]
         case "rescored":
             other = (score + draw.randrange(1, 50)) % 100
             return [_certiverse(who, score), _certiverse(who, other, rescore=True)]

@@ -44,8 +44,9 @@ def _profile(ours: Ours, rhythm: Sandbox, count: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     services = build(Settings())
     stages: dict[str, tuple[str, Callable[..., Any]]] = {
-        "process": ("received", process_tenant), "sync": ("ready", sync_tenant)
-    }  # fmt: skip
+        "process": ("received", process_tenant),
+        "sync": ("ready", sync_tenant),
+    }
     for profiled in (False, True):
         given = sittings(count)
         rhythm.seed(ORG, [one.seed for one in given])

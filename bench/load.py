@@ -132,8 +132,10 @@ def wrk_accepted_a_second(program: str, port: int, seconds: float) -> float:
         url = f"http://127.0.0.1:{port}{PATH}"
         told = subprocess.run(
             [program, "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", str(script), url],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
     rate = re.search(r"Requests/sec: *([\d.]+)", told)
     if rate is None or "Non-2xx" in told:
         raise RuntimeError(f"wrk: {told}")

@@ -41,12 +41,21 @@ _CELERY: Final = ("-m", "celery", "-A", "worker.celery")
 OURS: Final[dict[str, tuple[str, ...]]] = {
     "web": ("-m", "worker.receiver"),
     "worker": (
-        *_CELERY, "worker", "-P", "prefork", "-c", "4", "-Q", "examrelay,examrelay.receive", "-n", "worker@%h",
+        *_CELERY,
+        "worker",
+        "-P",
+        "prefork",
+        "-c",
+        "4",
+        "-Q",
+        "examrelay,examrelay.receive",
+        "-n",
+        "worker@%h",
         *_HINTS_ONLY,
     ),
     "sweeper": (*_CELERY, "worker", "-P", "solo", "-Q", "examrelay.sweep", "-n", "sweeper@%h", *_HINTS_ONLY),
     "beat": (*_CELERY, "beat"),
-}  # fmt: skip
+}
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 _LOADERS: Final = 4
 _STASH: Final = "naive.stash"
@@ -71,9 +80,13 @@ class Side:
         """Start a process in a session of its own."""
         with (self.folder / f"{type(self).__name__}-{name}.log").open("ab") as output:
             self.running[name] = subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, env=self.environ, start_new_session=True,
-                stdout=output, stderr=output,
-            )  # fmt: skip
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=self.environ,
+                start_new_session=True,
+                stdout=output,
+                stderr=output,
+            )
 
     def end(self, name: str) -> None:
         """End a process and all its children, at once: there is nothing here worth keeping."""
@@ -128,10 +141,12 @@ class Ours(Side):
     def __init__(self, folder: Path, rhythm_url: str) -> None:
         super().__init__(folder)
         self.environ |= ENVIRON | {
-            "REDIS_URL": self.valkey.url, "PORT": str(self.port), "EXAMRELAY_DATA": str(folder),
+            "REDIS_URL": self.valkey.url,
+            "PORT": str(self.port),
+            "EXAMRELAY_DATA": str(folder),
             "EXAMRELAY_CONFIG": str(write_tenants(folder, rhythm_url, rhythm="concurrency = 4")),
             "EXAMRELAY_LOG_FORMAT": "json",
-        }  # fmt: skip
+        }
         self.app = Celery(broker=self.valkey.url)
         os.environ.update(self.environ)
         # Sealers are not shared between threads, so each has a ledger.
@@ -188,8 +203,9 @@ class Naive(Side):
     def __init__(self, folder: Path, rhythm_url: str) -> None:
         super().__init__(folder)
         self.environ |= {
-            "NAIVE_REDIS_URL": self.valkey.url, "NAIVE_RHYTHM_URL": f"{rhythm_url}/examRegistrations/{ORG}",
-        }  # fmt: skip
+            "NAIVE_REDIS_URL": self.valkey.url,
+            "NAIVE_RHYTHM_URL": f"{rhythm_url}/examRegistrations/{ORG}",
+        }
         # Its own connection: the app's pool belongs to the first broker it met.
         self.producer = naive.app.amqp.Producer(naive.app.connection_for_write(self.valkey.url))
 

@@ -153,10 +153,12 @@ def everything(data: Path, environment: dict[str, str], told: bool, *options: st
     In a session of its own: Ctrl-C is ours to pass on.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "worker", "up", "--sandbox", "--quiet", *options], start_new_session=True,
-        env=environment | {"EXAMRELAY_DATA": str(data)}, stdout=None if told else subprocess.DEVNULL,
+        [sys.executable, "-m", "worker", "up", "--sandbox", "--quiet", *options],
+        start_new_session=True,
+        env=environment | {"EXAMRELAY_DATA": str(data)},
+        stdout=None if told else subprocess.DEVNULL,
         preexec_fn=tie_to_parent(signal.SIGTERM),  # noqa: PLW1509  # one thread
-    )  # fmt: skip
+    )
     deadline = time.monotonic() + START_SECONDS
     try:
         while (running := find(data)) is None or running.pid != process.pid:

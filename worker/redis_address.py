@@ -107,9 +107,12 @@ def _file(told: str) -> str:
 
 #: What may stand behind the `?`, with the reader of each. The names are redis-py's and kombu's.
 _OPTIONS: Final[dict[str, Callable[[str], Any]]] = {
-    "ssl_cert_reqs": _required, "ssl_check_hostname": _yes,
-    "ssl_ca_certs": _file, "ssl_certfile": _file, "ssl_keyfile": _file,
-}  # fmt: skip
+    "ssl_cert_reqs": _required,
+    "ssl_check_hostname": _yes,
+    "ssl_ca_certs": _file,
+    "ssl_certfile": _file,
+    "ssl_keyfile": _file,
+}
 
 
 def _tls(scheme: str, options: str) -> dict[str, Any]:

@@ -43,10 +43,18 @@ class Stack:
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = redis.Redis.from_url(valkey.url, socket_timeout=5)
         config = write_tenants(folder, rhythm.url, **tables)
-        self.environ = os.environ | ENVIRON | environ | {
-            "REDIS_URL": valkey.url, "PORT": str(self.port), "EXAMRELAY_CONFIG": str(config),
-            "EXAMRELAY_DATA": str(folder), "EXAMRELAY_LOG_FORMAT": "json",
-        }  # fmt: skip
+        self.environ = (
+            os.environ
+            | ENVIRON
+            | environ
+            | {
+                "REDIS_URL": valkey.url,
+                "PORT": str(self.port),
+                "EXAMRELAY_CONFIG": str(config),
+                "EXAMRELAY_DATA": str(folder),
+                "EXAMRELAY_LOG_FORMAT": "json",
+            }
+        )
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, *names: str) -> None:
@@ -54,9 +62,13 @@ class Stack:
         for name in names:
             with self.log(name).open("ab") as output:
                 self.running[name] = subprocess.Popen(
-                    [sys.executable, *PROCESSES[name]], cwd=ROOT, env=self.environ, start_new_session=True,
-                    stdout=output, stderr=output,
-                )  # fmt: skip
+                    [sys.executable, *PROCESSES[name]],
+                    cwd=ROOT,
+                    env=self.environ,
+                    start_new_session=True,
+                    stdout=output,
+                    stderr=output,
+                )
         if "web" in names:
             wait_until(lambda: requests.get(f"{self.url}/healthz", timeout=2).ok, 20, "the receiver")
 

@@ -21,9 +21,13 @@ from worker.receiver.openapi import OPENAPI
 
 PAGE = (ROOT / "docs" / "sending.md").read_text()
 SECRETS = {
-    "ACME_CERTIVERSE_TOKEN": "t0ken", "ACME_CERTIVERSE_KEY": "k3y", "ACME_CERTIVERSE_SIGNING": WHSEC,
-    "ACME_DRILLSTER": "dr1llster", "ACME_PROV_KEY": "MARKED-k3y", "ACME_PROV_SECRET": "MARKED-s3cret",
-}  # fmt: skip
+    "ACME_CERTIVERSE_TOKEN": "t0ken",
+    "ACME_CERTIVERSE_KEY": "k3y",
+    "ACME_CERTIVERSE_SIGNING": WHSEC,
+    "ACME_DRILLSTER": "dr1llster",
+    "ACME_PROV_KEY": "MARKED-k3y",
+    "ACME_PROV_SECRET": "MARKED-s3cret",
+}
 
 
 class Block(NamedTuple):

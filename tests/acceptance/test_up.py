@@ -57,8 +57,15 @@ def test_status_has_the_keys_that_scripts_hold_on_to(up: Up) -> None:
     status = json.loads(up.command("status", "--json").stdout)
     assert set(status) == {"tenants", "sweep_at", "workers", "processes", "warnings", "durability"}
     assert set(status["tenants"]["acme"]) == {
-        "states", "oldest_seconds", "gate", "received", "ready", "held", "dead", "refused",
-    }  # fmt: skip
+        "states",
+        "oldest_seconds",
+        "gate",
+        "received",
+        "ready",
+        "held",
+        "dead",
+        "refused",
+    }
     assert (status["durability"], len(status["workers"])) == ("fsync", 2)
 
 
@@ -250,14 +257,21 @@ def test_the_procfile_runs_the_same_under_honcho(tmp_path: Path) -> None:
     server = Valkey().start()
     mark, port = uuid.uuid4().hex, free_port()
     environ = clean_environ(
-        mark, REDIS_URL=server.url, PORT=str(port), FLOWER_PORT=str(free_port()),
-        EXAMRELAY_CONFIG=str(write_tenants(tmp_path, "http://127.0.0.1:9")), **ENVIRON,
+        mark,
+        REDIS_URL=server.url,
+        PORT=str(port),
+        FLOWER_PORT=str(free_port()),
+        EXAMRELAY_CONFIG=str(write_tenants(tmp_path, "http://127.0.0.1:9")),
+        **ENVIRON,
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    )  # fmt: skip
+    )
     honcho = subprocess.Popen(
-        [sys.executable, "-m", "honcho", "start"], cwd=ROOT, env=environ, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "honcho", "start"],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    )
     try:
         wait_until(lambda: requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).ok, 40, "/readyz")
         flower = f"http://127.0.0.1:{environ['FLOWER_PORT']}/healthcheck"

@@ -1,6 +1,6 @@
 """Both sides as real processes: Valkey, stand-in, workers, receivers. Everything on loopback, ended with its block.
 
-Ours runs as the Procfile runs it. Each side has a Valkey of its own, with the same durable configuration.
+Ours runs as `examrelay up` runs it. Each side has a Valkey of its own, with the same durable configuration.
 """
 
 import http.client
@@ -31,31 +31,11 @@ from tests.tenants import ENVIRON, write_tenants
 from worker.bootstrap import build
 from worker.ledger import queries
 from worker.ledger.events import Ledger
+from worker.local.commands import ARGUMENTS
 from worker.settings import Settings
 from worker.sources import event_id
 
 TENANT, ORG = "acme", "acme.org"
-_HINTS_ONLY: Final = ("--without-gossip", "--without-mingle", "-E")
-_CELERY: Final = ("-m", "celery", "-A", "worker.celery")
-#: As in the Procfile.
-OURS: Final[dict[str, tuple[str, ...]]] = {
-    "web": ("-m", "worker.receiver"),
-    "worker": (
-        *_CELERY,
-        "worker",
-        "-P",
-        "prefork",
-        "-c",
-        "4",
-        "-Q",
-        "examrelay,examrelay.receive",
-        "-n",
-        "worker@%h",
-        *_HINTS_ONLY,
-    ),
-    "sweeper": (*_CELERY, "worker", "-P", "solo", "-Q", "examrelay.sweep", "-n", "sweeper@%h", *_HINTS_ONLY),
-    "beat": (*_CELERY, "beat"),
-}
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 _LOADERS: Final = 4
 _STASH: Final = "naive.stash"
@@ -155,7 +135,7 @@ class Ours(Side):
     def start_all(self, *names: str) -> None:
         """Start some of its processes."""
         for name in names:
-            self.start(name, *OURS[name])
+            self.start(name, "-m", *ARGUMENTS[name])
 
     def load(self, sittings: Sequence[Sitting]) -> None:
         """Record events through the ledger's own script, without a hint; several at a time share an fsync.
@@ -211,8 +191,9 @@ class Naive(Side):
 
     def start_worker(self, pool: str, concurrency: int) -> None:
         """Its worker; log lines for each task are off, as ours are."""
+        quiet = ("-l", "WARNING", "--without-gossip", "--without-mingle", "-E")
         pooled = ("-P", pool, "-c", str(concurrency), "-Q", naive.QUEUE)
-        self.start("worker", "-m", "celery", "-A", "bench.naive", "worker", *pooled, "-l", "WARNING", *_HINTS_ONLY)
+        self.start("worker", "-m", "celery", "-A", "bench.naive", "worker", *pooled, *quiet)
 
     def start_receiver(self, kind: str) -> None:
         """One of the receivers of bench/receivers.py."""

@@ -157,7 +157,7 @@ def everything(data: Path, environment: dict[str, str], told: bool, *options: st
         start_new_session=True,
         env=environment | {"EXAMRELAY_DATA": str(data)},
         stdout=None if told else subprocess.DEVNULL,
-        preexec_fn=tie_to_parent(signal.SIGTERM),  # noqa: PLW1509  # one thread
+        preexec_fn=tie_to_parent(signal.SIGTERM),  # one thread
     )
     deadline = time.monotonic() + START_SECONDS
     try:

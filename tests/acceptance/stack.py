@@ -19,15 +19,10 @@ from tests.running import ROOT, Valkey, free_port, wait_until
 from tests.tenants import ENVIRON, write_tenants
 from worker.ledger import queries
 from worker.ledger.audit.books import Books, books
+from worker.local.commands import ARGUMENTS
 
-_CELERY = ("-m", "celery", "-A", "worker.celery")
-_QUIET = ("--without-gossip", "--without-mingle", "-E")
-PROCESSES: dict[str, tuple[str, ...]] = {
-    "web": ("-m", "worker.receiver"),
-    "worker": (*_CELERY, "worker", "-c", "2", "-Q", "examrelay,examrelay.receive", "-n", "worker@%h", *_QUIET),
-    "sweeper": (*_CELERY, "worker", "-P", "solo", "-Q", "examrelay.sweep", "-n", "sweeper@%h", *_QUIET),
-    "beat": (*_CELERY, "beat"),
-}
+#: As `examrelay up` runs them, and a second worker under another name.
+PROCESSES = ARGUMENTS | {"second": (*ARGUMENTS["worker"], "-n", "second@%h")}
 
 
 class Stack:
@@ -62,7 +57,7 @@ class Stack:
         for name in names:
             with self.log(name).open("ab") as output:
                 self.running[name] = subprocess.Popen(
-                    [sys.executable, *PROCESSES[name]],
+                    [sys.executable, "-m", *PROCESSES[name]],
                     cwd=ROOT,
                     env=self.environ,
                     start_new_session=True,

@@ -10,14 +10,13 @@ import pytest
 
 from sandbox.control import Sandbox
 from schemas.event import EventState, Reason
-from tests.acceptance.stack import PROCESSES, Stack, stack_at
+from tests.acceptance.stack import Stack, stack_at
 from tests.acceptance.test_survival import seed
 from tests.events import certiverse, registration
 from tests.pipeline import ORG
 from tests.running import wait_until
 
 PACE = 5
-PROCESSES["second"] = tuple(part.replace("worker@", "second@") for part in PROCESSES["worker"])
 BETA = """
 [tenants.beta.rhythm]
 url = "{url}"

@@ -11,12 +11,11 @@ import pytest
 
 from sandbox.control import Sandbox
 from schemas.event import EventState
-from tests.acceptance.stack import PROCESSES, Stack, stack_at
+from tests.acceptance.stack import Stack, stack_at
 from tests.acceptance.test_survival import seed
 from tests.running import wait_until
 from worker.celery import app
 
-PROCESSES["second"] = tuple(part.replace("worker@", "second@") for part in PROCESSES["worker"])
 WORKERS = ("worker", "second")
 ROUNDS = {signal.SIGTERM: 3, signal.SIGKILL: 6}
 MOST, PAUSE = 4000, 0.008

@@ -12,7 +12,7 @@ import pytest
 from sandbox.control import Sandbox
 from schemas.event import EventState
 from tests.acceptance.stack import Stack, stack_at
-from tests.acceptance.test_survival import seed
+from tests.acceptance.test_survival import seed, under_way
 from tests.running import wait_until
 from worker.celery import app
 
@@ -66,12 +66,6 @@ def restart(stack: Stack, name: str, how: signal.Signals) -> None:
     again = ready(stack, name)
     stack.start(name)
     wait_until(again, 20, f"{name} ready again")
-
-
-def under_way(stack: Stack) -> bool:
-    """Whether a write has begun that Rhythm has not answered."""
-    last = stack.rhythm.counts()["calls"] - 10
-    return any(one["kind"] in ("batch", "patch") and one.get("ended_at") is None for one in stack.rhythm.requests(last))
 
 
 def waiting(stack: Stack) -> int:

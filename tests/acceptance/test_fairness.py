@@ -19,6 +19,7 @@ from worker.ledger.recording import record_arguments
 from worker.ledger.sealed import Sealer
 from worker.sources import event_id
 
+pytestmark = pytest.mark.alone
 WAITING, STILL, PAGE = 50_000, 10_000, 500
 SINGLES = 20
 #: An event may find a batch before it at each of its stages; seconds, for the machine has other work.

@@ -16,6 +16,7 @@ from tests.acceptance.test_survival import seed, under_way
 from tests.running import wait_until
 from worker.celery import app
 
+pytestmark = pytest.mark.alone
 WORKERS = ("worker", "second")
 ROUNDS = {signal.SIGTERM: 3, signal.SIGKILL: 6}
 MOST, PAUSE = 4000, 0.008

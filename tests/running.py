@@ -42,7 +42,7 @@ def wait_until(look: Callable[[], T], seconds: float = 20, what: str = "it") -> 
 
 
 class Valkey:
-    """A Valkey server on a free port of this machine, durable like production unless told otherwise."""
+    """A Valkey server on a free port of this machine, durable like production unless `config` says otherwise."""
 
     def __init__(self, port: int | None = None, **config: str) -> None:
         self.port = port or free_port()

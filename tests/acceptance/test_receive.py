@@ -55,7 +55,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> I
 
 @pytest.fixture
 def stack(running: Stack) -> Stack:
-    """The same with nothing on the books and in its log."""
+    """The same with nothing recorded and nothing in its log."""
     make_room(running)
     drained(running)
     running.client.delete("ballast", *running.client.keys("er:*"))

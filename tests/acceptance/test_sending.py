@@ -76,7 +76,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(running: Stack) -> Stack:
-    """The same with nothing on the books."""
+    """The same with nothing recorded."""
     wait_until(lambda: not running.client.exists("unacked", "examrelay", "examrelay.receive"), 20, "empty queues")
     running.client.delete("-", *running.client.keys("er:*"))
     return running

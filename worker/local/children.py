@@ -149,7 +149,7 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def _read(self) -> None:
-        """Pass on whole lines of what it has said so far."""
+        """Pass on whole lines of what it has printed so far."""
         with suppress(BlockingIOError):
             while chunk := os.read(self._stdout, _LONGEST_LINE):
                 *lines, self._partial = (self._partial + chunk).split(b"\n")

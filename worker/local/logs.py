@@ -1,4 +1,4 @@
-"""What child processes say: shown under their names, in colour on a terminal, and kept in a file each."""
+"""What child processes print: shown under their names, in colour on a terminal, and kept in a file each."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ _WIDTH: Final = 8
 
 
 class Output:
-    """Lines by name. `quiet`: to the files alone, but for what is said about a child."""
+    """Lines by name. `quiet`: only messages about a child are shown; what it prints goes to its file alone."""
 
     def __init__(self, folder: Path, *, quiet: bool) -> None:
         folder.mkdir(exist_ok=True)
@@ -23,17 +23,17 @@ class Output:
         self._files: dict[str, IO[str]] = {}
 
     def line(self, name: str, line: str) -> None:
-        """What a child said."""
+        """A line that a child printed."""
         file = self._file(name)
         file.write(_ESCAPES.sub("", line) + "\n")
         file.flush()
         if not self._quiet:
             self._show(name, line)
 
-    def about(self, name: str, what: str) -> None:
-        """What is to be said about a child."""
-        self._show(name, f"{name} {what}")
-        self._file("up").write(f"{name} {what}\n")
+    def about(self, name: str, message: str) -> None:
+        """A message of ours about a child."""
+        self._show(name, f"{name} {message}")
+        self._file("up").write(f"{name} {message}\n")
         self._file("up").flush()
 
     def _show(self, name: str, line: str) -> None:

@@ -19,7 +19,6 @@ from tasks.steps.batch import Run
 from tasks.steps.job import Job, undecided
 from tasks.steps.reading import Reader
 from tasks.steps.writing import send
-from tasks.sync import UNMAPPED
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
@@ -98,7 +97,7 @@ def begun(pipeline: Pipeline, steps: int, token: str = "slow") -> tuple[Run, lis
     claim = services.ledger.claim(TENANT, Stage.SYNC, token, 100, 0)
     rules, turns = services.tenants[TENANT], services.gate(TENANT)
     run = Run(TENANT, rules, token, services.ledger, Reader(services.rhythm(rules, turns), turns))
-    jobs = [Job(work, sync.UNREAD, UNMAPPED, claim.now, in_doubt=work.intent is not None) for work in claim.works]
+    jobs = [Job(work, claim.now) for work in claim.works]
     sync.read(run, jobs)
     for step in STEPS[:steps]:
         step(run, undecided(jobs))

@@ -1,12 +1,66 @@
-"""An event that ends every worker that touches it hurts only itself."""
+"""Claiming: leases, slots and turns; workers that die or wake late, and events that end every worker."""
 
 import pytest
 
 from schemas.event import EventState, Reason, Stage
+from tasks import sync
+from tasks.steps.job import undecided
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
+from tests.stages import INTENDED, SENT, STEPS, WRITTEN, begun, drain, finish, on, seed, stands, writes
 from worker.ledger import decisions
 from worker.ledger.audit.books import books
+
+pytestmark = pytest.mark.usefixtures("balanced")
+
+
+# Workers that die or wake late
+
+
+@pytest.mark.parametrize("steps", range(SENT + 1))
+def test_a_worker_that_dies_after_any_step_leaves_nothing_undone_and_nothing_done_twice(
+    pipeline: Pipeline, steps: int
+) -> None:
+    ids = [pipeline.deliver(body) for body in seed(pipeline, 2)]
+    pipeline.process()
+    begun(pipeline, steps)
+    drain(pipeline)
+    assert [stands(pipeline.event(id)) for id in ids] == [WRITTEN, WRITTEN]
+    assert pipeline.rhythm.counts()["writes"] == len(pipeline.rhythm.letters()) == 2
+
+
+@pytest.mark.parametrize("steps", [3, 4, INTENDED], ids=["before it compares", "before it intends", "before it writes"])
+def test_a_worker_that_wakes_late_changes_nothing(pipeline: Pipeline, steps: int) -> None:
+    (body,) = seed(pipeline)
+    id = pipeline.deliver(body)
+    pipeline.process()
+    run, jobs = begun(pipeline, steps)
+    assert stands(on(pipeline, id)) == WRITTEN
+    pipeline.rhythm.edit(ORG, "reg-1", score=12)
+    for step in STEPS[steps:-1]:
+        step(run, undecided(jobs))
+    results = sync.write(run, undecided(jobs))
+    sync.read_answers(run, undecided(jobs), results)
+    assert finish(run, jobs) == ["lost"]
+    assert (len(writes(pipeline)), pipeline.registration()["score"]) == (1, 12)
+    assert stands(pipeline.event(id)) == WRITTEN
+
+
+def test_a_rescore_is_not_undone_by_the_original_s_worker_that_wakes_late(pipeline: Pipeline) -> None:
+    original = pipeline.deliver(certiverse(passed=False, score=60))
+    pipeline.rhythm.seed(ORG, [registration()])
+    pipeline.process()
+    run, jobs = begun(pipeline, INTENDED)
+    on(pipeline, original)
+    (rescore,) = pipeline.run(certiverse(rescore=True))
+    results = sync.write(run, jobs)
+    sync.read_answers(run, jobs, results)
+    assert finish(run, jobs) == ["lost"]
+    assert stands(rescore) == WRITTEN
+    assert [change["score"][1] for change in writes(pipeline)] == [60, 82.5]
+
+
+# Events that end their worker
 
 
 @pytest.mark.parametrize("count", [1, 7, 100])

@@ -1,5 +1,7 @@
 """Claiming: leases, slots and turns; workers that die or wake late, and events that end every worker."""
 
+from typing import Any
+
 import pytest
 
 from schemas.event import EventState, Reason, Stage
@@ -7,11 +9,71 @@ from tasks import sync
 from tasks.steps.job import undecided
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
+from tests.running import wait_until
 from tests.stages import INTENDED, SENT, STEPS, WRITTEN, begun, drain, finish, on, seed, stands, writes
+from worker import celery
 from worker.ledger import decisions
 from worker.ledger.audit.books import books
+from worker.queues import HINT_QUEUE, PROCESS, SLOT_SECONDS
 
 pytestmark = pytest.mark.usefixtures("balanced")
+
+
+# Slots and turns
+
+
+def ready(pipeline: Pipeline, count: int) -> list[str]:
+    """So many events that are ready."""
+    ids = [pipeline.deliver(body) for body in seed(pipeline, count)]
+    pipeline.process()
+    return ids
+
+
+def test_a_slot_is_free_again_when_a_task_can_no_longer_run_however_long_its_lease(pipeline: Pipeline) -> None:
+    """A dead worker's slot, by the script with a span of 50 ms and a lease of an hour."""
+    ready(pipeline, 2)
+
+    def claim(token: str, limit: int = 1) -> list[Any]:
+        claimed: list[Any] = pipeline.ledger.scripts("claim", TENANT, Stage.SYNC, limit, token, 3_600_000, 1, 50)
+        return claimed
+
+    (_, claimed_at, _, works) = claim("dies")
+    assert len(works) == 1
+    why_not, now, _, works = wait_until(lambda: (answer := claim("next", 2))[3] and answer, 5, "a slot")
+    assert why_not == b""
+    assert now >= claimed_at + 50
+    assert len(works) == 1, "the dead worker's event is not due before its lease ends"
+    assert claim("third")[0] == b"busy"
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_the_slot_of_a_task_ends_50_s_after_its_claim_and_not_with_its_lease(pipeline: Pipeline, stage: Stage) -> None:
+    pipeline.deliver(certiverse()) if stage is Stage.PROCESS else ready(pipeline, 1)
+    claim = pipeline.ledger.claim(TENANT, stage, "dies", 100, 1)
+    ends = pipeline.services.redis.zscore(f"er:{TENANT}:slots:{stage}", "dies")
+    leased = pipeline.services.redis.zscore(f"er:{TENANT}:due:{stage}", claim.works[0].id)
+    assert ends == claim.now.timestamp() * 1000 + 1000 * SLOT_SECONDS
+    assert leased is not None
+    assert leased > ends
+
+
+@pytest.mark.parametrize("stage", Stage)
+@pytest.mark.parametrize("others", [True, False], ids=["another tenant waits", "nobody else waits"])
+def test_a_task_ends_after_its_batch_when_another_tenant_waits(pipeline: Pipeline, stage: Stage, others: bool) -> None:
+    bodies, client = seed(pipeline, 150), pipeline.services.redis
+    for body in bodies:
+        pipeline.deliver(body)
+    if stage is Stage.SYNC:
+        client.delete(HINT_QUEUE)
+        pipeline.process()
+    # Workers took this tenant's hints.
+    client.delete(HINT_QUEUE, *(f"er:{TENANT}:hint:{stage}" for stage in Stage))
+    if others:
+        celery.app.send_task(PROCESS, args=["beta"], queue=HINT_QUEUE)
+    pipeline.process() if stage is Stage.PROCESS else pipeline.sync()
+    left = client.zcard(f"er:{TENANT}:due:{stage}")
+    assert left == (50 if others else 0)
+    assert client.zcard(f"er:{TENANT}:slots:{stage}") == 0, "its slot is free"
 
 
 # Workers that die or wake late

@@ -1,7 +1,9 @@
 """Process: what is valid, what is a result, what is new, and what is a copy."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -20,10 +22,13 @@ from tests.stages import (
     a_moment_later,
     again,
     go_on,
+    held,
+    on,
     replay,
     scores,
     stands,
 )
+from worker.ledger import queries
 from worker.ledger.audit.books import books
 
 DRILLSTER = """
@@ -200,3 +205,55 @@ def test_a_duplicate_notes_its_event_id_too(client: "redis.Redis", rhythm: Sandb
             go_on(at)
             told.append(stands(at.event(id)))
     assert told == [WRITTEN, DUPLICATE, CONFLICT]
+
+
+# Too old to be told from a copy
+
+
+def ancient(pipeline: Pipeline, days: float, **more: Any) -> bytes:
+    """A result whose exam was completed so many days ago."""
+    completed = (queries.redis_now(pipeline.services.redis) - timedelta(days=days)).isoformat()
+    result = json.loads(certiverse(completed=completed, **more))
+    result["examDelivery"]["deliveryDateTime"] = completed
+    return json.dumps(result).encode()
+
+
+def test_a_completion_of_over_400_days_ago_is_held_before_anything_else_is_asked(open_one: Pipeline) -> None:
+    """Also where its exam is unknown, or another event has the same result: nothing of it is looked at."""
+    bodies = [ancient(open_one, 400.01), ancient(open_one, 401, exam="CERT-9", delivery="dlv-2")]
+    first, unknown = open_one.run(*bodies)
+    (copy,) = open_one.run(again(bodies[0]))
+    assert [stands(event) for event in (first, unknown, copy)] == [held(Reason.RESULT_ANCIENT)] * 3
+    assert "more than 400 days ago" in str(first.detail)
+    assert (first.version, first.delivery) == (None, None), "nor is its version noted"
+    assert open_one.rhythm.requests() == []
+
+
+def test_an_ancient_completion_that_a_person_accepts_goes_on(open_one: Pipeline) -> None:
+    open_one.rhythm.edit(ORG, "reg-1", date="2020-01-01T00:00:00Z")
+    (event,) = open_one.run(ancient(open_one, 500))
+    assert stands(replay(open_one, event.id, accept=["result_conflict"])) == held(Reason.RESULT_ANCIENT)
+    assert stands(replay(open_one, event.id, accept=["result_ancient"])) == WRITTEN
+
+
+def test_a_completion_of_under_400_days_ago_is_not_ancient(open_one: Pipeline) -> None:
+    open_one.rhythm.edit(ORG, "reg-1", date="2020-01-01T00:00:00Z")
+    (event,) = open_one.run(ancient(open_one, 399.9))
+    assert stands(event) == WRITTEN
+
+
+# A bug
+
+
+def test_a_bug_that_one_payload_meets_is_tried_again_until_the_horizon_and_stops_nobody(open_one: Pipeline) -> None:
+    """Here an answer that accepts a reason which does not exist."""
+    strange, other = open_one.deliver(ORIGINAL), open_one.deliver(certiverse("dlv-2", exam="CERT-9"))
+    event = f"er:{TENANT}:event:{strange}"
+    open_one.services.redis.hset(event, "answers", open_one.ledger.sealer.seal_text('{"accept": ["odd"]}', strange))
+    go_on(open_one)
+    assert stands(open_one.event(other)) == held(Reason.UNKNOWN_EXAM)
+    failed = open_one.event(strange)
+    assert (stands(failed), failed.attempts) == ((EventState.RECEIVED, Reason.INTERNAL_ERROR), 1)
+    assert failed.detail == "ValueError", "by its type alone: the message may quote a payload"
+    open_one.services.redis.hincrby(event, "first_attempt_at", -72 * 3600 * 1000)
+    assert stands(on(open_one, strange)) == (EventState.DEAD, Reason.RETRIES_EXPIRED)

@@ -67,7 +67,7 @@ def fill(stack: Stack) -> None:
 def batches(stack: Stack) -> list[float]:
     """How long each batch of `acme` took, in seconds, by the worker's log."""
     lines = [
-        line[line.index("{") :] for line in stack.log("worker").read_text().splitlines() if "batch.settled" in line
+        line[line.index("{") :] for line in stack.log("worker").read_text().splitlines() if "batch.applied" in line
     ]
     told = [json.loads(line) for line in lines]
     return [one["ms"] / 1000 for one in told if one["tenant"] == TENANT]

@@ -17,6 +17,7 @@ from schemas.outcome import Source
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import ROOT
+from tests.stages import on, replay, stands
 from tests.tenants import ENVIRON, write_tenants
 from worker.errors import ConfigurationError
 from worker.ledger import trace
@@ -35,7 +36,7 @@ for secret in ("_DRILLSTER", "_PROV"):
 
 @pytest.fixture
 def acme(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> Iterator[Pipeline]:
-    """The sandbox's tenant. Its books balance at the end."""
+    """The sandbox's tenant. Its ledger agrees with itself at the end."""
     with pipeline_at(tmp_path, rhythm, more=TABLES) as built:
         yield built
     assert books(client, TENANT).differences == ()
@@ -54,26 +55,10 @@ def sent(case: str) -> bytes:
     return path.read_bytes()
 
 
-def on(acme: Pipeline, id: str) -> Event:
-    acme.due_now()
-    acme.process()
-    acme.sync()
-    return acme.event(id)
-
-
 def through(acme: Pipeline, body: bytes, *there: dict[str, Any], source: Source = Source.CERTIVERSE) -> Event:
     """Seed, deliver, process, sync."""
     acme.rhythm.seed(ORG, there)
     return on(acme, acme.deliver(body, source))
-
-
-def replay(acme: Pipeline, id: str, **answers: object) -> Event:
-    assert acme.ledger.replay(TENANT, id, "op", answers)[0]
-    return on(acme, id)
-
-
-def stands(event: Event) -> tuple[EventState, str | None]:
-    return event.state, event.reason or event.result
 
 
 def searches(acme: Pipeline) -> int:

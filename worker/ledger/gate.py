@@ -60,7 +60,7 @@ class Gate:
         raise GateClosed(
             Reason.RHYTHM_THROTTLED if name == "pace" else Reason(name),
             f"the gate is closed ({name})",
-            timedelta(milliseconds=closed_for),
+            timedelta(milliseconds=closed_for + 1),  # Redis cuts fractions off, and who waits must not come too early
         )
 
     def close(self, reason: Reason, retry_after: timedelta | None) -> None:

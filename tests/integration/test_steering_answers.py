@@ -46,7 +46,7 @@ def unmatched(pipeline: Pipeline) -> Event:
         ("reg-off", "registration reg-off is cancelled"),
     ],
 )
-def test_a_registration_that_cannot_be_the_events_is_refused_and_nothing_moves(
+def test_a_registration_that_cannot_be_it_is_refused_and_nothing_moves(
     pipeline: Pipeline, unmatched: Event, capsys: pytest.CaptureFixture[str], named: str, told: str
 ) -> None:
     assert not replayed(pipeline, unmatched.id, registration=named)
@@ -102,7 +102,7 @@ def test_an_answer_that_no_event_needs_is_refused(
     assert pipeline.event(unmatched.id) == unmatched
 
 
-def test_of_several_accepted_reasons_an_event_keeps_only_its_own(pipeline: Pipeline) -> None:
+def test_of_several_accepted_reasons_an_event_keeps_its_own_alone(pipeline: Pipeline) -> None:
     pipeline.rhythm.seed(ORG, [registration()])
     (event,) = pipeline.run(certiverse(termination="proctor"))
     assert replayed(pipeline, event.id, accept=["integrity_review", "registration_settled"])

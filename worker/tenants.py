@@ -28,7 +28,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from schemas.outcome import Source
 from schemas.vocabulary import VOCABULARIES
-from worker.errors import ConfigurationError
+from worker.errors import ConfigurationError, Unacceptable
 from worker.exam_map import Exam, mistakes
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
@@ -246,6 +246,21 @@ class Tenants(_Section):
 
     def __getitem__(self, name: str) -> Tenant:
         return self.tenants[name]
+
+    def find(self, tenant: object, source: object) -> SourceRules | None:
+        """The rules of a tenant's source, named by a stranger; None when there is no such tenant or source."""
+        if not isinstance(tenant, str) or tenant not in self.tenants:
+            return None
+        return next((rules for name, rules in self.tenants[tenant].sources.items() if name == source), None)
+
+    def rules(self, tenant: object, source: object) -> SourceRules:
+        """The rules of a tenant's source. Raises Unacceptable, with the names that there are."""
+        if not isinstance(tenant, str) or tenant not in self.tenants:
+            raise Unacceptable(f"there is no such tenant; there are: {', '.join(self.tenants)}")
+        rules = self.find(tenant, source)
+        if rules is None:
+            raise Unacceptable(f"this tenant has no such source; it has: {', '.join(self.tenants[tenant].sources)}")
+        return rules
 
 
 def load_tenants(path: Path, environ: Mapping[str, str]) -> Tenants:

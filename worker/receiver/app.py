@@ -189,7 +189,7 @@ def _routes(receiver: Receiver) -> list[Route]:
     """The first is the one that most requests take (`App`)."""
     return [
         Route(DELIVERIES, receiver.accept, methods=["POST"]),
-        *(Route(path.template, receiver.accept, methods=[path.method]) for path in paths_below()),
+        *(Route(path.template, receiver.accept, methods=[path.method]) for _, path in paths_below()),
         Route("/v1/{tenant}/events/{id}", receiver.show, methods=["GET"]),
         Route("/healthz", _alive, methods=["GET"]),
         Route("/readyz", receiver.ready, methods=["GET"]),

@@ -5,43 +5,23 @@ A test holds it against the routes and against every answer. `docs/sending.md` s
 
 import json
 from importlib.resources import files
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from schemas.event import Event, Receipt
 from schemas.outcome import Source
+from schemas.platform import Path, Platform, platform_of
 
 #: The path that every platform has.
 DELIVERIES: Final = "/v1/{tenant}/{source}"
 _SCHEMA: Final = "#/components/schemas/{model}"
 
 
-class Path(NamedTuple):
-    """A path below a source."""
-
-    method: str
-    template: str
-    summary: str
-
-
-#: Interim, until a platform's row has them.
-PATHS: Final = {
-    Source.DRILLSTER: (
-        Path("POST", "{event_type}", "Deliver a Drillster event whose type is in the URL."),
-        Path("PUT", "{event_type}/{event_id}", "Deliver a Drillster event whose type and id are in the URL."),
-    )
-}
-PARAMETERS: Final = {
-    "event_type": "Drillster's event type, where the body does not say it.",
-    "event_id": "Drillster's event id, percent-encoded, where the body does not say it.",
-}
-
-
-def paths_below() -> list[Path]:
-    """The paths of platforms that have more than `POST /v1/{tenant}/{source}`."""
+def paths_below() -> list[tuple[Platform, Path]]:
+    """The paths of platforms that have more than `POST /v1/{tenant}/{source}`, each from its beginning."""
     return [
-        path._replace(template=f"/v1/{{tenant}}/{source}/{path.template}")
-        for source, paths in PATHS.items()
-        for path in paths
+        (platform, path._replace(template=f"/v1/{{tenant}}/{source}/{path.template}"))
+        for source, platform in ((source, platform_of(source)) for source in Source)
+        for path in platform.paths
     ]
 
 
@@ -53,19 +33,17 @@ def _document() -> dict[str, Any]:
         schema = model.model_json_schema(ref_template=_SCHEMA, mode="serialization")
         parts["schemas"] |= schema.pop("$defs", {}) | {model.__name__: schema}
     deliver = paths[DELIVERIES]["post"]
-    for method, template, summary in paths_below():
-        named = [_parameter(name) for name in PARAMETERS if f"{{{name}}}" in template]
-        paths[template] = {
+    for platform, path in paths_below():
+        named = [_parameter(*item) for item in platform.parameters.items() if f"{{{item[0]}}}" in path.template]
+        paths[path.template] = {
             "parameters": [{"$ref": "#/components/parameters/Tenant"}, *named],
-            method.lower(): deliver | {"summary": summary},
+            path.method.lower(): deliver | {"summary": path.description},
         }
     return document
 
 
-def _parameter(name: str) -> dict[str, Any]:
-    return {
-        "name": name, "in": "path", "required": True, "description": PARAMETERS[name], "schema": {"type": "string"},
-    }  # fmt: skip
+def _parameter(name: str, what: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "description": what, "schema": {"type": "string"}}
 
 
 OPENAPI: Final = _document()

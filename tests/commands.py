@@ -1,4 +1,4 @@
-"""The command `examrelay` as an operator runs it: a process of its own, in a pipe or on a terminal."""
+"""Runs the command `examrelay` as an operator does: as a process, in a pipe or on a terminal."""
 
 import fcntl
 import os
@@ -19,13 +19,13 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 def environ(config: Path, **more: str) -> dict[str, str]:
-    """What the command finds in its environment. `config`: the tenants file."""
+    """The command's environment variables. `config`: the tenants file."""
     folder = str(config.parent)
     return os.environ | ENVIRON | {"EXAMRELAY_CONFIG": str(config), "EXAMRELAY_DATA": folder, "USER": "ann"} | more
 
 
 def started(config: Path, *arguments: str, **more: str) -> "subprocess.Popen[str]":
-    """A command under way, in a pipe."""
+    """A running command, in a pipe."""
     return subprocess.Popen(
         [sys.executable, "-m", "worker", *arguments], cwd=ROOT, env=environ(config, **more), text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -33,7 +33,7 @@ def started(config: Path, *arguments: str, **more: str) -> "subprocess.Popen[str
 
 
 def command(config: Path, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
-    """A command, in a pipe, once it has ended."""
+    """Run a command in a pipe and wait for its end."""
     process = started(config, *arguments, **more)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)

@@ -1,4 +1,4 @@
-"""Payloads as the platforms send them, with what a test cares about as arguments."""
+"""Payloads as the platforms send them; arguments set what a test is about."""
 
 import json
 from typing import Any

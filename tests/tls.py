@@ -66,7 +66,7 @@ class TlsFront:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take nobody any more."""
+        """Accept no more connections."""
         self._listening.close()
 
     def _accept(self) -> None:

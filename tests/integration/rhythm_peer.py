@@ -1,4 +1,4 @@
-"""What the Rhythm tests share: a tenant's connection, registrations, and a peer on a raw socket that misbehaves."""
+"""What the Rhythm tests share: a tenant's connection, registrations, and a misbehaving server on a raw socket."""
 
 import contextlib
 import socket
@@ -36,7 +36,7 @@ def registration(id: str, **members: Any) -> dict[str, Any]:
 
 @dataclass
 class Peer:
-    """A server on a raw socket, and what it has been sent."""
+    """A server on a raw socket, and the requests that it received."""
 
     url: str
     requests: list[bytes] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Peer:
 
 @contextmanager
 def peer(*plays: Play, mute: bool = False) -> Iterator[Peer]:
-    """A peer that answers its requests by `plays` in turn, the last again and again; `mute` takes no request first."""
+    """A server that answers each request with the next of `plays` and repeats the last; `mute`: without reading it."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.05)
@@ -114,7 +114,7 @@ def say(content: bytes, *, close: bool = False) -> Play:
 
 
 def trickle(start: bytes, drop: bytes = b" ") -> Play:
-    """`start`, then drop after drop, each well within the timeout of a single read, for as long as the test runs."""
+    """`start`, then one byte after the other, each within the timeout of a single read, until the test ends."""
 
     def play(accepted: socket.socket, over: threading.Event) -> None:
         accepted.sendall(start)

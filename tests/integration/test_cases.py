@@ -1,4 +1,4 @@
-"""The payloads that failed when the first edition was tried, byte for byte, through receive, process and sync.
+"""The payloads that failed when the first edition was tried, byte for byte, from the receiver to Rhythm.
 
 `tests/cases/` holds them. Rhythm has one open registration of the person in each, whose name is the case's.
 """
@@ -32,7 +32,7 @@ credentials = [ { kind = "basic", user = "prov", password = "env:ACME_CERTIVERSE
 
 @dataclass(frozen=True)
 class Case:
-    """What must become of a payload; `student`: whom the payload names, where that is not the case's name."""
+    """A payload and how its event must end; `student`: whom the payload names, where that is not the case's name."""
 
     state: EventState
     reason: Reason | None = None

@@ -1,4 +1,4 @@
-"""`examrelay check`, alone and `--live`: what it finds, what it does not touch, and how it ends."""
+"""`examrelay check` with and without `--live`: its findings, what it leaves unchanged, and its exit code."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Check = Callable[..., tuple[int, dict[str, Any]]]
 
 @pytest.fixture
 def check(pipeline: Pipeline) -> Check:
-    """Runs it: the exit code, and each finding by what it is about."""
+    """Run it. Returns the exit code and the findings by their subject."""
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
         done = command(pipeline.services.settings.config, "check", "--json", *arguments)
@@ -32,7 +32,7 @@ def check(pipeline: Pipeline) -> Check:
 
 
 def swept(pipeline: Pipeline) -> None:
-    """As if the sweep ran a moment ago, and a worker lives."""
+    """As if a sweep ran a moment ago and a worker were running."""
     pipeline.ledger.sweep(TENANT, timedelta(0), 0)
     worker = Presence(Process("worker", "worker@here", pipeline.services.tenants.digest))
     pipeline.ledger.scripts("seen", *worker.arguments())
@@ -182,7 +182,7 @@ def test_liveness_is_progress(pipeline: Pipeline) -> None:
     assert "the last sweep was 15" in str(checks()["sweep"])
 
 
-def test_a_guard_that_is_given_up_is_said(client: Any, rhythm: Sandbox, tmp_path: Any) -> None:
+def test_a_guard_that_is_switched_off_is_reported(client: Any, rhythm: Sandbox, tmp_path: Any) -> None:
     with pipeline_at(tmp_path, rhythm, rhythm='guard = "none"') as pipeline:
         done = command(pipeline.services.settings.config, "check")
     assert done.returncode == 0

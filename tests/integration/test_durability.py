@@ -1,4 +1,4 @@
-"""A Redis that stops keeping what it acknowledges while we run: noticed, said, and gone when it is set right."""
+"""A Redis that becomes less durable while we run: it is noticed and reported, and forgotten when it is corrected."""
 
 import json
 import signal

@@ -144,7 +144,7 @@ def bugs(run: Run) -> None:
 
 
 def strays(run: Run) -> None:
-    """What is on a queue and no message, as a worker's consumer meets it."""
+    """Queue entries that are not Celery messages, as a worker's consumer meets them."""
     celery_broker.install(run.pipeline.services.settings.sealing_keys)
     queue = Queue("stray")
     url = run.pipeline.services.settings.redis_url.get_secret_value()
@@ -243,7 +243,7 @@ def payloads(client: "redis.Redis") -> list[str]:
 
 
 def test_the_finder_finds(client: "redis.Redis") -> None:
-    """Or the tests above prove nothing."""
+    """Without this the tests above would prove nothing."""
     encoded = base64.b64encode(f"..{MARK}..".encode())
     for name, put in {
         "string": lambda: client.set("string", f"x{MARK}y"), "hash": lambda: client.hset("hash", "field", MARK.upper()),

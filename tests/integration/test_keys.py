@@ -1,4 +1,4 @@
-"""Keys come and go: what cannot be opened waits alone, as it is, until its key is back."""
+"""Payload keys change: an event whose data cannot be decrypted waits unchanged until its key is back; others go on."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from worker.ledger.sealed import key_id
 def under(
     client: "redis.Redis", rhythm: Sandbox, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Pipeline]]:
-    """Makes pipelines on one ledger, each with keys of its own, as processes have them while keys are changed."""
+    """Makes pipelines on one ledger with different keys, like processes while keys are being changed."""
     monkeypatch.setenv("EXAMRELAY_INDEX_KEY", keyed(ONE))
     opened: list[Any] = []
 
@@ -110,7 +110,7 @@ def test_a_rescore_waits_where_what_was_written_before_cannot_be_opened(under: U
     assert both.event(rescore.id).state is EventState.SYNCED
 
 
-def test_an_answer_whose_key_is_missing_is_not_taken_for_none(under: Under) -> None:
+def test_an_operators_answer_whose_key_is_missing_is_not_ignored(under: Under) -> None:
     before, after, both = under(ONE), under(OTHER), under(OTHER, ONE)
     before.rhythm.seed(ORG, [theirs(1)])
     (event,) = after.run(marked(1, passed=None))

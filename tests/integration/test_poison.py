@@ -1,4 +1,4 @@
-"""An event that ends every worker that touches it hurts only itself."""
+"""An event that ends every worker that claims it hurts only itself."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Whatever is sent to the receiver: no 5xx but 503, and what is accepted is on the books, and nothing else is."""
+"""Whatever is sent to the receiver: no 5xx except 503; what is accepted is recorded, and nothing else is."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""A backup as docs/operations.md has it, taken from a running Valkey, and what happens after it is put back."""
+"""A backup made as docs/operations.md says, from a running Valkey, and what happens after it is restored."""
 
 import shutil
 from pathlib import Path

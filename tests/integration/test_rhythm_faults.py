@@ -302,7 +302,7 @@ def test_a_name_that_has_no_address_was_not_a_write(host: str, session: requests
     assert "no connection" in error.detail
 
 
-def test_what_is_no_url_was_not_a_write(session: requests.Session) -> None:
+def test_a_call_to_an_invalid_url_was_not_a_write(session: requests.Session) -> None:
     error = failure(Rhythm(connection("https://127.0.0.1:99999"), session, free), "patch")
     assert not error.maybe_applied
     assert "is the url right" in error.detail

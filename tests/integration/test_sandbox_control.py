@@ -1,4 +1,4 @@
-"""What a test does to the stand-in and reads of it, and its process: what is written, sent and logged can be proven."""
+"""The stand-in's own acts and its process: a test can seed it, script failures, and read what was written and sent."""
 
 import os
 import signal

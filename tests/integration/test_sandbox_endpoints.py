@@ -1,4 +1,4 @@
-"""The stand-in's endpoints: who may call and how fast, and what each answers, in every shape an option gives it."""
+"""The stand-in's endpoints: who may call, how fast, and what each answers under every option."""
 
 import json
 import time

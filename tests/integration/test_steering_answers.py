@@ -1,4 +1,4 @@
-"""An answer is looked at before anything moves, and each event that was named says where it stands."""
+"""Answers are checked before anything moves, and each event that was named is shown with its state."""
 
 from datetime import timedelta
 from typing import Any
@@ -54,7 +54,7 @@ def test_a_registration_that_cannot_be_it_is_refused_and_nothing_moves(
     assert pipeline.event(unmatched.id) == unmatched
 
 
-def test_one_that_can_be_it_is_told_and_written(
+def test_a_registration_that_can_be_it_is_shown_and_written(
     pipeline: Pipeline, unmatched: Event, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert replayed(pipeline, unmatched.id, registration="reg-2")
@@ -77,7 +77,7 @@ def test_a_rhythm_that_cannot_be_asked_leaves_everything_as_it_was(
     assert pipeline.event(unmatched.id) == unmatched
 
 
-def test_could_not_be_checked_is_exit_code_3(pipeline: Pipeline, unmatched: Event) -> None:
+def test_a_rhythm_that_may_not_be_called_is_exit_code_3(pipeline: Pipeline, unmatched: Event) -> None:
     pipeline.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, timedelta(seconds=60))
     config = pipeline.services.settings.config
     done = command(config, "replay", "--id", unmatched.id, "--registration", "reg-2", "--yes")
@@ -94,7 +94,7 @@ def test_a_payload_that_cannot_be_read_has_no_registration(
 
 
 @pytest.mark.parametrize("answer", [{"verdict": "passed"}, {"accept": ["registration_settled"]}])
-def test_an_answer_to_what_nothing_asks_is_refused(
+def test_an_answer_that_no_event_needs_is_refused(
     pipeline: Pipeline, unmatched: Event, capsys: pytest.CaptureFixture[str], answer: dict[str, Any]
 ) -> None:
     assert not replayed(pipeline, unmatched.id, **answer)

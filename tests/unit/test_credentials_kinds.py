@@ -1,4 +1,4 @@
-"""The other kinds of credentials: a header, a signature, keys in the body; and that no key gets on the books."""
+"""The other kinds of credentials: a header, a signature, keys in the body; and that no key is recorded."""
 
 import hmac
 import json

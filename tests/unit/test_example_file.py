@@ -1,4 +1,4 @@
-"""The example of a tenants file: it loads, and shows every option."""
+"""examrelay.example.toml loads, and shows every option."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is said of a Redis, from what it says of itself."""
+"""Whether a Redis is suitable, judged from its INFO and configuration."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +36,7 @@ def judged(
         ({"config": NoPermissionError("CONFIG")}, "appendfsync is unknown (CONFIG GET is refused)"),
     ],
 )  # fmt: skip
-def test_one_that_does_not_do_is_refused_with_its_address(told: dict[str, Any], said: str) -> None:
+def test_an_unsuitable_redis_is_refused_with_its_address(told: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         judged(**told)
     assert str(caught.value).startswith("Redis at h:1/2 ")

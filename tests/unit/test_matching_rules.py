@@ -1,4 +1,4 @@
-"""Matching, as tables: which registration a result is about, or why a person must say."""
+"""Matching, as tables: which registration a result is for, or why a person must decide."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -166,7 +166,7 @@ def test_a_list_is_refused_with_what_to_do(source: Source) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_byte_order_mark_is_read_over(source: Source) -> None:
+def test_a_byte_order_mark_is_ignored(source: Source) -> None:
     body = BODIES[source][0]
     assert answer(source, b"\xef\xbb\xbf" + body) == answer(source, body)
 
@@ -292,7 +292,7 @@ def test_five_problems_are_named_and_the_rest_counted() -> None:
     assert refused.detail.endswith("; and 1 more")
 
 
-def test_a_long_list_of_wrong_members_is_refused_at_the_first() -> None:
+def test_a_long_list_of_wrong_members_is_refused_at_the_first_one() -> None:
     body = samples.edited("drillster/regular", {"score.transformations": [7] * 100_000})
     refused = answer(Source.DRILLSTER, body)
     assert isinstance(refused, PermanentError)

@@ -28,12 +28,10 @@ from schemas.event import Stage
 from schemas.outcome import Source
 from tests.running import ROOT, Valkey, free_port, wait_until
 from tests.tenants import ENVIRON, write_tenants
-from worker.bootstrap import build
 from worker.ledger import queries
-from worker.ledger.events import Ledger
 from worker.local.commands import ARGUMENTS
+from worker.receiver.intake import Intake
 from worker.settings import Settings
-from worker.sources import event_id
 
 TENANT, ORG = "acme", "acme.org"
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
@@ -129,8 +127,7 @@ class Ours(Side):
         }
         self.app = Celery(broker=self.valkey.url)
         os.environ.update(self.environ)
-        # Sealers are not shared between threads, so each has a ledger.
-        self._ledgers = [build(Settings()).ledger for _ in range(_LOADERS)]
+        self._intake = Intake(Settings())
 
     def start_all(self, *names: str) -> None:
         """Start some of its processes."""
@@ -138,22 +135,15 @@ class Ours(Side):
             self.start(name, "-m", *ARGUMENTS[name])
 
     def load(self, sittings: Sequence[Sitting]) -> None:
-        """Record events through the ledger's own script, without a hint; several at a time share an fsync.
+        """Record events as `worker.enqueue` does, without a hint; several at a time share an fsync.
 
         The sweeper, which would send the hint that is missing, stands still meanwhile.
         """
         self._signal("sweeper", signal.SIGSTOP)
         self.client.set(f"er:{TENANT}:hint:{Stage.PROCESS}", int(time.time() * 1000))
-        shares = [sittings[number::_LOADERS] for number in range(_LOADERS)]
         with ThreadPoolExecutor(_LOADERS) as loaders:
-            list(loaders.map(self._load, self._ledgers, shares))
+            list(loaders.map(lambda one: self._intake.accept(TENANT, Source.CERTIVERSE, one.body), sittings))
         self._signal("sweeper", signal.SIGCONT)
-
-    def _load(self, ledger: Ledger, sittings: Sequence[Sitting]) -> None:
-        for one in sittings:
-            ledger.record(
-                TENANT, event_id(TENANT, Source.CERTIVERSE, "", one.body), Source.CERTIVERSE, one.body, "", ""
-            )
 
     def _signal(self, name: str, signum: signal.Signals) -> None:
         if name in self.running:

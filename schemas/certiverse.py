@@ -8,12 +8,13 @@ Its scored parts are in certiverse_parts.py; docs/fields.md says for each docume
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
 from schemas.certiverse_parts import KNOWN_CUT_SCORE_TYPES, TEST_PART_SCORING, CutScoreType, TestPart, Topic
 from schemas.outcome import COMPLETE_REASONS, Candidate, ExamOutcome, Part, Source, Verdict
+from schemas.platform import Platform
 from schemas.values import (
     DETAIL,
     DetailId,
@@ -29,12 +30,13 @@ from schemas.values import (
     PassFail,
     Payload,
     RequiredId,
+    Result,
     Text,
     against_the_cut,
-    known,
     letters,
-    told,
     verdict,
+    without_blanks,
+    without_none,
 )
 
 #: Compared without case, spaces, hyphens and underscores: whether a person is held for review must not hang on those.
@@ -64,6 +66,29 @@ def _scalar(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
 
 
+#: Name -> where it stands in `ExamResult`. Their order is part of a result's digest.
+_DETAILS = {
+    "passFail": "exam_result.unknown_word",
+    "deliveryType": "exam_delivery.delivery_type",
+    "timeExtension": "exam_delivery.time_extension",
+    "secureBrowser": "exam_delivery.secure_browser",
+    "deliveryCountry": "exam_delivery.delivery_country",
+    "storeExamSku": "exam_reservation.store_exam_sku",
+    "reservationDateTime": "exam_reservation.reservation_date_time",
+    "candidateReservationDateTime": "exam_reservation.candidate_reservation_date_time",
+    "paymentType": "exam_reservation.payment_type",
+    "voucherId": "exam_reservation.voucher_id",
+    "promoCode": "exam_reservation.promo_code",
+    "candidateId": "candidate.candidate_id",
+    "examName": "exam.exam_name",
+    "examCode": "exam.exam_code",
+    "examFormName": "exam.exam_form_name",
+    "examFormId": "exam.exam_form_id",
+    "languageCode": "exam.language_code",
+    "languageName": "exam.language_name",
+}
+
+
 class DeliveryExceptions(Payload):
     time_extension: Annotated[Flag, DETAIL] = False
 
@@ -82,6 +107,10 @@ class Delivery(Payload):
     delivery_exceptions: Annotated[DeliveryExceptions | None, DETAIL] = None
     secure_browser: Annotated[MaybeFlag, DETAIL] = None
     delivery_country: Annotated[str | None, BeforeValidator(_country), DETAIL] = None
+
+    @property
+    def time_extension(self) -> bool:
+        return self.delivery_exceptions is not None and self.delivery_exceptions.time_extension
 
 
 class Reservation(Payload):
@@ -110,7 +139,7 @@ class Exam(Payload):
     language_name: Text = None
 
 
-class Result(Payload):
+class Scores(Payload):
     pass_fail: PassFail = None
     reported_score: Number = None
     cut_score: Number = None
@@ -167,7 +196,7 @@ class Result(Payload):
 
     @property
     def scores(self) -> dict[str, Decimal]:
-        return known(
+        return without_none(
             {
                 "reported": self.reported_score,
                 "scaled": self.scaled,
@@ -186,24 +215,22 @@ class CustomData(Payload):
     value: Annotated[str | None, BeforeValidator(_scalar)] = None
 
 
-class ExamResult(Payload):
-    """The whole payload. What must be there: who, which exam, which delivery, and a result."""
+class ExamResult(Result):
+    """The whole payload. What must be there: who, which exam, which delivery, and a result.
+
+    It is a result whatever its status: an unknown status makes the verdict unclear, and never means "no result".
+    """
 
     exam_delivery: Delivery
     exam_reservation: Annotated[Reservation | None, DETAIL] = None
     candidate: Person
     exam: Exam
-    exam_result: Result
+    exam_result: Scores
     test_parts: Annotated[Many[TestPart], DETAIL] = None
     root_topic_outcomes: Annotated[Many[Topic], DETAIL] = None
     custom_data: Annotated[Many[CustomData], DETAIL] = None
     #: Of a booking notification, which is no result of its own; `Completed` is the only one that a result goes with.
     notification_type: Annotated[str | None, BeforeValidator(_status)] = None
-
-    @property
-    def is_result(self) -> bool:
-        """A whole result is one, whatever its status: a word that we do not know makes it unclear, not nothing."""
-        return True
 
     @property
     def unclear(self) -> str | None:
@@ -226,7 +253,7 @@ class ExamResult(Payload):
             rescore=result.is_rescore,
             exam_codes=self._exam_codes(),
             candidate=Candidate(student_id=self.candidate.org_candidate_id, email=self.candidate.email),
-            registration_ids=known({"eligibilityId": delivery.eligibility_id, "bookingId": delivery.booking_id}),
+            registration_ids=without_none({"eligibilityId": delivery.eligibility_id, "bookingId": delivery.booking_id}),
             started_at=delivery.delivery_date_time,
             completed_at=delivery.delivery_completed_date_time,
             verdict=result.verdict,
@@ -251,30 +278,7 @@ class ExamResult(Payload):
         return (*of_test_parts, *(topic.to_part() for topic in self.root_topic_outcomes or ()))
 
     def _details(self) -> dict[str, str | bool | Decimal]:
-        delivery, exam = self.exam_delivery, self.exam
-        reservation = self.exam_reservation or Reservation()
-        exceptions = delivery.delivery_exceptions or DeliveryExceptions()
-        details: dict[str, str | bool | Decimal | None] = {
-            "passFail": self.exam_result.unknown_word,
-            "deliveryType": delivery.delivery_type,
-            "timeExtension": exceptions.time_extension,
-            "secureBrowser": delivery.secure_browser,
-            "deliveryCountry": delivery.delivery_country,
-            "storeExamSku": reservation.store_exam_sku,
-            "reservationDateTime": _text(reservation.reservation_date_time),
-            "candidateReservationDateTime": _text(reservation.candidate_reservation_date_time),
-            "paymentType": reservation.payment_type,
-            "voucherId": reservation.voucher_id,
-            "promoCode": reservation.promo_code,
-            "candidateId": self.candidate.candidate_id,
-            "examName": exam.exam_name,
-            "examCode": exam.exam_code,
-            "examFormName": exam.exam_form_name,
-            "examFormId": exam.exam_form_id,
-            "languageCode": exam.language_code,
-            "languageName": exam.language_name,
-        }
-        return told(details | self._custom_data())
+        return without_blanks({name: _at(self, place) for name, place in _DETAILS.items()} | self._custom_data())
 
     def _custom_data(self) -> dict[str, str | None]:
         """By name. One that is there twice, with two values, says neither."""
@@ -285,5 +289,24 @@ class ExamResult(Payload):
         return {f"customData.{name}": values[name].pop() for name in sorted(values) if len(values[name]) == 1}
 
 
-def _text(instant: datetime | None) -> str | None:
-    return instant.isoformat() if instant else None
+def _at(payload: ExamResult, place: str) -> Any:
+    value: Any = payload
+    for member in place.split("."):
+        value = getattr(value, member, None)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+_COUNTED = ("raw", "max_raw", "percent", "robust_percent")
+PLATFORM = Platform(
+    source=Source.CERTIVERSE,
+    title="Certiverse",
+    model=ExamResult,
+    sample="passed",
+    registration_ids=("eligibilityId", "bookingId"),
+    candidate_id="candidateId",
+    usual_score="reported",
+    scores=("reported", "scaled", "percent", "raw", "max_raw", "cut", "minutes", "max_minutes"),
+    members=("delivery", "started_at", "completed_at", "complete_reason", "termination_reason", "cut_score_type"),
+    parts={"test_part": (*_COUNTED, "reported", "cut"), "section": _COUNTED, "topic": _COUNTED},
+    details=(*_DETAILS, "customData."),
+)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from schemas.outcome import Part
-from schemas.values import DETAIL, DetailId, DetailNumber, Many, PassFail, Payload, Text, known, verdict
+from schemas.values import DETAIL, DetailId, DetailNumber, Many, PassFail, Payload, Text, verdict, without_none
 
 #: The document numbers these; an enumeration sent as a number would be that number.
 _CUT_SCORE_TYPES = {"1": "scaled", "2": "percent", "3": "raw", "4": "testpartscoring"}
@@ -56,7 +56,7 @@ class Section(Scored):
             kind="section",
             name=self.section_name,
             within=test_part,
-            scores=known(self.scores),
+            scores=without_none(self.scores),
             band=self.outcome_band_name or None,
         )
 
@@ -75,7 +75,7 @@ class TestPart(Scored):
         part = Part(
             kind="test_part",
             name=self.test_part_name,
-            scores=known({**self.scores, "reported": self.reported_score, "cut": self.cut_score}),
+            scores=without_none({**self.scores, "reported": self.reported_score, "cut": self.cut_score}),
             verdict=verdict(self.pass_fail),
             cut_score_type=self.cut_score_type,
         )
@@ -87,4 +87,4 @@ class Topic(Scored):
     topic_name: str
 
     def to_part(self) -> Part:
-        return Part(kind="topic", name=self.topic_name, id=self.topic_id, scores=known(self.scores))
+        return Part(kind="topic", name=self.topic_name, id=self.topic_id, scores=without_none(self.scores))

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from schemas.outcome import Candidate, ExamOutcome, Source, Transformation, Verdict
+from schemas.platform import Path, Platform
 from schemas.values import (
     DETAIL,
     DetailId,
@@ -21,15 +22,17 @@ from schemas.values import (
     Id,
     Many,
     MaybeFlag,
+    Message,
     Payload,
     Percentage,
     RequiredId,
     RequiredInstant,
     RequiredPercentage,
+    Result,
     Text,
-    known,
     refuse,
     verdict,
+    without_none,
 )
 
 TEST_COMPLETED = "TEST_COMPLETED"
@@ -67,7 +70,7 @@ EventType = Annotated[Id, BeforeValidator(_or_in_path(0)), Field(validate_defaul
 EventId = Annotated[Id, BeforeValidator(_or_in_path(1)), Field(validate_default=True)]
 
 
-class Kind(Payload):
+class Kind(Message):
     """As much of an event as tells whether it is a result at all."""
 
     event_type: EventType = None
@@ -152,7 +155,7 @@ class Ticket(Payload):
     reference: Id = None
 
 
-class TestCompletedEvent(Kind):
+class TestCompletedEvent(Kind, Result):
     """The whole event, of a regular attempt (`user`) or an anonymous one (`ticket`)."""
 
     __test__ = False
@@ -186,13 +189,13 @@ class TestCompletedEvent(Kind):
             event_ref=self.event_id,
             exam_codes=(self.test.id,),
             candidate=self._candidate(),
-            registration_ids=known({"ticket.reference": self.ticket.reference if self.ticket else None}),
+            registration_ids=without_none({"ticket.reference": self.ticket.reference if self.ticket else None}),
             started_at=self.started,
             completed_at=self.completed,
             verdict=self.score.verdict,
             unclear=self.unclear,
             contradiction=self.contradiction,
-            scores=known({"percent": self.score.percentage}),
+            scores=without_none({"percent": self.score.percentage}),
             transformations=tuple(item.to_transformation() for item in self.score.transformations or ()),
             details=self._details(),
         )
@@ -204,4 +207,29 @@ class TestCompletedEvent(Kind):
 
     def _details(self) -> dict[str, str | bool | Decimal]:
         user, ticket = self.user or User(), self.ticket or Ticket()
-        return known({"test.id": self.test.id, "user.id": user.id, "ticket.id": ticket.id})
+        return without_none({"test.id": self.test.id, "user.id": user.id, "ticket.id": ticket.id})
+
+
+PLATFORM = Platform(
+    source=Source.DRILLSTER,
+    title="Drillster",
+    model=TestCompletedEvent,
+    kind=Kind,
+    paths=(
+        Path("POST", "{event_type}", "Deliver a Drillster event whose type is in the URL."),
+        Path("PUT", "{event_type}/{event_id}", "Deliver a Drillster event whose type and id are in the URL."),
+    ),
+    parameters={
+        "event_type": "Drillster's event type, where the body does not say it.",
+        "event_id": "Drillster's event id, percent-encoded, where the body does not say it.",
+    },
+    sample="regular",
+    registration_ids=("ticket.reference",),
+    third_party_ids=True,
+    candidate_id="user.id",
+    usual_score="percent",
+    scores=("percent",),
+    members=("delivery", "event_ref", "started_at", "completed_at"),
+    transformations=True,
+    details=("test.id", "user.id", "ticket.id"),
+)

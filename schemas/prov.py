@@ -17,6 +17,7 @@ from pydantic import BeforeValidator, model_validator
 
 from schemas.members import Spelled
 from schemas.outcome import Candidate, ExamOutcome, Part, Source, Verdict
+from schemas.platform import Platform
 from schemas.values import (
     DETAIL,
     DetailId,
@@ -28,12 +29,13 @@ from schemas.values import (
     Number,
     PassFail,
     RequiredId,
+    Result,
     Text,
     against_the_cut,
-    known,
     refuse,
-    told,
     verdict,
+    without_blanks,
+    without_none,
 )
 
 #: A percentage that is worked out is exact enough at these places.
@@ -86,14 +88,14 @@ class ScoredPart(Spelled):
     percent: DetailNumber = None
 
     def to_part(self, kind: str) -> Part:
-        scores = known({"reported": self.score, "percent": self.percent})
+        scores = without_none({"reported": self.score, "percent": self.percent})
         return Part(kind=kind, name=self.name, id=self.id, scores=scores)
 
 
 ScoredParts = Annotated[Many[ScoredPart], DETAIL]
 
 
-class ScoreResult(Spelled):
+class ScoreResult(Spelled, Result):
     """The result of one sitting."""
 
     spellings = {
@@ -159,11 +161,6 @@ class ScoreResult(Spelled):
         return self if self.candidate_id or self.email else refuse("candidateId, email: one of them must be there")
 
     @property
-    def is_result(self) -> bool:
-        """Nothing else is known to be sent."""
-        return True
-
-    @property
     def delivery(self) -> str:
         """Candidate, exam code and sitting time, for Prov names no sitting.
 
@@ -181,7 +178,7 @@ class ScoreResult(Spelled):
         percent = self.percent
         if percent is None and largest is not None and self.overall_score is not None:
             percent = round(100 * self.overall_score / largest, _PERCENT_PLACES).normalize()
-        return known({"reported": self.overall_score, "percent": percent, "max_raw": largest})
+        return without_none({"reported": self.overall_score, "percent": percent, "max_raw": largest})
 
     @property
     def contradiction(self) -> str | None:
@@ -198,7 +195,7 @@ class ScoreResult(Spelled):
             event_ref=self.result_id,
             exam_codes=(self.exam_code,),
             candidate=Candidate(student_id=self.candidate_id, email=self.email),
-            registration_ids=known({"eligibilityId": self.eligibility_id, "bookingId": self.booking_id}),
+            registration_ids=without_none({"eligibilityId": self.eligibility_id, "bookingId": self.booking_id}),
             completed_at=self.exam_date,
             verdict=verdict(self.result),
             unclear="result: not a word we know" if self.unknown_word else None,
@@ -214,8 +211,24 @@ class ScoreResult(Spelled):
         return None if verdict(self.result) else self.result
 
     def _details(self) -> dict[str, str | bool | Decimal]:
-        return told({"result": self.unknown_word, "examName": self.exam_name, "examCode": self.exam_code})
+        return without_blanks({"result": self.unknown_word, "examName": self.exam_name, "examCode": self.exam_code})
 
     def _parts(self) -> tuple[Part, ...]:
         lists = {"domain": self.domains, "topic": self.topics, "section": self.sections}
         return tuple(part.to_part(kind) for kind, parts in lists.items() for part in parts or ())
+
+
+PLATFORM = Platform(
+    source=Source.PROV,
+    title="Prov",
+    model=ScoreResult,
+    sample="named-as-in-prose",
+    registration_ids=("eligibilityId", "bookingId"),
+    personal_sitting=True,
+    usual_score="reported",
+    points_or_percent=True,
+    scores=("reported", "percent", "max_raw"),
+    members=("delivery", "event_ref", "completed_at"),
+    parts=dict.fromkeys(("domain", "topic", "section"), ("reported", "percent")),
+    details=("result", "examName", "examCode"),
+)

@@ -14,13 +14,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from schemas.outcome import Verdict
+from schemas.outcome import ExamOutcome, Verdict
 
 
 class Payload(BaseModel):
     """A vendor's JSON object: named as the vendor names it, unknown members ignored, values never shown in errors.
 
-    Numbers are taken for text because ids that look like numbers are sent as numbers by some senders.
+    A number is accepted where text is expected, because some senders write numeric ids as numbers.
     """
 
     model_config = ConfigDict(
@@ -31,6 +31,23 @@ class Payload(BaseModel):
         coerce_numbers_to_str=True,
         str_strip_whitespace=True,
     )
+
+
+class Message(Payload):
+    """As much of a message as tells whether it is a result."""
+
+    @property
+    def is_result(self) -> bool:
+        """False for a message that the platform documents as something else."""
+        return True
+
+
+class Result(Message):
+    """A whole payload."""
+
+    def to_outcome(self) -> ExamOutcome:
+        """What it means, in the one form that all platforms share."""
+        raise NotImplementedError
 
 
 def refuse(what: str) -> NoReturn:
@@ -222,11 +239,10 @@ def against_the_cut(said: Verdict | None, by_score: Verdict | None) -> str | Non
     return f"{said}, though the score {'is below' if said is Verdict.PASSED else 'reaches'} the cut"
 
 
-def known(values: Mapping[str, Value | None]) -> dict[str, Value]:
-    """The values that are there."""
+def without_none(values: Mapping[str, Value | None]) -> dict[str, Value]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def told(values: Mapping[str, Value | None]) -> dict[str, Value]:
-    """The values that are there and not blank. (Not `known`: to compare a Decimal with a text is slow.)"""
+def without_blanks(values: Mapping[str, Value | None]) -> dict[str, Value]:
+    """Without None and blank text. Not for scores: to compare a Decimal with a text is slow."""
     return {key: value for key, value in values.items() if value is not None and value != ""}

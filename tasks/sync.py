@@ -8,14 +8,13 @@ events; each event leaves at its own step with its own decision. In `tasks/steps
 import json
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Final
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import READABLE_FORMS, ExamOutcome
-from schemas.rhythm import Status
+from schemas.rhythm import SETTLED
 from tasks.steps.batch import Run, each
 from tasks.steps.claiming import Tally, is_ours, reported, work
 from tasks.steps.job import PUT_BACK, Job, undecided
@@ -34,8 +33,6 @@ from worker.queues import SOFT_TASK_SECONDS, TASK_SECONDS
 from worker.rhythm.client import RhythmUnavailable
 from worker.rules import changes
 from worker.rules.order import Order, Version, order
-
-_SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
 
 
 @shared_task(name=queues.SYNC, soft_time_limit=SOFT_TASK_SECONDS, time_limit=TASK_SECONDS, throws=(Exception,))
@@ -167,7 +164,7 @@ def _compare(job: Job) -> None:
     if changes.leaves_score(job.values, registration):
         _take_score(job, ours, wrote.get("score") is not None)
     job.changed = changes.difference(job.values, registration)
-    as_altered = job.accepts(Reason.RHYTHM_ALTERED) and registration.status in _SETTLED
+    as_altered = job.accepts(Reason.RHYTHM_ALTERED) and registration.status in SETTLED
     if not job.changed or as_altered:
         job.settle("unchanged", registration.id, registration.sys_version, job.values_text())
         return
@@ -175,7 +172,7 @@ def _compare(job: Job) -> None:
         raise PermanentError(Reason.REGISTRATION_MISMATCH, f"this delivery was written to {written} before")
     if not changes.stand(wrote, registration):
         _unless_accepted(job, Reason.REGISTRATION_EDITED, "is not as we left it")
-    if not ours and registration.status in _SETTLED:
+    if not ours and registration.status in SETTLED:
         _unless_accepted(job, Reason.REGISTRATION_SETTLED, "has another result already")
     if registration.sys_locked:
         raise TransientError(Reason.REGISTRATION_LOCKED, f"registration {registration.id} is locked in Rhythm")

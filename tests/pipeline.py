@@ -14,8 +14,8 @@ from tasks.sync import sync_tenant
 from tests.tenants import ENVIRON, write_tenants
 from worker.bootstrap import Services, build
 from worker.ledger import queries
+from worker.receiver.intake import Intake
 from worker.settings import Settings
-from worker.sources import event_id
 
 TENANT, ORG = "acme", "acme.org"
 
@@ -27,12 +27,16 @@ class Pipeline:
         self.services = services
         self.rhythm = rhythm
         self.ledger = services.ledger
+        self._intake = Intake(services.settings)
 
     def deliver(self, body: bytes, source: Source = Source.CERTIVERSE, path: str = "") -> str:
-        """Record a payload as the receiver does. Returns its event's id."""
-        id = event_id(TENANT, source, path, body)
-        self.ledger.record(TENANT, id, source, body, path, "")
-        return id
+        """Record a payload as `worker.enqueue` does. Returns its event's id."""
+        return self._intake.accept(TENANT, source, body, path).id
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._intake.close()
+        self.services.close()
 
     def process(self) -> None:
         """What `tasks.process` does."""
@@ -75,8 +79,8 @@ def pipeline_at(folder: Path, rhythm: Sandbox, /, *, lease_seconds: float = 120,
     """A pipeline on REDIS_URL's Redis. `tables`: see `write_tenants`."""
     os.environ.update(ENVIRON)
     config = write_tenants(folder, rhythm.url, **tables)
-    services = build(Settings(config=config, lease_seconds=lease_seconds), patient=False)
+    pipeline = Pipeline(build(Settings(config=config, lease_seconds=lease_seconds), patient=False), rhythm)
     try:
-        yield Pipeline(services, rhythm)
+        yield pipeline
     finally:
-        services.close()
+        pipeline.close()

@@ -60,7 +60,7 @@ def build(settings: Settings, *, patient: bool = True) -> Services:
     """Services from settings. Raises ConfigurationError for a tenants file that is wrong."""
     assert settings.tenants  # read now, so that a mistake shows here
     client = connect(settings, patient=patient)
-    ledger = Ledger(client, timedelta(seconds=settings.lease_seconds), settings.replicas, settings.sealing_keys)
+    ledger = Ledger(client, timedelta(seconds=settings.lease_seconds), settings.sealing_keys)
     return Services(settings, client, ledger)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from schemas.event import EventState, Policy, Reason
+from schemas.event import EventState, Reason
 from schemas.outcome import Candidate, ExamOutcome, Source
 from schemas.rhythm import Registration
 from worker.errors import ExamrelayError, TransientError
@@ -147,9 +147,9 @@ def failed_attempt(work: Work, error: TransientError, now: datetime, *, in_doubt
     delay = retries.retry_delay(error.reason, attempts, work.first_attempt_at, now, jitter, error.retry_after)
     if delay is not None:
         return decisions.defer(work.id, delay, error.reason, error.detail, attempt=True, keep_intent=in_doubt)
-    if error.reason.policy is Policy.GATE or error.reason is Reason.INTERNAL_ERROR:
-        return decisions.stop(work.id, Reason.RETRIES_EXPIRED, f"last: {error}", keep_intent=in_doubt)
-    return decisions.stop(work.id, error.reason, error.detail, keep_intent=in_doubt)
+    reason = error.reason.after_horizon
+    detail = error.detail if reason is error.reason else f"last: {error}"
+    return decisions.stop(work.id, reason, detail, keep_intent=in_doubt)
 
 
 def undecided(jobs: Iterable[Job]) -> list[Job]:

@@ -4,6 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,8 @@ from tests.acceptance.stack import Stack, stack_at
 from tests.acceptance.test_patience import BETA
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT
-from worker.ledger.client import Scripts
-from worker.ledger.recording import record_arguments
-from worker.ledger.sealed import Sealer
-from worker.sources import event_id
+from worker.receiver.intake import Intake
+from worker.settings import Settings
 
 pytestmark = pytest.mark.alone
 WAITING, STILL, PAGE = 50_000, 10_000, 500
@@ -50,18 +49,15 @@ def singles(stack: Stack, name: str) -> list[float]:
 
 
 def fill(stack: Stack) -> None:
-    """Record a backlog of `acme` with the receiver's own script, all due at once."""
-    scripts, sealer = Scripts(stack.client), Sealer()
-    for begin in range(0, WAITING, PAGE):
-        ids = [f"reg-{number}" for number in range(begin, begin + PAGE)]
-        stack.rhythm.seed(ORG, [registration(id, student_id=f"stu-{id}") for id in ids])
-        with stack.client.pipeline(transaction=False) as pipeline:
-            for id in ids:
-                body = certiverse(f"dlv-{id}", id, student=f"stu-{id}")
-                event = event_id(TENANT, Source.CERTIVERSE, "", body)
-                arguments = record_arguments(TENANT, event, Source.CERTIVERSE, "", sealer.seal(body, event), "")
-                scripts.queue(pipeline, "record", *arguments)
-            pipeline.execute()
+    """Record a backlog of `acme`, several at a time, all due at once."""
+    intake = Intake(Settings(REDIS_URL=stack.valkey.url, EXAMRELAY_CONFIG=stack.environ["EXAMRELAY_CONFIG"]))
+    with ThreadPoolExecutor(8) as senders:
+        for begin in range(0, WAITING, PAGE):
+            ids = [f"reg-{number}" for number in range(begin, begin + PAGE)]
+            stack.rhythm.seed(ORG, [registration(id, student_id=f"stu-{id}") for id in ids])
+            bodies = [certiverse(f"dlv-{id}", id, student=f"stu-{id}") for id in ids]
+            list(senders.map(lambda body: intake.accept(TENANT, Source.CERTIVERSE, body), bodies))
+    intake.close()
 
 
 def batches(stack: Stack) -> list[float]:

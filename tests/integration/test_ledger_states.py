@@ -13,7 +13,9 @@ from worker.ledger import decisions, queries
 from worker.ledger.audit.books import books
 from worker.ledger.decisions import Decision
 from worker.ledger.events import Ledger
+from worker.ledger.recorder import BlockingRecorder
 from worker.ledger.work import Claim
+from worker.settings import Settings
 
 T = "acme"
 REGISTRATIONS = st.sampled_from(["reg-1", "reg-2"])
@@ -30,6 +32,7 @@ class Moves(RuleBasedStateMachine):
     def begin(self) -> None:
         self.client.flushall()
         self.ledger = Ledger(self.client, timedelta(seconds=60))
+        self.recorder = BlockingRecorder(self.client, Settings())
         self.claims: dict[str, tuple[Stage, Claim]] = {}
         self.tokens = 0
         self.synced: set[str] = set()
@@ -37,7 +40,7 @@ class Moves(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def deliver(self, number: int) -> None:
         before = queries.event(self.client, T, f"evt_{number}")
-        receipt = self.ledger.record(T, f"evt_{number}", Source.CERTIVERSE, b"{}", "", "")
+        receipt = self.recorder.record(T, f"evt_{number}", Source.CERTIVERSE, "", b"{}", "")
         assert receipt.duplicate == (before is not None)
 
     @rule(stage=st.sampled_from(Stage), limit=st.integers(1, 4), slots=st.integers(0, 2))

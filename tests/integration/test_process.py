@@ -129,11 +129,12 @@ def test_an_event_that_ended_three_workers_alone_is_dead_and_stays_so_when_deliv
     assert (event.id, stands(event)) == (id, (EventState.DEAD, Reason.WORKER_KILLER))
 
 
-def test_what_is_not_a_result_is_ignored(open_one: Pipeline) -> None:
-    id = open_one.deliver(b'{"eventType": "QUESTION_ANSWERED"}', Source.DRILLSTER)
-    go_on(open_one)
-    assert stands(open_one.event(id)) == (EventState.IGNORED, None)
-    assert open_one.rhythm.counts()["calls"] == 0
+def test_what_is_not_a_result_is_ignored(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> None:
+    with pipeline_at(tmp_path, rhythm, more=DRILLSTER) as at:
+        id = at.deliver(b'{"eventType": "QUESTION_ANSWERED"}', Source.DRILLSTER)
+        go_on(at)
+        assert stands(at.event(id)) == (EventState.IGNORED, None)
+        assert at.rhythm.counts()["calls"] == 0
 
 
 def test_a_rescore_that_another_one_replaced_comes_again_and_a_person_must_say(last_counts: Pipeline) -> None:

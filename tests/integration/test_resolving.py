@@ -8,7 +8,7 @@ import pytest
 from schemas.event import EventState, Reason
 from schemas.outcome import Source
 from tests.events import certiverse, registration
-from tests.pipeline import ORG, Pipeline
+from tests.pipeline import ORG, Pipeline, pipeline_at
 from tests.stages import WRITTEN, held, kinds, on, replay, stands
 
 pytestmark = pytest.mark.usefixtures("balanced")
@@ -140,11 +140,17 @@ def test_an_unknown_exam_is_held_before_anything_is_looked_up(pipeline: Pipeline
     assert "CERT-9" in str(event.detail)
 
 
-def test_a_source_that_is_no_longer_in_the_tenants_file_hurts_only_its_own_events(pipeline: Pipeline) -> None:
+def test_a_source_that_is_no_longer_in_the_tenants_file_hurts_only_its_own_events(
+    pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     body = json.dumps({
         "id": "a-1", "completed": WHEN, "score": {"percentage": 80}, "test": {"id": "CERT-1"}, "ticket": {"id": "t"},
     }).encode()  # fmt: skip
-    orphan = seeded(pipeline, registration()).deliver(body, Source.DRILLSTER)
+    drillster = """[tenants.acme.sources.drillster]
+credentials = [ { kind = "basic", user = "d", password = "env:ACME_CERTIVERSE" } ]
+"""
+    with pipeline_at(tmp_path_factory.mktemp("before"), pipeline.rhythm, more=drillster) as before:
+        orphan = seeded(before, registration()).deliver(body, Source.DRILLSTER)
     (event,) = pipeline.run(certiverse())
     assert (stands(event), stands(pipeline.event(orphan))) == (WRITTEN, held(Reason.UNKNOWN_EXAM))
 

@@ -5,9 +5,9 @@ from collections.abc import Collection
 from typing import Any
 
 import pytest
+from schemas.vocabulary import VOCABULARIES, Vocabulary
 
 from schemas.outcome import ExamOutcome, Source
-from schemas.vocabulary import VOCABULARIES, Vocabulary
 from worker.sources import read
 
 WHEN = "2026-05-04T12:30:00Z"

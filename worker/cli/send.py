@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from schemas.outcome import Source
 from worker import enqueue
 from worker.cli.output import show_json, show_table
-from worker.errors import ConfigurationError, LedgerUnavailable
+from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable
 from worker.local.running import Running
 from worker.receiver.credentials import present
 from worker.settings import Settings
@@ -54,10 +54,10 @@ def send(
 
 
 def _rules(settings: Settings, tenant: str, source: Source) -> SourceRules:
-    rules = settings.tenants.tenants.get(tenant)
-    if rules is None or source not in rules.sources:
-        raise ConfigurationError(f"{settings.config}: has no tenant {tenant} with source {source}.")
-    return rules.sources[source]
+    try:
+        return settings.tenants.rules(tenant, source)
+    except Unacceptable as error:
+        raise ConfigurationError(f"{settings.config}: {error}.") from None
 
 
 def _read(file: Path) -> bytes:

@@ -19,10 +19,10 @@ from worker.ledger.keys import SAID
 from worker.settings import Settings
 
 SCRIPTS: Final[tuple[str, ...]] = (
-    "record", "claim", "apply", "intend", "release", "steer", "sweep", "gate", "token", "seen",
+    "claim", "apply", "intend", "release", "steer", "sweep", "gate", "token", "seen",
 )  # fmt: skip
 #: By a nonce of the event's own; by what they set.
-KNOW_THEIR_REPEAT: Final = ("record", "seen", "release")
+KNOW_THEIR_REPEAT: Final = ("seen", "release")
 #: Two record, two look at memory and say that we are here, and the others are for notes of refusals.
 RECORDER_CONNECTIONS: Final = 16
 #: Redis errors that a later try may not meet.
@@ -55,10 +55,6 @@ class Scripts:
         said = f"{SAID}{self._caller}.{os.getpid()}.{threading.get_ident()}"
         return self._scripts[name](keys=[said], args=[*args, secrets.token_hex(8)])
 
-    def queue(self, pipeline: "redis.client.Pipeline", name: str, *args: str | bytes | float) -> None:
-        """Run a script with the pipeline: one that knows its own repeat, for a pipeline is repeated whole."""
-        self._scripts[name](args=args, client=pipeline)
-
 
 def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
     """A client. A patient one (a worker's) rides out a restart of Redis; the other answers within seconds."""
@@ -90,6 +86,22 @@ def connect_recorder(settings: Settings) -> "redis.asyncio.Redis":
         client_name="examrelay-receiver",
         **settings.redis.tls,
     )
+
+
+def connect_blocking_recorder(settings: Settings) -> "redis.Redis":
+    """The client of `worker.enqueue`: a second to connect, a second for an answer.
+
+    It repeats once what went out on a connection that is lost, and nothing that took too long.
+    """
+    client: redis.Redis = redis.Redis.from_url(
+        settings.redis.url,
+        socket_timeout=1,
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        client_name="examrelay-enqueue",
+        **settings.redis.tls,
+    )
+    return client
 
 
 def in_pieces(fields: Mapping[bytes, bytes], name: str) -> bytes:

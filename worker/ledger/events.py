@@ -11,13 +11,12 @@ from typing import Any, Final
 
 import redis
 
-from schemas.event import EventState, Reason, Receipt, Stage
+from schemas.event import EventState, Reason, Stage
 from schemas.outcome import Source
 from worker.ledger import decisions
 from worker.ledger.client import Scripts
 from worker.ledger.decisions import Decision
 from worker.ledger.keys import key
-from worker.ledger.recording import enough, receipt, record_arguments, wait_arguments
 from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
 from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, instant, milliseconds
 from worker.ledger.work import Claim, DeliveryRecord, Intent, Sibling, Work
@@ -32,29 +31,13 @@ def one_line(told: str) -> str:
 
 
 class Ledger:
-    """The moves, for workers and commands. What the receiver does is in `recorder.py`."""
+    """The moves, for workers and commands. Deliveries come in through `recorder.py`."""
 
-    def __init__(self, client: "redis.Redis", lease: timedelta, replicas: int = 0, keys: Sequence[bytes] = ()) -> None:
+    def __init__(self, client: "redis.Redis", lease: timedelta, keys: Sequence[bytes] = ()) -> None:
         self.client = client
         self.scripts = Scripts(client)
         self.sealer = Sealer(keys)
         self._lease = lease
-        self._replicas = replicas
-
-    def record(self, tenant: str, id: str, source: Source, body: bytes, path: str, problem: str) -> Receipt:
-        """Put a payload on the books.
-
-        Raises LedgerUnavailable: too few replicas have it in time.
-        """
-        arguments = record_arguments(tenant, id, source, path, self.sealer.seal(body, id), problem)
-        if not self._replicas:
-            return receipt(id, self.scripts("record", *arguments))
-        with self.client.pipeline(transaction=False) as pipeline:
-            self.scripts.queue(pipeline, "record", *arguments)
-            pipeline.wait(*wait_arguments(self._replicas))
-            reply, acknowledged = pipeline.execute()
-        enough(acknowledged, self._replicas)
-        return receipt(id, reply)
 
     def claim(self, tenant: str, stage: Stage, token: str, limit: int, slots: int) -> Claim:
         """Take up to `limit` due events until the lease ends. Nothing while the gate is closed or no slot is free.

@@ -11,9 +11,9 @@ from typing import Any, Final, Literal
 
 from schemas.certiverse_parts import TEST_PART_SCORING
 from schemas.event import Reason
-from schemas.outcome import COMPLETE_REASONS, PROCTOR_ENDED, ExamOutcome, Source, Verdict
+from schemas.outcome import COMPLETE_REASONS, PROCTOR_ENDED, ExamOutcome, Verdict
+from schemas.platform import platform_of
 from schemas.rhythm import PatchOperation, Registration
-from schemas.vocabulary import VOCABULARIES
 from worker.errors import PermanentError
 from worker.exam_map import Exam
 from worker.rules import custom_fields
@@ -77,7 +77,7 @@ def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict:
     """
     if outcome.unclear:
         raise PermanentError(Reason.RESULT_UNSCORED, outcome.unclear)
-    if exam.transformation is not None and VOCABULARIES[outcome.source].transformations:
+    if exam.transformation is not None and platform_of(outcome.source).transformations:
         passed = [one.passed for one in outcome.transformations if one.id == exam.transformation]
         if len(passed) == 1 and passed[0] is not None:
             return Verdict.PASSED if passed[0] else Verdict.FAILED
@@ -106,17 +106,17 @@ def _by_threshold(outcome: ExamOutcome, exam: Exam) -> Verdict:
 
 
 def _points_or_percent(outcome: ExamOutcome, exam: Exam) -> bool:
-    """Whether a threshold may be meant for either: Prov's score is points of a maximum, and the exam map names none."""
+    """Whether a threshold may be meant for either: points and percentage differ, and the exam map names neither."""
     points, percent = outcome.scores.get("reported"), outcome.scores.get("percent")
-    return exam.score is None and outcome.source is Source.PROV and percent not in (None, points)
+    return exam.score is None and platform_of(outcome.source).points_or_percent and percent not in (None, points)
 
 
 def _score_name(outcome: ExamOutcome, exam: Exam) -> str:
-    return exam.score or VOCABULARIES[outcome.source].usual
+    return exam.score or platform_of(outcome.source).usual_score
 
 
 def _why_missing(outcome: ExamOutcome, name: str) -> str:
-    if name in VOCABULARIES[outcome.source].scores:
+    if name in platform_of(outcome.source).scores:
         return f"the result has no {name} score, which the exam map is about"
     return f"{outcome.source} never sends the {name} score of the exam map: give its codes a line of their own there"
 

@@ -10,16 +10,13 @@ from typing import Final
 from schemas.addresses import folded
 from schemas.event import Reason
 from schemas.outcome import Candidate, ExamOutcome
-from schemas.rhythm import REGISTRATION_ID, Registration, Status
+from schemas.rhythm import NEVER, OPEN, REGISTRATION_ID, SETTLED, Registration
 from worker.errors import PermanentError, TransientError
 from worker.exam_map import Exam
 from worker.tenants import SourceRules
 
 #: How far a registration's `exam_date` may be from the sitting and still be the same day in some zone.
 _SAME_DAY: Final = timedelta(days=1)
-_NEVER: Final = (Status.DRAFT, Status.CANCELLED)
-_SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
-_POSSIBLE: Final = (Status.REGISTERED, *_SETTLED)
 #: How many candidates a detail says the dates of.
 _SHOWN: Final = 5
 
@@ -86,7 +83,7 @@ def cannot_be(registration: Registration, exam: Exam) -> str | None:
     """Why nobody, not even a person who names it, can mean this registration by a result for `exam`; else None."""
     if registration.exam_id != exam.exam_id:
         return f"is for exam {registration.exam_id}, the result for {exam.exam_id}"
-    return f"is {registration.status}" if registration.status in _NEVER else None
+    return f"is {registration.status}" if registration.status in NEVER else None
 
 
 def answered(exam: Exam, registration: Registration) -> Registration:
@@ -106,13 +103,13 @@ def choose(outcome: ExamOutcome, exam: Exam, candidates: Sequence[Registration],
     `ours`: the ids of those that this delivery wrote last. Raises TransientError (`registration_not_found`) or
     PermanentError (`registration_ambiguous`).
     """
-    written = [one for one in candidates if one.id in ours and one.exam_id == exam.exam_id and one.status not in _NEVER]
+    written = [one for one in candidates if one.id in ours and one.exam_id == exam.exam_id and one.status not in NEVER]
     if len(written) == 1:
         return written[0]
-    likely = [one for one in candidates if one.status in _POSSIBLE and why_not(outcome, exam, one) is None]
+    likely = [one for one in candidates if one.status in OPEN | SETTLED and why_not(outcome, exam, one) is None]
     timely = _first_there(likely, outcome.completed_at)
-    open_ones = [one for one in timely if one.status == Status.REGISTERED]
-    settled = [one for one in timely if one.status in _SETTLED]
+    open_ones = [one for one in timely if one.status in OPEN]
+    settled = [one for one in timely if one.status in SETTLED]
     best = _nearest(outcome, open_ones or settled)
     if not best:
         raise TransientError(Reason.REGISTRATION_NOT_FOUND, _why_none(outcome, exam, candidates))
@@ -130,7 +127,7 @@ def why_not(outcome: ExamOutcome, exam: Exam, registration: Registration) -> str
     completed, sitting = outcome.completed_at, registration.exam_at
     if registration.exam_id != exam.exam_id:
         return f"is for exam {registration.exam_id}"
-    if registration.status in _NEVER:
+    if registration.status in NEVER:
         return f"is {registration.status}"
     if completed and registration.registered_at and registration.registered_at.date() > completed.date():
         return f"was made on {registration.registered_at:%Y-%m-%d}, after the sitting on {completed:%Y-%m-%d}"

@@ -31,7 +31,7 @@ from worker.ledger.sealed import SealUnknown
 from worker.ledger.work import Claim
 from worker.ledger.written import Remembered, remembered
 from worker.queues import SOFT_TASK_SECONDS, TASK_SECONDS
-from worker.rhythm.client import RhythmUnavailable
+from worker.rhythm.failures import RhythmUnavailable
 from worker.rules import changes, matching
 from worker.rules.order import Order, Version, order
 from worker.tenants import SourceRules

@@ -25,7 +25,7 @@ from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
 from worker.ledger import queries
 from worker.ledger.audit.books import books
-from worker.rhythm.client import ItemState
+from worker.rhythm.batch import ItemState
 from worker.sources import event_id
 
 WRITTEN, UNCHANGED = (EventState.SYNCED, "written"), (EventState.SYNCED, "unchanged")

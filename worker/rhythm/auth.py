@@ -5,9 +5,8 @@ shared by all processes, and a refused one is exchanged at most once in `REFRESH
 """
 
 import hashlib
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Protocol
 from urllib.parse import urlencode
@@ -61,32 +60,6 @@ class TokenStore(Protocol):
     def lock(self, key: str) -> AbstractContextManager[None]:
         """Only one holder a key, in all processes that share the store. May raise TransientError instead of waiting."""
         ...
-
-
-class ProcessTokens:
-    """A TokenStore of one process."""
-
-    def __init__(self) -> None:
-        self._tokens: dict[str, Token] = {}
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> Token | None:
-        """See TokenStore."""
-        return self._tokens.get(key)
-
-    def put(self, key: str, token: Token) -> None:
-        """See TokenStore."""
-        self._tokens[key] = token
-
-    @contextmanager
-    def lock(self, key: str) -> Iterator[None]:  # noqa: ARG002  # one lock for all keys is enough for one process
-        """See TokenStore."""
-        with self._lock:
-            yield
-
-
-#: This process's own, for whoever shares none: never one for each `Rhythm`, which would buy tokens without end.
-PROCESS_TOKENS = ProcessTokens()
 
 
 class TokenSource(Protocol):

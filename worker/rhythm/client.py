@@ -18,32 +18,17 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
 from schemas.rhythm import BATCH_LIMIT, REGISTRATION_ID, BatchReply, Page, PatchOperation, Registration, encode
-from worker.rhythm.auth import PROCESS_TOKENS, Clock, TokenStore, token_source, utc_now
-from worker.rhythm.batch import ItemResult, ItemState, read_results
+from worker.rhythm.auth import Clock, TokenStore, token_source, utc_now
+from worker.rhythm.batch import ItemResult, read_results
 from worker.rhythm.deadline import POOLS
 from worker.rhythm.failures import (
-    CredentialsRefused,
     MissingReference,
     RegistrationGone,
     RhythmRejected,
-    RhythmThrottled,
     RhythmUnavailable,
     refusal,
 )
 from worker.tenants import RhythmConnection
-
-__all__ = [
-    "CredentialsRefused",
-    "ItemResult",
-    "ItemState",
-    "MissingReference",
-    "RegistrationGone",
-    "Rhythm",
-    "RhythmRejected",
-    "RhythmThrottled",
-    "RhythmUnavailable",
-    "open_session",
-]
 
 #: A longer answer is not read to its end: no page of 100 registrations comes near.
 LARGEST_ANSWER = 16 * 2**20
@@ -90,7 +75,7 @@ class Rhythm:
     """The calls of one tenant. Each method may raise what `take_token` raises, and any transient error of this module.
 
     `take_token` is called right before each HTTP call to Rhythm is sent. `tokens` shares OAuth tokens between
-    processes; without it they are kept in this one.
+    processes.
     """
 
     def __init__(
@@ -98,7 +83,7 @@ class Rhythm:
         connection: RhythmConnection,
         session: requests.Session,
         take_token: Callable[[], None],
-        tokens: TokenStore | None = None,
+        tokens: TokenStore,
         now: Clock = utc_now,
     ) -> None:
         self._url = f"{connection.url.rstrip('/')}/examRegistrations/{quote(connection.tenant_id, safe='')}"
@@ -108,7 +93,7 @@ class Rhythm:
         self._as_text = connection.patch_values == "string"
         self._extra: dict[str, Any] = {"object": {}} if connection.batch_object else {}
         self._now = now
-        self._source = token_source(connection.credentials, tokens or PROCESS_TOKENS, self._post_form, now)
+        self._source = token_source(connection.credentials, tokens, self._post_form, now)
 
     def get(self, id: str, consistent: bool = False) -> Registration | None:
         """The registration, or None: there is none, or `id` cannot be one's. `consistent`: never an older state.

@@ -54,9 +54,9 @@ def free() -> None:
     """A gate that is open."""
 
 
-def rhythm_at(settings: RhythmConnection, session: requests.Session, take_token: Callable[[], None] = free) -> Rhythm:
+def rhythm_at(settings: RhythmConnection, session: requests.Session, take_turn: Callable[[], None] = free) -> Rhythm:
     """A client with tokens of its own."""
-    return Rhythm(settings, session, take_token, ProcessTokens())
+    return Rhythm(settings, session, take_turn, ProcessTokens())
 
 
 def registration(id: str, **members: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import gzip
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ from tests.integration.rhythm_peer import (
     trickle,
 )
 from worker.rhythm.client import Rhythm, open_session
-from worker.rhythm.deadline import connected
+from worker.rhythm.deadline import DEADLINE, connected
 from worker.rhythm.failures import CredentialsRefused, RhythmThrottled, RhythmUnavailable
 
 SCORE = [PatchOperation(op="add", path="/score", value=Decimal("70.1"))]
@@ -215,6 +216,28 @@ def test_a_peer_that_trickles_is_cut_at_the_deadline(play: Play, kind: str, sess
     assert error.maybe_applied is (kind == "patch")
 
 
+def late_then_deaf(accepted: socket.socket, over: threading.Event) -> None:
+    """An answer that takes most of the deadline; then nothing more is read."""
+    over.wait(SECONDS * 0.7)
+    accepted.sendall(head(Content_Length=str(len(RECORD))) + RECORD)
+    over.wait()
+
+
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_peer_that_reads_no_more_of_a_request_is_cut_at_the_deadline(reused: bool, session: requests.Session) -> None:
+    large = [PatchOperation(op="add", path="/notes", value="x" * 32 * 2**20)]
+    with peer(late_then_deaf if reused else silence, mute=not reused) as server:
+        rhythm = rhythm_at(connection(server.url, timeout_seconds=SECONDS), session)
+        if reused:
+            assert rhythm.get("reg-1") is not None
+        began = time.monotonic()
+        with pytest.raises(RhythmUnavailable, match=r"within 0\.3 s") as caught:
+            rhythm.patch("reg-1", large)
+        assert SECONDS <= time.monotonic() - began < AT_MOST
+        assert server.connections == 1
+    assert caught.value.maybe_applied
+
+
 @pytest.mark.parametrize(
     "play",
     [
@@ -332,16 +355,18 @@ def test_the_addresses_of_a_host_share_the_time_and_are_tried_in_turn() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         with deaf(port, "127.0.0.2"):  # and at 127.0.0.3 nobody listens
-            deadline = time.monotonic() + 1.5
-            with connected(["127.0.0.3", "127.0.0.2", "127.0.0.1"], port, deadline) as sock:
+            DEADLINE.set(time.monotonic() + 1.5)
+            with connected(["127.0.0.3", "127.0.0.2", "127.0.0.1"], port) as sock:
                 assert sock.getpeername() == ("127.0.0.1", port)
                 assert 0.2 < (sock.gettimeout() or 0) < 0.8
     with pytest.raises(ConnectionRefusedError):
-        connected(["127.0.0.3", "127.0.0.1"], port, time.monotonic() + 5)
+        connected(["127.0.0.3", "127.0.0.1"], port)
 
 
 @pytest.mark.parametrize(
-    "play", [silence, say(b"HTTP/1.1 400 Bad Request\r\n\r\n", close=True)], ids=["mute", "no TLS"]
+    "play",
+    [silence, trickle(b"\x16\x03\x03\x40\x00", b"\x02"), say(b"HTTP/1.1 400 Bad Request\r\n\r\n", close=True)],
+    ids=["mute", "a handshake without end", "no TLS"],
 )
 def test_without_tls_there_was_no_write(play: Play, session: requests.Session) -> None:
     with peer(play, mute=True) as server:

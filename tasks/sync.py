@@ -30,7 +30,7 @@ from worker.ledger.decisions import Decision
 from worker.ledger.sealed import SealUnknown
 from worker.ledger.work import Claim
 from worker.queues import SOFT_TASK_SECONDS, TASK_SECONDS
-from worker.rhythm.client import RhythmUnavailable
+from worker.rhythm.failures import RhythmUnavailable
 from worker.rules import changes
 from worker.rules.order import Order, Version, order
 

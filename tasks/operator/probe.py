@@ -12,15 +12,9 @@ from worker.bootstrap import Services
 from worker.errors import ExamrelayError
 from worker.health import Finding
 from worker.ledger.gate import GateClosed
-from worker.rhythm.client import (
-    REFUSED_PATCH,
-    CredentialsRefused,
-    ItemState,
-    Rhythm,
-    RhythmRejected,
-    RhythmThrottled,
-    RhythmUnavailable,
-)
+from worker.rhythm.batch import ItemState
+from worker.rhythm.client import REFUSED_PATCH, Rhythm
+from worker.rhythm.failures import CredentialsRefused, RhythmRejected, RhythmThrottled, RhythmUnavailable
 from worker.tenants import RhythmConnection
 
 

@@ -18,8 +18,8 @@ from schemas.event import Policy
 from schemas.rhythm import Registration
 from worker.errors import ExamrelayError, TransientError
 from worker.ledger.gate import Gate, GateClosed
-from worker.rhythm.client import Rhythm, RhythmRejected, RhythmThrottled
-from worker.rhythm.failures import EventFailure
+from worker.rhythm.client import Rhythm
+from worker.rhythm.failures import EventFailure, RhythmRejected, RhythmThrottled
 
 _T = TypeVar("_T")
 #: A paced tenant's turn did not come in time: try again soon, after the others.

@@ -8,14 +8,8 @@ from tasks.steps.reading import Found
 from tasks.steps.writing import write
 from worker.errors import ExamrelayError, PermanentError
 from worker.ledger.work import Intent
-from worker.rhythm.client import (
-    CredentialsRefused,
-    ItemResult,
-    ItemState,
-    MissingReference,
-    RhythmRejected,
-    RhythmThrottled,
-)
+from worker.rhythm.batch import ItemResult, ItemState
+from worker.rhythm.failures import CredentialsRefused, MissingReference, RhythmRejected, RhythmThrottled
 from worker.rules import changes
 
 

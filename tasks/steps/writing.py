@@ -12,7 +12,9 @@ from tasks.steps.job import Job
 from tasks.steps.reading import ReadingStopped
 from worker.errors import ExamrelayError
 from worker.ledger.gate import GateClosed
-from worker.rhythm.client import CredentialsRefused, ItemResult, ItemState, Rhythm, RhythmRejected, RhythmThrottled
+from worker.rhythm.batch import ItemResult, ItemState
+from worker.rhythm.client import Rhythm
+from worker.rhythm.failures import CredentialsRefused, RhythmRejected, RhythmThrottled
 from worker.rules import changes
 
 #: Not processed, perhaps because of one item alone.

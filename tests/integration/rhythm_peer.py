@@ -3,11 +3,16 @@
 import contextlib
 import socket
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import requests
+
+from worker.rhythm.auth import Token
+from worker.rhythm.client import Rhythm
 from worker.tenants import RhythmConnection
 
 TENANT = "acme.org"
@@ -24,6 +29,34 @@ def connection(url: str, **settings: Any) -> RhythmConnection:
     return RhythmConnection.model_validate(
         {"url": url, "tenant_id": TENANT, "credentials": credentials} | settings, context=secrets
     )
+
+
+class ProcessTokens:
+    """A TokenStore of this process; production shares tokens in Redis (worker/ledger/tokens.py)."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, Token] = {}
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def get(self, key: str) -> Token | None:
+        return self._tokens.get(key)
+
+    def put(self, key: str, token: Token) -> None:
+        self._tokens[key] = token
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        with self._locks[key]:
+            yield
+
+
+def free() -> None:
+    """A gate that is open."""
+
+
+def rhythm_at(settings: RhythmConnection, session: requests.Session, take_turn: Callable[[], None] = free) -> Rhythm:
+    """A client with tokens of its own."""
+    return Rhythm(settings, session, take_turn, ProcessTokens())
 
 
 def registration(id: str, **members: Any) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from tests.stages import (
     writes,
 )
 from worker.ledger import queries
-from worker.rhythm.client import ItemState
+from worker.rhythm.batch import ItemState
 from worker.sources import event_id
 
 pytestmark = pytest.mark.usefixtures("balanced")

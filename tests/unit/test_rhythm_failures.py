@@ -7,6 +7,7 @@ import pytest
 
 from schemas.event import Reason
 from worker.rhythm.failures import (
+    Call,
     CredentialsRefused,
     MissingReference,
     RegistrationGone,
@@ -34,12 +35,12 @@ DAY = 86_400
     ],
 )  # fmt: skip
 def test_each_status_has_its_meaning(status: int, error: type[Exception], maybe_applied: bool | None) -> None:
-    failure = refusal("a patch", status, {}, write=True, now=NOW)
+    failure = refusal(Call.PATCH, status, {}, NOW)
     assert type(failure) is error
     assert getattr(failure, "maybe_applied", None) is maybe_applied
     assert getattr(failure, "status", None) == status
     assert f"answered {status} to a patch" in failure.detail
-    assert getattr(refusal("a read", status, {}, write=False, now=NOW), "maybe_applied", False) is False
+    assert getattr(refusal(Call.READ, status, {}, NOW), "maybe_applied", False) is False
 
 
 @pytest.mark.parametrize(
@@ -98,5 +99,5 @@ def test_without_the_header_there_is_no_wait() -> None:
 
 @pytest.mark.parametrize("status", [429, 401, 503])
 def test_whatever_waits_carries_retry_after(status: int) -> None:
-    failure = refusal("a read", status, {"Retry-After": "9"}, write=False, now=NOW)
+    failure = refusal(Call.READ, status, {"Retry-After": "9"}, NOW)
     assert getattr(failure, "retry_after", None) == timedelta(seconds=9)

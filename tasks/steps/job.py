@@ -132,11 +132,16 @@ class Job:
         self.decision = decisions.settle(self.work.id, result, registration, sys_version=sys_version, values=values)
 
 
+def versions_since(base: str, registration: Registration) -> int:
+    """How many versions newer a registration is than `base`, the `sys_version` that an intent was planned on."""
+    return (registration.sys_version or 0) - int(base)
+
+
 def _stands(intent: Intent | None, registration: Registration) -> bool:
     """Whether an intent was carried out: its values stand on a later version than it was for."""
     if intent is None or intent.registration != registration.id:
         return False
-    moved = intent.base is None or (registration.sys_version or 0) > intent.base
+    moved = intent.base is None or versions_since(intent.base, registration) > 0
     return moved and changes.stand(json.loads(intent.values), registration)
 
 

@@ -170,7 +170,7 @@ class Ledger:
         intent = None
         if doubt:
             with suppress(SealUnknown, SealBroken):
-                intent = Intent(**json.loads(self.sealer.open_text(doubt, event)))
+                intent = Intent.from_json(self.sealer.open_text(doubt, event))
         return Sibling(version, event, EventState(state) if state else None, instant(at), who, intent)
 
     def payload(self, tenant: str, id: str) -> bytes | None:
@@ -206,7 +206,7 @@ class Ledger:
             problem=Reason(event["problem"]) if "problem" in event else None,
             delivery=event.get("delivery"),
             version=event.get("version"),
-            intent=Intent(**json.loads(event["intent"])) if "intent" in event else None,
+            intent=Intent.from_json(event["intent"]) if "intent" in event else None,
             sealed=stored,
             delivery_record=self._delivery_record(*record),
             failed="attempts" in event and event.get("reason") == Reason.RHYTHM_UNAVAILABLE,

@@ -17,8 +17,6 @@ LONGEST_WAIT: Final = timedelta(seconds=10)
 PROBE_LEASE: Final = timedelta(seconds=30)
 CLOSED_BASE: Final = timedelta(seconds=2)
 CLOSED_CAP: Final = timedelta(seconds=60)
-#: What `Retry-After` is honoured up to.
-RETRY_AFTER_CAP: Final = timedelta(hours=24)
 
 
 class GateClosed(TransientError):
@@ -65,7 +63,7 @@ class Gate:
 
     def close(self, reason: Reason, retry_after: timedelta | None) -> None:
         """Nobody calls before `retry_after`, or before a growing pause when Rhythm does not say."""
-        asked = milliseconds(min(retry_after or timedelta(0), RETRY_AFTER_CAP))
+        asked = milliseconds(retry_after or timedelta(0))
         base, cap = milliseconds(CLOSED_BASE), milliseconds(CLOSED_CAP)
         jitter = random.random()  # noqa: S311
         self.scripts("gate", self.tenant, "close", reason, asked, base, cap, jitter, self._interval())

@@ -1,8 +1,9 @@
 """What a claim hands to a task: events, and what the ledger holds of their deliveries."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from schemas.event import EventState, Reason
 from schemas.outcome import Source
@@ -35,11 +36,19 @@ class DeliveryRecord:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What was about to be written when an earlier try ended, and on top of which version."""
+    """What was about to be written when an earlier try ended, and on top of which version of the registration."""
 
     registration: str
-    base: int | None
+    #: The remote's version, which only the remote's own code can read; None where the remote gave none.
+    base: str | None
     values: str
+
+    @classmethod
+    def from_json(cls, stored: str) -> Self:
+        """The intent in its stored form."""
+        members = json.loads(stored)
+        base = members["base"]
+        return cls(**members | {"base": None if base is None else str(base)})  # 0.1.0 stored a number
 
 
 @dataclass(frozen=True, slots=True)

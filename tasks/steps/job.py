@@ -12,7 +12,7 @@ from schemas.outcome import ExamOutcome
 from schemas.rhythm import Registration
 from worker.errors import ExamrelayError, TransientError
 from worker.exam_map import Exam
-from worker.ledger import decisions, trace
+from worker.ledger import decisions
 from worker.ledger.decisions import Decision
 from worker.ledger.work import Intent, Sibling, Work
 from worker.ledger.written import Remembered
@@ -56,7 +56,7 @@ class Job:
     @property
     def strangers(self) -> list[Sibling]:
         """Results of other people under the same delivery."""
-        return [one for one in self.work.delivery_record.siblings if trace.strangers(self.work.who, one.who)]
+        return [sibling for sibling in self.work.delivery_record.siblings if sibling.stranger]
 
     @property
     def applied(self) -> str | None:

@@ -12,8 +12,8 @@ import redis
 
 from schemas.event import Event, EventState, HistoryEntry, Reason
 from schemas.outcome import Source
-from worker.ledger.client import in_pieces, script_text, text
-from worker.ledger.keys import MALFORMED, STRAYS, SWEEP, TENANTS, key
+from worker.ledger.client import script_text, text
+from worker.ledger.keys import INDEX_OF, MALFORMED, STRAYS, SWEEP, TENANTS, key
 from worker.ledger.times import instant
 
 _PAGE: Final = 500
@@ -21,14 +21,8 @@ _PAGE: Final = 500
 _LOOKED_AT: Final = 2000
 _TAKEN: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-#: The index of each state that has one; the other states are final, and found by walking `events`.
-INDEX_OF: Final = {
-    EventState.RECEIVED: "due:process",
-    EventState.READY: "due:sync",
-    EventState.HELD: "held",
-    EventState.DEAD: "dead",
-}
-DUE: Final = {EventState.RECEIVED: "due:process", EventState.READY: "due:sync"}
+#: Those of them that are by when an event is due, not by when it was received.
+DUE: Final = (EventState.RECEIVED, EventState.READY)
 _MOVED: Final = {EventState.RECEIVED: "moved:process", EventState.READY: "moved:sync"}
 
 
@@ -102,7 +96,7 @@ def state_counts(found: dict[str, int]) -> dict[str, int]:
 
 def oldest_due(client: "redis.Redis", tenant: str, state: EventState) -> datetime | None:
     """Since when the most overdue event of a waiting state has been due; None when there is none."""
-    first = client.zrange(key(tenant, DUE[state]), 0, 0, withscores=True)
+    first = client.zrange(key(tenant, INDEX_OF[state]), 0, 0, withscores=True)
     return instant(first[0][1]) if first else None
 
 
@@ -145,18 +139,18 @@ def event_of(
         due_at=None if due is None else instant(due),
         attempts=int(told.get("attempts", 0)),
         receipts=int(told.get("receipts", 1)),
-        history=[*_folded(in_pieces(fields, "history"), int(told["received_at"])), *_entries(history or b"", 0)],
+        history=[*_folded(told.get("history", ""), int(told["received_at"])), *_entries((history or b"").decode(), 0)],
     )
 
 
-def _folded(told: bytes, received: int) -> list[HistoryEntry]:
+def _folded(told: str, received: int) -> list[HistoryEntry]:
     """The history in a final event, which begins after its receipt and is counted from it."""
     return [HistoryEntry(at=instant(received), move="record", by="receiver"), *_entries(told, received)] if told else []
 
 
-def _entries(told: bytes, since: int) -> Iterator[HistoryEntry]:
+def _entries(told: str, since: int) -> Iterator[HistoryEntry]:
     """A line each."""
-    for line in told.decode().splitlines():
+    for line in told.splitlines():
         at, move, by, *reason = line.split("\t")
         yield HistoryEntry(at=instant(since + int(at)), move=move, by=by, reason=reason[0] if reason else None)
 
@@ -233,7 +227,9 @@ def _lanes(client: "redis.Redis", tenant: str, wanted: Wanted) -> Iterator[tuple
 def _walk(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest: bool) -> Iterator[Event]:
     """The events of one index that match, in the order of a listing."""
     found = _found(client, tenant, index, wanted, oldest)
-    yield from found if index not in DUE.values() else sorted(found, key=place, reverse=not oldest)
+    yield from (
+        found if index not in [INDEX_OF[state] for state in DUE] else sorted(found, key=place, reverse=not oldest)
+    )
 
 
 def _found(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest: bool) -> Iterator[Event]:
@@ -250,7 +246,7 @@ def _found(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldes
         seen += in_state
         for id, fields in events:
             event = event_of(tenant, text(id), dict(zip(fields[::2], fields[1::2], strict=True)), None, None)
-            if event and wanted.takes(event):
+            if event:
                 yield event
 
 

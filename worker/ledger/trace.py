@@ -43,16 +43,6 @@ def names(who: str) -> list[str]:
     return [who[start : start + LENGTH] for start in range(0, len(who), LENGTH)]
 
 
-def strangers(who: str, other: str) -> bool:
-    """Whether two events are about two people: the best name of neither is among the other's names.
-
-    Where one has no names, nothing says so. `shared.lua` says the same.
-    """
-    if not who or not other:
-        return False
-    return who[:LENGTH] not in names(other) and other[:LENGTH] not in names(who)
-
-
 def bucket(name: str) -> str:
     """Which bucket a name is in. `shared.lua` says the same."""
     return name[:2]

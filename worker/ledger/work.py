@@ -18,8 +18,8 @@ class Sibling:
     event: str
     state: EventState | None
     received_at: datetime
-    #: The names of its candidate (`trace.py`).
-    who: str = ""
+    #: It is about another person, as far as their names in the ledger tell (`strangers` in `shared.lua`).
+    stranger: bool = False
     #: What it was about to write when it left, where that may have been applied since.
     doubt: "Intent | None" = None
 
@@ -75,8 +75,6 @@ class Work:
     failed: bool = False
     #: Why its answers or its intent could not be opened: raised by whoever begins to work on it.
     trouble: SealUnknown | SealBroken | None = None
-    #: The names of its candidate (`trace.py`).
-    who: str = ""
 
     @property
     def accepts(self) -> frozenset[Reason]:

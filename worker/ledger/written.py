@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from worker.ledger.client import in_pieces, text
+from worker.ledger.client import text
 from worker.ledger.keys import key
 from worker.ledger.sealed import SealBroken, Sealer
 
@@ -65,16 +65,15 @@ def _remembered(sealer: Sealer, registration: str, found: Any, deliveries: dict[
     delivery = None if isinstance(found, redis.ResponseError) else deliveries.get(found.get(b"event", b""))
     if isinstance(found, redis.ResponseError) or isinstance(delivery, redis.ResponseError):
         return Remembered(read=_broken)
-    told = {name.decode(): value.decode() for name, value in found.items() if not name.startswith(b"values:")}
-    values = in_pieces(found, "values").decode()
+    record = {name.decode(): value.decode() for name, value in found.items()}
     return Remembered(
         None if delivery is None else text(delivery),
-        told.get("event"),
-        lambda: json.loads(sealer.open_text(values, registration)) if values else None,
-        int(told["sys_version"]) if "sys_version" in told else None,
-        told.get("rev", "0"),
-        told.get("owner"),
-        lambda: json.loads(sealer.open_text(told["accepted"], registration)) if "accepted" in told else None,
+        record.get("event"),
+        lambda: json.loads(sealer.open_text(record["values"], registration)) if "values" in record else None,
+        int(record["sys_version"]) if "sys_version" in record else None,
+        record.get("rev", "0"),
+        record.get("owner"),
+        lambda: json.loads(sealer.open_text(record["accepted"], registration)) if "accepted" in record else None,
     )
 
 

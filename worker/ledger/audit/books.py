@@ -16,12 +16,12 @@ from typing import Any, Final
 import redis
 
 from schemas.event import EventState
-from worker.ledger.audit.events import FINAL, Checks, Difference, Found, Sums, paged, read
+from worker.ledger.audit.events import Checks, Difference, Found, Sums, paged, read
 from worker.ledger.audit.keys import KeyChecks
 from worker.ledger.audit.names import NameChecks
 from worker.ledger.client import text
-from worker.ledger.keys import key
-from worker.ledger.queries import INDEX_OF, ids, redis_now
+from worker.ledger.keys import FINAL, INDEX_OF, key
+from worker.ledger.queries import ids, redis_now
 from worker.ledger.sealed import Sealer
 
 #: Events or keys that are looked at together.

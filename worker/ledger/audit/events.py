@@ -17,17 +17,15 @@ from schemas.event import EventState, Reason
 from schemas.outcome import Source
 from worker.ledger import trace
 from worker.ledger.client import text
-from worker.ledger.keys import key
-from worker.ledger.queries import INDEX_OF
+from worker.ledger.keys import INDEX_OF, key
 from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
 
-FINAL: Final = frozenset(EventState) - INDEX_OF.keys()
 _STOPPED: Final = (EventState.HELD, EventState.DEAD)
 #: States of an event whose version its delivery knows.
 _KNOWN: Final = (EventState.READY, EventState.SYNCED, EventState.SUPERSEDED)
 _FIELDS: Final = (
     "state", "source", "received_at", "receipts", "reason", "result", "registration", "delivery", "version", "intent",
-    "who", "history:1",
+    "who", "history",
 )  # fmt: skip
 _RESULTS: Final = ("written", "unchanged")
 _SHOWN: Final = 64
@@ -173,7 +171,7 @@ class Checks:
         yield Question(
             "event", id, f"received at {at}", ("ZSCORE", self._key("events"), id), lambda one: one == _number(at)
         )
-        if "history:1" not in fields:
+        if "history" not in fields:
             yield Question("history", id, "a history", ("EXISTS", self._key("history", id)), bool)
         if state in INDEX_OF:
             yield from self._waiting(id, EventState(state))

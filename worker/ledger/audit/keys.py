@@ -12,9 +12,9 @@ import redis
 from redis.exceptions import ResponseError
 
 from schemas.event import EventState
-from worker.ledger.audit.events import FINAL, Difference, Fields, Found, Question, ask, read, there
+from worker.ledger.audit.events import Difference, Fields, Found, Question, ask, read, there
 from worker.ledger.client import text
-from worker.ledger.keys import key
+from worker.ledger.keys import FINAL, key
 
 #: Keys that live and go with an event.
 _OF_EVENTS: Final = ("event", "history", "payload", "outcome")

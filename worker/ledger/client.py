@@ -14,7 +14,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.retry import Retry
 
-from worker.ledger.keys import FINAL, INDEX_OF, SAID
+from worker.ledger.keys import ANSWERS, FINAL, INDEX_OF
 from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, milliseconds
 from worker.queues import HINT_QUEUE
 from worker.settings import Settings
@@ -91,8 +91,8 @@ class Scripts:
         """Run a script. Repeated by redis-py because its reply was lost, it gives the same answer (`shared.lua`)."""
         if name in REPEATABLE:
             return self._scripts[name](args=args)
-        said = f"{SAID}{self._caller}.{os.getpid()}.{threading.get_ident()}"
-        return self._scripts[name](keys=[said], args=[*args, secrets.token_hex(8)])
+        answer_key = f"{ANSWERS}{self._caller}.{os.getpid()}.{threading.get_ident()}"
+        return self._scripts[name](keys=[answer_key], args=[*args, secrets.token_hex(8)])
 
     def queue(self, pipeline: "redis.client.Pipeline", name: str, *args: str | bytes | float) -> None:
         """Run a script with the pipeline: one that knows its own repeat, for a pipeline is repeated whole."""

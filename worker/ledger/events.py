@@ -26,9 +26,9 @@ from worker.queues import SLOT_SECONDS
 _NEWER: Final = "stored by a newer version of examrelay: left to its workers"
 
 
-def one_line(told: str) -> str:
+def one_line(words: str) -> str:
     """An operator's words as the history holds them: a line without tabs, not endless."""
-    return " ".join(told.split())[:300]
+    return " ".join(words.split())[:300]
 
 
 class Ledger:
@@ -42,7 +42,7 @@ class Ledger:
         self._replicas = replicas
 
     def record(self, tenant: str, id: str, source: Source, body: bytes, path: str, problem: str) -> Receipt:
-        """Put a payload on the books.
+        """Record a payload.
 
         Raises LedgerUnavailable: too few replicas have it in time.
         """
@@ -108,8 +108,8 @@ class Ledger:
         """Held, dead or waiting, back to received and due at once, with answers beside those given before.
 
         Returns whether it moved, and the state it is in, with why it stayed there. Raises SealUnknown, SealBroken."""
-        told = self.sealer.seal_text(json.dumps(self._with_earlier(tenant, id, answers)), id) if answers else ""
-        return _steered(*self.scripts("steer", tenant, id, "replay", who, one_line(why), told))
+        sealed = self.sealer.seal_text(json.dumps(self._with_earlier(tenant, id, answers)), id) if answers else ""
+        return _steered(*self.scripts("steer", tenant, id, "replay", who, one_line(why), sealed))
 
     def _with_earlier(self, tenant: str, id: str, answers: dict[str, Any]) -> dict[str, Any]:
         """`answers`, and what earlier ones say that these do not; reasons once accepted stay accepted."""
@@ -127,10 +127,10 @@ class Ledger:
         done, state, why, _ = self.scripts("steer", tenant, id, "forget", who, "", "")
         return bool(done), (state if done else why).decode()
 
-    def sweep(self, tenant: str, patience: timedelta, prune: int, *, known: bool = True) -> tuple[int, int]:
-        """Hint stages with due work and no hint under way, if the tenant is `known`; prune. Returns how many each."""
+    def sweep(self, tenant: str, patience: timedelta, prune: int, *, is_todays: bool = True) -> tuple[int, int]:
+        """Hint stages with due work and no hint under way, if the tenant is in today's tenants file; prune. Returns how many each."""
         hinted, pruned = self.scripts(
-            "sweep", tenant, milliseconds(patience), milliseconds(IDENTITY_KEPT), prune, int(known)
+            "sweep", tenant, milliseconds(patience), milliseconds(IDENTITY_KEPT), prune, int(is_todays)
         )
         return hinted, pruned
 
@@ -202,8 +202,8 @@ class Ledger:
 def _steered(moved: int, state: bytes, why: bytes, wait: int) -> tuple[bool, str]:
     """Whether an event moved, and where it is; where it stayed because something goes on with it, what."""
     seconds = -(-wait // 1000)
-    told = {
+    what = {
         b"leased": f", and a worker is at it: try again in {seconds} s",
         b"intended": f", and a write of it may have reached Rhythm: its next try, in {seconds} s, reads whether it did",
     }
-    return bool(moved), state.decode() + ("" if moved else told.get(why, ""))
+    return bool(moved), state.decode() + ("" if moved else what.get(why, ""))

@@ -48,8 +48,8 @@ class Gate:
 
     def _ask(self, command: str, longest: int, busy: float, closings: int = 0) -> tuple[int, int]:
         """How long to wait, in microseconds, and how often the gate was closed by then. Raises GateClosed."""
-        told = (self._interval(), longest, milliseconds(PROBE_LEASE), int(self.probing), busy, closings)
-        waits, *rest = self.scripts("gate", self.tenant, command, *told)
+        arguments = (self._interval(), longest, milliseconds(PROBE_LEASE), int(self.probing), busy, closings)
+        waits, *rest = self.scripts("gate", self.tenant, command, *arguments)
         if waits != -1:
             self.probing = bool(rest[0])
             return waits, rest[1]

@@ -10,6 +10,7 @@ import redis
 
 from worker.ledger.client import text
 from worker.ledger.keys import key
+from worker.ledger.queries import history_line
 from worker.ledger.sealed import SealBroken, Sealer
 
 
@@ -26,7 +27,7 @@ class Remembered:
     #: The highest `sys_version` ever seen: a read below it is stale.
     sys_version: int | None = None
     rev: str = "0"
-    #: The event that is about to write there, or may have: what Rhythm says may be its doing, not yet on the books.
+    #: The event that is about to write there, or may have: what Rhythm says may be its doing, not yet recorded.
     owner: str | None = None
     #: What reads `accepted`.
     read_accepted: Callable[[], dict[str, Any] | None] = field(default=lambda: None, compare=False)
@@ -83,7 +84,7 @@ def _broken() -> None:
 
 
 def accept(
-    client: "redis.Redis", sealer: Sealer, tenant: str, registration: str, kept: Remembered, told: dict[str, Any]
+    client: "redis.Redis", sealer: Sealer, tenant: str, registration: str, kept: Remembered, override: dict[str, Any]
 ) -> bool:
     """Note an override beside what we wrote, which stays. False when the registration was not left as in `kept`."""
     record = key(tenant, "registration", registration)
@@ -93,8 +94,8 @@ def accept(
         if (text(rev), text(event)) != (kept.rev, kept.event) or owner is not None:
             return False
         pipeline.multi()
-        pipeline.hset(record, "accepted", sealer.seal_text(json.dumps(told), registration))
-        line = f"{int(datetime.fromisoformat(told['at']).timestamp() * 1000)}\taccept\t{told['by']}\n"
+        pipeline.hset(record, "accepted", sealer.seal_text(json.dumps(override), registration))
+        line = history_line(datetime.fromisoformat(override["at"]), "accept", override["by"])
         pipeline.append(key(tenant, "history", text(event)), line)
         try:
             pipeline.execute()

@@ -128,7 +128,10 @@ class Ledger:
         return bool(done), (state if done else why).decode()
 
     def sweep(self, tenant: str, patience: timedelta, prune: int, *, is_todays: bool = True) -> tuple[int, int]:
-        """Hint stages with due work and no hint under way, if the tenant is in today's tenants file; prune. Returns how many each."""
+        """Hint stages with due work and no hint under way, and prune. Returns how many each.
+
+        `is_todays`: the tenant is in the tenants file; else nothing of it is hinted.
+        """
         hinted, pruned = self.scripts(
             "sweep", tenant, milliseconds(patience), milliseconds(IDENTITY_KEPT), prune, int(is_todays)
         )

@@ -61,14 +61,14 @@ class _Walk:
 
     events: int = 0
     counted: Counter[str] = field(default_factory=Counter)
-    names: Counter[str] = field(default_factory=Counter)
+    places: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
 
     def look(self, check: Callable[[Sequence[str]], Found], subjects: Sequence[str]) -> None:
         """Note what is wrong with these each time that they are looked at, and count what they are the first time."""
         found = check(subjects)
         self.counted.update(found.counted)
-        self.names.update(found.names)
+        self.places.update(found.places)
         differences = found.differences
         for _ in range(LOOKS - 1):
             if not differences:
@@ -106,7 +106,10 @@ def books(
     for page in paged(map(text, client.scan_iter(f"er:{tenant}:*", count=4 * PAGE)), PAGE):
         walk.look(rules.keys, page)
     names = NameChecks(client, tenant)
-    walk.look(names.buckets, names.uneven(walk.names, rules.buckets, until))
+    if uneven := names.uneven(walk.places, rules.buckets, until):
+        walk.look(names.buckets, uneven)
+        for page in paged((id for id, _, _ in walk_events(client, tenant, until=until)), PAGE):
+            walk.look(names.events, page)
     after = _counts(client, tenant)
     walk.add([*_unbalanced(tenant, after), *_miscounted(before, after, walk.counted), *_by_reason(client, tenant)])
     lost = {one.id for one in walk.differences if (one.kind, one.expected) == ("event", "a state")}

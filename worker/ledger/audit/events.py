@@ -52,8 +52,8 @@ class Found:
 
     differences: list[Difference] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
-    #: How many names of its events are in each bucket.
-    names: Counter[str] = field(default_factory=Counter)
+    #: Bucket -> the sum of the places that its events must have there.
+    places: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ class Checks:
                 found.differences.append(Difference("event", id, None, *wrong, subject=id))
             if "state" in fields:
                 found.counted.update(counted_as(fields))
-                found.names.update(map(trace.bucket, trace.names(fields.get("who", ""))))
+                _add_places(found.places, fields)
                 questions += self._of(id, fields)
         found.differences = self._still_in("events", found.differences + ask(self._client, questions))
         return found
@@ -170,10 +170,6 @@ class Checks:
         )
         if "history" not in fields:
             yield Question("history", id, "a history", ("EXISTS", self._key("history", id)), bool)
-        for name in trace.names(fields.get("who", "")):
-            place = trace.place(name, _number(at) or 0)
-            bucket = self._key("names", trace.bucket(name))
-            yield Question("names", id, "found by its candidate", ("LPOS", bucket, place), there)
         if state in INDEX_OF:
             yield from self._waiting(id, EventState(state))
         if state in _VERSIONED:
@@ -219,6 +215,14 @@ class Checks:
 
     def _key(self, *parts: str) -> str:
         return key(self._tenant, *parts)
+
+
+def _add_places(places: "Counter[str]", fields: Fields) -> None:
+    at = _number(fields.get("received_at"))
+    if at is None:
+        return
+    for name in trace.names(fields.get("who", "")):
+        places[trace.bucket(name)] += trace.place(name, at)
 
 
 def _fields(values: Any) -> Fields:

@@ -1,8 +1,8 @@
 """What must hold of the candidates' names (`trace.py`): each name of an event has its place in a bucket, and no other.
 
 Whole buckets are compared by the sum of their places. Only where these differ is each place looked at, and each event
-asked: at rest that is nowhere, under load where an event was named after it was seen. To ask for the place of every name
-would take 0.2 ms of Redis each, at a million events.
+asked: at rest that is nowhere, under load where an event was named after it was seen. To ask for the place of every
+name would take 0.2 ms of Redis each, at a million events.
 """
 
 from collections import Counter

@@ -97,12 +97,12 @@ local function take(configured, longest, probe_lease, probe, busy)
   return wrote and say(answer) or answer
 end
 
-local function look(probe, closings)
+local function look(configured, longest, probe_lease, probe, closings)
   if gate.reason and not (probe and gate.closed_until <= now) then
     return { -1, math.max(0, gate.closed_until - now), gate.reason }
   end
   if tonumber(gate.closings or 0) == closings then return { 0, probe and 1 or 0, closings } end
-  return take(tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), probe, 0)
+  return take(configured, longest, probe_lease, probe, 0)
 end
 
 local function close(reason, delay, base, cap, jitter, configured)
@@ -120,12 +120,11 @@ local function close(reason, delay, base, cap, jitter, configured)
   return math.floor(until_ - now)
 end
 
-local probe = ARGV[6] == '1'
-if command == 'take' then return take(tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), probe, tonumber(ARGV[7])) end
-if command == 'look' then return look(probe, tonumber(ARGV[8])) end
-if command == 'close' then
-  return say(close(ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])))
-end
+local given = {}
+for i = 3, 8 do given[i] = tonumber(ARGV[i]) end
+if command == 'take' then return take(given[3], given[4], given[5], given[6] == 1, given[7]) end
+if command == 'look' then return look(given[3], given[4], given[5], given[6] == 1, given[8]) end
+if command == 'close' then return say(close(ARGV[3], given[4], given[5], given[6], given[7], given[8])) end
 if gate.closed_until > now then return 0 end
 redis.call('HDEL', place, 'closed_until', 'reason', 'since', 'failures', 'probe_until')
 return say(0)

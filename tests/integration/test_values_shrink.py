@@ -1,4 +1,4 @@
-"""What is remembered of a registration leaves nothing of a longer text behind."""
+"""What is kept of an event and a registration is small, and leaves nothing of a longer text behind."""
 
 import json
 from pathlib import Path
@@ -23,3 +23,12 @@ def test_values_that_shrink_leave_nothing_behind(client: "redis.Redis", rhythm: 
         (event,) = narrow.run(certiverse(score=90, rescore=True))
     assert event.result == "written"
     assert set(json.loads(client.hget(record, "values") or "{}")) == {"status", "score", "exam_date"}
+
+
+def test_a_final_event_holds_its_history_and_is_small(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> None:
+    rhythm.seed(ORG, [registration()])
+    with pipeline_at(tmp_path, rhythm) as pipeline:
+        (event,) = pipeline.run(certiverse())
+    assert [entry.move for entry in event.history] == ["record", "prepare", "intend", "settle"]
+    assert client.object("encoding", f"er:{TENANT}:event:{event.id}") == b"listpack"
+    assert not client.exists(f"er:{TENANT}:history:{event.id}")

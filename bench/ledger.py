@@ -61,12 +61,12 @@ def _event(pipeline: Any, identity: Identity, tenant: str, chance: random.Random
     pipeline.hset(f"er:{tenant}:event:{id}", mapping={
         "state": "synced", "source": "certiverse", "received_at": at, "result": "written", "who": who,
         "registration": registration, "delivery": delivery, "version": version,
-        "history:1": "1438\tprepare\tprocess\n1459\tintend\tsync\n1473\tsettle\tsync\n",
+        "history": "1438\tprepare\tprocess\n1459\tintend\tsync\n1473\tsettle\tsync\n",
     })  # fmt: skip
     pipeline.zadd(f"er:{tenant}:events", {id: at})
     pipeline.hset(f"er:{tenant}:delivery:{delivery}", mapping={f"v:{version}": id, "rev": 2, "applied": version})
     pipeline.hset(f"er:{tenant}:registration:{registration}", mapping={
-        "sys_version": 2, "event": id, "values:1": values[:64], "values:2": values[64:], "rev": 1,
+        "sys_version": 2, "event": id, "values": values, "rev": 1,
     })  # fmt: skip
     for place in ("delivery:" + delivery, "registration:" + registration):
         pipeline.pexpire(f"er:{tenant}:{place}", 400 * 86_400_000)

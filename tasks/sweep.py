@@ -42,7 +42,7 @@ def sweep_tenants(at: Services) -> dict[str, int]:
     """One pass. Returns the hints sent and the events pruned, and logs them when there were any."""
     done = {"hinted": 0, "pruned": 0}
     for tenant in queries.tenants(at.redis) or [""]:
-        hinted, pruned = at.ledger.sweep(tenant, PATIENCE, PRUNED_AT_MOST, known=tenant in at.tenants.tenants)
+        hinted, pruned = at.ledger.sweep(tenant, PATIENCE, PRUNED_AT_MOST, is_todays=tenant in at.tenants.tenants)
         done["hinted"] += hinted
         done["pruned"] += pruned
     if any(done.values()):

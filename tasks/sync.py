@@ -216,7 +216,9 @@ def intend(run: Run, jobs: list[Job]) -> None:
 
 
 def _plan(job: Job) -> dict[str, str]:
-    intent = {"registration": job.target.id, "base": job.target.sys_version, "values": job.values_text()}
+    version = job.target.sys_version
+    base = None if version is None else str(version)
+    intent = {"registration": job.target.id, "base": base, "values": job.values_text()}
     return {
         "id": job.work.id,
         "registration": job.target.id,

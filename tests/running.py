@@ -49,6 +49,7 @@ class Valkey:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = tempfile.TemporaryDirectory(prefix="examrelay-test-")
         self._config = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"}
+        self._config["hash-max-listpack-value"] = "256"  # as both configurations that we ship
         self._config |= {name.replace("_", "-"): value for name, value in config.items()}
         self._process: subprocess.Popen[bytes] | None = None
 

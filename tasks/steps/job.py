@@ -12,7 +12,7 @@ from schemas.outcome import Candidate, ExamOutcome, Source
 from schemas.rhythm import Registration
 from worker.errors import ExamrelayError, TransientError
 from worker.exam_map import Exam
-from worker.ledger import decisions, trace
+from worker.ledger import decisions
 from worker.ledger.decisions import Decision
 from worker.ledger.work import Intent, Sibling, Work
 from worker.ledger.written import Remembered
@@ -61,8 +61,7 @@ class Job:
     @property
     def strangers(self) -> list[Sibling]:
         """Results of other people under the same delivery."""
-        siblings = self.work.delivery_record.siblings
-        return [sibling for sibling in siblings if trace.strangers(self.work.who, sibling.who)]
+        return [sibling for sibling in self.work.delivery_record.siblings if sibling.stranger]
 
     @property
     def applied(self) -> str | None:
@@ -130,11 +129,16 @@ class Job:
         self.decision = decisions.settle(self.work.id, result, registration, sys_version=sys_version, values=values)
 
 
+def versions_since(base: str, registration: Registration) -> int:
+    """How many versions newer a registration is than `base`, the `sys_version` that an intent was planned on."""
+    return (registration.sys_version or 0) - int(base)
+
+
 def _stands(intent: Intent | None, registration: Registration) -> bool:
     """Whether an intent was carried out: the registration shows its values, on a later version than its base."""
     if intent is None or intent.registration != registration.id:
         return False
-    moved = intent.base is None or (registration.sys_version or 0) > intent.base
+    moved = intent.base is None or versions_since(intent.base, registration) > 0
     return moved and changes.stand(json.loads(intent.values), registration)
 
 

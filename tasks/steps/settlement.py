@@ -3,7 +3,7 @@
 from schemas.event import Reason
 from schemas.rhythm import Registration
 from tasks.steps.batch import Run, as_far_as_it_goes, each
-from tasks.steps.job import Job
+from tasks.steps.job import Job, versions_since
 from tasks.steps.reading import Found
 from tasks.steps.writing import write
 from worker.errors import ExamrelayError, PermanentError
@@ -32,7 +32,7 @@ def _recall(run: Run, job: Job, intent: Intent | None, found: Found) -> None:
     if job.landed(registration):
         job.settle_landed(registration)
         return
-    moved_by = 0 if intent.base is None else (registration.sys_version or 0) - intent.base
+    moved_by = 0 if intent.base is None else versions_since(intent.base, registration)
     if moved_by > 1 and not job.accepts(Reason.REGISTRATION_EDITED):
         # One of these versions may be ours, and a later one may be a person's, who took our write back.
         raise PermanentError(

@@ -82,7 +82,7 @@ class Moves(RuleBasedStateMachine):
         rev = self.client.hget(f"er:{T}:registration:{registration}", "rev") or b"0"
         plan = {"id": work.id, "registration": registration, "rev": rev.decode()}
         plan["delivery_rev"] = work.delivery_record.rev
-        plan["intent"] = f'{{"registration": "{registration}", "base": 1, "values": "{{}}"}}'
+        plan["intent"] = f'{{"registration": "{registration}", "base": "1", "values": "{{}}"}}'
         first = self.ledger.intend(T, token, [plan])
         assert self.ledger.intend(T, token, [plan]) == first, "an intent may be repeated"
 

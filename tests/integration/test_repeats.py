@@ -175,6 +175,7 @@ CASES: dict[str, tuple[Act, Act]] = {
     "token: lock": (lambda _: None, locked),
     "token: unlock": (locked, lambda at: at.scripts("token", TOKEN + "k", "unlock", "me")),
     "token: put": (lambda _: None, lambda at: at.scripts("token", TOKEN + "k", "put", "sealed", 10_000)),
+    "look": (stopped, lambda at: at.look(T, "evt_1")),
     "seen": (lambda _: None, lambda at: at.scripts("seen", "worker", "{}", 60_000)),
 }  # fmt: skip
 

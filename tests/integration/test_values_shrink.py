@@ -1,4 +1,4 @@
-"""What is remembered of a registration leaves nothing of a longer text behind."""
+"""What is kept of an event and a registration is small, and leaves nothing of a longer text behind."""
 
 import json
 from pathlib import Path
@@ -12,16 +12,23 @@ from tests.pipeline import ORG, TENANT, pipeline_at
 FIELDS = ", ".join(f'{{ id = "exams__field-number-{number}__c", value = "details.examName" }}' for number in range(20))
 
 
-def test_values_that_shrink_leave_no_pieces(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> None:
+def test_values_that_shrink_leave_nothing_behind(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> None:
     rhythm.seed(ORG, [registration()])
     with pipeline_at(tmp_path, rhythm, more=f"custom_fields = [ {FIELDS} ]") as wide:
         wide.run(certiverse())
     record = f"er:{TENANT}:registration:reg-1"
-    assert sum(name.startswith(b"values:") for name in client.hkeys(record)) > 12
+    assert len(json.loads(client.hget(record, "values") or "{}")["custom_field_values"]) == 20
     client.delete("examrelay")
     with pipeline_at(tmp_path, rhythm) as narrow:
         (event,) = narrow.run(certiverse(score=90, rescore=True))
     assert event.result == "written"
-    pieces = sorted(name for name in client.hkeys(record) if name.startswith(b"values:"))
-    told = b"".join(client.hget(record, name) or b"" for name in pieces)
-    assert set(json.loads(told)) == {"status", "score", "exam_date"}
+    assert set(json.loads(client.hget(record, "values") or "{}")) == {"status", "score", "exam_date"}
+
+
+def test_a_final_event_holds_its_history_and_is_small(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> None:
+    rhythm.seed(ORG, [registration()])
+    with pipeline_at(tmp_path, rhythm) as pipeline:
+        (event,) = pipeline.run(certiverse())
+    assert [entry.move for entry in event.history] == ["record", "prepare", "intend", "settle"]
+    assert client.object("encoding", f"er:{TENANT}:event:{event.id}") == b"listpack"
+    assert not client.exists(f"er:{TENANT}:history:{event.id}")

@@ -18,8 +18,8 @@ from worker.cli.filters import Filters
 from worker.cli.settings import rows as setting_rows
 from worker.cli.steer import Scope
 from worker.errors import ConfigurationError
-from worker.ledger.audit.events import FINAL
 from worker.ledger.durability import WANTED
+from worker.ledger.keys import FINAL
 from worker.settings import Settings
 from worker.tenants import load_tenants
 

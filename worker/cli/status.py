@@ -14,7 +14,6 @@ from worker.ledger import queries
 from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import KINDS, SILENT_AFTER, Process, differences, processes, silent, workerless
 from worker.ledger.times import instant
-from worker.ledger.waiting import reasons
 
 _WAITING: Final = (EventState.RECEIVED, EventState.READY, EventState.HELD, EventState.DEAD)
 _OVER: Final = tuple(state for state in EventState if state not in _WAITING)
@@ -87,8 +86,8 @@ def _tenant(at: Services, name: str, now: datetime) -> dict[str, Any]:
         "states": queries.state_counts(counts),
         "oldest_seconds": round(max(0.0, *overdue, 0.0), 3),
         "gate": _gate(queries.gate(at.redis, name), now),
-        "received": reasons(at.redis, name, EventState.RECEIVED),
-        "ready": reasons(at.redis, name, EventState.READY),
+        "received": queries.waiting_reasons(at.redis, name, EventState.RECEIVED),
+        "ready": queries.waiting_reasons(at.redis, name, EventState.READY),
         "held": _by_reason(counts, EventState.HELD),
         "dead": _by_reason(counts, EventState.DEAD),
         "refused": {source: queries.refusals(at.redis, name, source) for source in (rules.sources if rules else ())},

@@ -25,8 +25,8 @@ class Decision:
 
     def as_arguments(self) -> dict[str, Any]:
         """The decision as the script reads it; what is None is left out."""
-        told = {"id": self.id, "move": self.move, "to": self.to, "reason": self.reason, "detail": self.detail}
-        return {name: value for name, value in told.items() if value is not None} | self.more
+        fields = {"id": self.id, "move": self.move, "to": self.to, "reason": self.reason, "detail": self.detail}
+        return {name: value for name, value in fields.items() if value is not None} | self.more
 
 
 def prepare(

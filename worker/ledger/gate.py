@@ -17,8 +17,6 @@ LONGEST_WAIT: Final = timedelta(seconds=10)
 PROBE_LEASE: Final = timedelta(seconds=30)
 CLOSED_BASE: Final = timedelta(seconds=2)
 CLOSED_CAP: Final = timedelta(seconds=60)
-#: What `Retry-After` is honoured up to.
-RETRY_AFTER_CAP: Final = timedelta(hours=24)
 
 
 class GateClosed(TransientError):
@@ -50,8 +48,8 @@ class Gate:
 
     def _ask(self, command: str, longest: int, busy: float, closings: int = 0) -> tuple[int, int]:
         """How long to wait, in microseconds, and how often the gate was closed by then. Raises GateClosed."""
-        told = (self._interval(), longest, milliseconds(PROBE_LEASE), int(self.probing), busy, closings)
-        waits, *rest = self.scripts("gate", self.tenant, command, *told)
+        arguments = (self._interval(), longest, milliseconds(PROBE_LEASE), int(self.probing), busy, closings)
+        waits, *rest = self.scripts("gate", self.tenant, command, *arguments)
         if waits != -1:
             self.probing = bool(rest[0])
             return waits, rest[1]
@@ -65,7 +63,7 @@ class Gate:
 
     def close(self, reason: Reason, retry_after: timedelta | None) -> None:
         """Nobody calls before `retry_after`, or before a growing pause when Rhythm does not say."""
-        asked = milliseconds(min(retry_after or timedelta(0), RETRY_AFTER_CAP))
+        asked = milliseconds(retry_after or timedelta(0))
         base, cap = milliseconds(CLOSED_BASE), milliseconds(CLOSED_CAP)
         jitter = random.random()  # noqa: S311
         self.scripts("gate", self.tenant, "close", reason, asked, base, cap, jitter, self._interval())

@@ -1,6 +1,6 @@
 """Which processes are at work: each says so every 10 seconds, with the configuration and version that it runs on.
 
-One that ends says that, too; so one that is silent is frozen, killed or cut off, which is told until it is forgotten.
+One that ends says that, too; so one that is silent is frozen, killed or cut off, which is shown until it is forgotten.
 """
 
 import json
@@ -81,9 +81,9 @@ class Presence:
 
     def arguments(self) -> tuple[str | int, ...]:
         """What the `seen` script takes."""
-        told = asdict(self._process)
-        del told["seen_at"], told["silent_seconds"]
-        return self._process.name, json.dumps(told), milliseconds(FORGOTTEN_AFTER)
+        members = asdict(self._process)
+        del members["seen_at"], members["silent_seconds"]
+        return self._process.name, json.dumps(members), milliseconds(FORGOTTEN_AFTER)
 
 
 def at_host(name: str) -> str:
@@ -97,16 +97,16 @@ def processes(client: "redis.Redis") -> list[Process]:
     pipeline.hgetall(PROCESSES)
     pipeline.zrange(f"{PROCESSES}.seen", 0, -1, withscores=True)
     pipeline.time()
-    told, seen, (seconds, microseconds) = pipeline.execute()
+    stored, seen, (seconds, microseconds) = pipeline.execute()
     now = instant(seconds * 1000 + microseconds // 1000)
-    known = {name: instant(at) for name, at in seen if now - instant(at) < FORGOTTEN_AFTER}
-    found = [_process(told[name], at, now) for name, at in known.items() if name in told]
-    return sorted(found, key=lambda one: one.name)
+    recent = {name: instant(at) for name, at in seen if now - instant(at) < FORGOTTEN_AFTER}
+    found = [_process(stored[name], at, now) for name, at in recent.items() if name in stored]
+    return sorted(found, key=lambda process: process.name)
 
 
-def _process(told: bytes, seen_at: datetime, now: datetime) -> Process:
-    """From what a process told, which may be of another version: members that are not known are left out."""
-    members: dict[str, Any] = json.loads(text(told))
+def _process(stored: bytes, seen_at: datetime, now: datetime) -> Process:
+    """From what a process wrote, which may be of another version: its further members are left out."""
+    members: dict[str, Any] = json.loads(text(stored))
     names = ("kind", "name", "digest", "pid", "version")
     silent = max(0, round((now - seen_at).total_seconds()))
     return Process(**{name: members[name] for name in names}, seen_at=seen_at, silent_seconds=silent)
@@ -143,8 +143,8 @@ def differences(found: list[Process], own_digest: str) -> list[str]:
         by_digest.setdefault(one.digest, []).append(one.name)
     warnings = []
     if len(by_digest) > 1:
-        told = "; ".join(f"{digest}: {', '.join(names)}" for digest, names in sorted(by_digest.items()))
-        warnings.append(f"processes run on different tenants files ({told}): restart those with the old one")
+        groups = "; ".join(f"{digest}: {', '.join(names)}" for digest, names in sorted(by_digest.items()))
+        warnings.append(f"processes run on different tenants files ({groups}): restart those with the old one")
     if by_digest and own_digest not in by_digest:
         warnings.append(f"this command reads another tenants file ({own_digest}) than the processes do")
     return warnings

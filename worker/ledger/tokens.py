@@ -41,18 +41,18 @@ class RedisTokens:
         if stored is None:
             return None
         try:
-            told: dict[str, Any] = json.loads(self._sealer.open_text(text(stored), key))
+            members: dict[str, Any] = json.loads(self._sealer.open_text(text(stored), key))
         except SealUnknown as error:
             raise GateClosed(Reason.RHYTHM_UNAVAILABLE, f"the OAuth token: {error.detail}", error.retry_after) from None
         except SealBroken:
             return None
-        return Token.model_validate(told)
+        return Token.model_validate(members)
 
     def put(self, key: str, token: Token) -> None:
         """See TokenStore. Kept for as long as it may be used, or must not be exchanged."""
-        told = token.model_dump(mode="json") | {"value": token.value.get_secret_value()}
+        members = token.model_dump(mode="json") | {"value": token.value.get_secret_value()}
         keep = max(token.stale_at - token.fetched_at, REFRESH_SPACING)
-        self._scripts("token", TOKEN + key, "put", self._sealer.seal_text(json.dumps(told), key), milliseconds(keep))
+        self._scripts("token", TOKEN + key, "put", self._sealer.seal_text(json.dumps(members), key), milliseconds(keep))
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""What must hold of the ledger's keys, found by SCAN: each belongs to an event on the books, and points to others.
+"""What must hold of the ledger's keys, found by SCAN: each belongs to an event that is recorded, and points to others.
 
 So is found what no event leads to: an event that is in no index, a payload that outlived its event.
 """
@@ -12,9 +12,9 @@ import redis
 from redis.exceptions import ResponseError
 
 from schemas.event import EventState
-from worker.ledger.audit.events import FINAL, Difference, Fields, Found, Question, ask, read, there
+from worker.ledger.audit.events import Difference, Fields, Found, Question, ask, read, there
 from worker.ledger.client import text
-from worker.ledger.keys import key
+from worker.ledger.keys import FINAL, key
 
 #: Keys that live and go with an event.
 _OF_EVENTS: Final = ("event", "history", "payload", "outcome")
@@ -63,7 +63,7 @@ class KeyChecks:
     def _of_event(self, name: str, kind: str, id: str) -> Iterator[Question]:
         if kind in _OF_EVENTS:
             command = ("ZSCORE", key(self._tenant, "events"), id)
-            yield Question(kind, id, "an event on the books", command, there, subject=name)
+            yield Question(kind, id, "an event that is recorded", command, there, subject=name)
         if kind == "outcome":
             command = ("HGET", key(self._tenant, "event", id), "state")
             yield Question(kind, id, "none, unless ready", command, lambda one: one == b"ready", subject=name)
@@ -83,11 +83,11 @@ class KeyChecks:
             if isinstance(fields, ResponseError):
                 differences.append(Difference(kind, id, None, "a record", str(fields), name))
                 continue
-            told = {text(field): text(value) for field, value in fields.items()}
-            pointers += [(name, id, pointer) for pointer in look(id, told)]
+            record = {text(field): text(value) for field, value in fields.items()}
+            pointers += [(name, id, pointer) for pointer in look(id, record)]
         commands = [("HMGET", key(self._tenant, "event", pointer.event), *_FIELDS) for _, _, pointer in pointers]
         for (name, id, pointer), values in zip(pointers, read(self._client, commands), strict=True):
-            found = {} if isinstance(values, ResponseError) else _told(values)
+            found = {} if isinstance(values, ResponseError) else _fields(values)
             may_be_gone = self._pruned and not pointer.lasting
             if not (pointer.fits(found) if found else may_be_gone):
                 about, expected = id if kind == "registration" else None, f"leads to {pointer.event or 'an event'}"
@@ -114,7 +114,7 @@ class KeyChecks:
             yield _Pointer(record["event"], lambda one: _at(one, EventState.SYNCED, id))
 
 
-def _told(values: Sequence[bytes | None]) -> Fields:
+def _fields(values: Sequence[bytes | None]) -> Fields:
     return {name: text(value) for name, value in zip(_FIELDS, values, strict=True) if value is not None}
 
 

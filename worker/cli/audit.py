@@ -10,7 +10,7 @@ from tasks.steps.reading import ReadingStopped
 from worker.bootstrap import Services
 from worker.cli.filters import AsJson, TenantFilter
 from worker.cli.output import DOES_NOT, UNCHECKED, complain, end, progress, say, show_json, show_table
-from worker.cli.services import open_services, who
+from worker.cli.services import open_services, warnings_to_stderr, who
 from worker.errors import ConfigurationError, Unchecked
 from worker.ledger.audit.books import Books, books
 from worker.ledger.audit.events import Difference
@@ -41,6 +41,7 @@ def audit(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
+    warnings_to_stderr()
     at, tenants = open_services(tenant)
     if accept is not None:
         _accept(at, tenants, accept)

@@ -9,7 +9,7 @@ import typer
 from worker.bootstrap import Services
 from worker.cli.filters import AsJson, TenantFilter
 from worker.cli.output import DOES_NOT, UNCHECKED, show_json, show_table
-from worker.cli.services import open_services
+from worker.cli.services import open_services, warnings_to_stderr
 from worker.errors import ConfigurationError
 from worker.health import Finding, readiness
 from worker.ledger.durability import check_redis, why_refused
@@ -74,6 +74,7 @@ def _running(at: Services, live: bool) -> Iterator[Finding]:
 def _live(at: Services, tenants: list[str]) -> Iterator[Finding]:
     from tasks.operator.probe import probe  # brings Celery, which `check` alone does not need
 
+    warnings_to_stderr()
     ready = readiness(at).checks
     for name in ("sweep", "work"):
         if name in ready:

@@ -8,12 +8,13 @@ from typing import Any
 from tasks.operator.plan import plan_event
 from worker.cli.filters import AsJson, Filters, Limit, filtered
 from worker.cli.output import complain, end, say, show_json
-from worker.cli.services import open_services
+from worker.cli.services import open_services, warnings_to_stderr
 
 
 @filtered()
 def plan(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> None:
     """`examrelay plan`: ends with 1 when no event matches."""
+    warnings_to_stderr()
     at, _ = open_services()
     plans: list[dict[str, Any]] = []
     for event in islice(filters.find(at), limit):

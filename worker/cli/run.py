@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from worker.cli.output import say
-from worker.cli.services import open_services
+from worker.cli.services import open_services, warnings_to_stderr
 
 
 def up(
@@ -23,6 +23,7 @@ def up(
 def sweep() -> None:
     from tasks.sweep import sweep_tenants  # brings Celery, which `up` does not need here
 
+    warnings_to_stderr()
     at, _ = open_services()
     done = sweep_tenants(at)
     if any(done.values()):

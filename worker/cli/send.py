@@ -14,7 +14,7 @@ from schemas.outcome import Source
 from worker import enqueue
 from worker.cli.filters import AsJson
 from worker.cli.output import end, show_json, show_table
-from worker.cli.services import join
+from worker.cli.services import join, warnings_to_stderr
 from worker.errors import ConfigurationError, LedgerUnavailable, Unchecked
 from worker.receiver.credentials import present
 from worker.settings import Settings, load_settings
@@ -37,6 +37,7 @@ def send(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
+    warnings_to_stderr()
     running = join()
     settings = load_settings()
     rules = _rules(settings, tenant, source)

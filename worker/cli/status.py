@@ -11,10 +11,9 @@ from worker.cli.filters import STOPPED, WAITING, AsJson
 from worker.cli.output import complain, say, show_json, show_table, suggest
 from worker.cli.services import open_services
 from worker.errors import ConfigurationError
-from worker.health import late
 from worker.ledger import queries
 from worker.ledger.durability import check_redis, why_refused
-from worker.ledger.processes import KINDS, Process, differences, processes, silent, workerless
+from worker.ledger.processes import KINDS, Process, differences, late, processes, silent, workerless
 from worker.ledger.times import instant
 from worker.ledger.waiting import reasons
 

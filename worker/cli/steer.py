@@ -16,7 +16,7 @@ from schemas.outcome import VerdictAnswer
 from worker.bootstrap import Services
 from worker.cli.filters import STOPPED, WAITING, AtMost, Filters, KeepGoing, Why, Yes, filtered
 from worker.cli.output import complain, end, progress, say
-from worker.cli.services import open_services, who
+from worker.cli.services import open_services, warnings_to_stderr, who
 from worker.errors import ConfigurationError
 from worker.ledger import queries
 
@@ -139,6 +139,7 @@ def _is_there(at: Services, event: Event, registration: str) -> bool:
     """Say what the registration is, or why it cannot be the event's; then nothing is done."""
     from tasks.operator.answers import Refused, confirm  # brings Celery, which other replays do not need
 
+    warnings_to_stderr()
     try:
         say(confirm(at, event, registration))
     except Refused as refused:

@@ -16,7 +16,7 @@ from worker import enqueue
 from worker.bootstrap import Services
 from worker.cli.filters import AsJson, Why
 from worker.cli.output import say, say_malformed, show_json, show_table, suggest
-from worker.cli.services import open_services, who
+from worker.cli.services import open_services, warnings_to_stderr, who
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable, Unchecked
 from worker.ledger import queries, strays
 
@@ -55,6 +55,7 @@ def receive(
     ] = "",
 ) -> None:
     at, _ = open_services()
+    warnings_to_stderr()
     (content,) = _contents(at, id)
     body, sent_path = _result(content)
     try:

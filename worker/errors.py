@@ -41,7 +41,7 @@ class ConfigurationError(Exception):
 
 
 class Unchecked(Exception):
-    """Rhythm could not be asked, so nothing was done. The message says why and what to do."""
+    """Rhythm, the receiver or Redis did not answer, so nothing was done. The message says why and what to do."""
 
 
 class LedgerUnavailable(Exception):

@@ -17,12 +17,10 @@ from worker.errors import ConfigurationError
 from worker.ledger import queries
 from worker.ledger.client import UNAVAILABLE
 from worker.ledger.durability import check_redis, why_refused
-from worker.ledger.processes import KINDS, processes, silent, workerless
+from worker.ledger.processes import KINDS, late, processes, silent, workerless
 
 #: Something due for this long, and nothing settled for as long: nobody is working.
 STALLED: Final = timedelta(seconds=60)
-#: A cron sweeps once a minute.
-SWEEP_LATE: Final = timedelta(seconds=150)
 
 
 @dataclass(frozen=True)
@@ -71,13 +69,6 @@ def readiness(at: Services) -> Readiness:
     except UNAVAILABLE as error:
         report.checks["redis"] = type(error).__name__
     return report
-
-
-def late(at: datetime | None, now: datetime) -> str | None:
-    """What is wrong with the last sweep's time; None when nothing is."""
-    if at is None:
-        return "no sweep yet: are beat and the sweeper running?"
-    return f"the last sweep was {round((now - at).total_seconds())} s ago" if now - at > SWEEP_LATE else None
 
 
 def stuck(at: Services, tenant: str, now: datetime) -> str | None:

@@ -54,7 +54,7 @@ def test_status_shows_the_ledger_and_that_nothing_is_accepted(running: ReceiverA
     running.client.config_set("appendfsync", "always")
     status = json.loads(told.stdout)
     assert status["tenants"]["acme"]
-    assert status["durability"] == "not as configured: nothing is accepted"
+    assert status["durability"] == "weaker than configured: the receiver refuses deliveries"
     assert any("appendfsync is everysec, must be always" in warning for warning in status["warnings"])
 
 

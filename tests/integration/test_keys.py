@@ -187,4 +187,4 @@ def test_a_command_says_which_key_it_lacks(under: Under, valkey: Valkey) -> None
         timeout=60, check=False,
     )  # fmt: skip
     assert ended.returncode == 3
-    assert ended.stderr == f"examrelay: what is stored cannot be opened: {MISSING}\n"
+    assert ended.stderr == f"examrelay: stored data cannot be decrypted: {MISSING}\n"

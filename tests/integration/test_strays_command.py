@@ -65,7 +65,7 @@ def test_a_stray_stays_when_it_cannot_be_recorded(pipeline: Pipeline, run: Run) 
     empty = kept(pipeline, [], {"what": 1})
     done = run("strays", "receive", empty, "--tenant", TENANT, "--source", "certiverse")
     assert done.returncode == 2
-    assert "no result can be told in it" in done.stderr
+    assert "it holds no result that can be read" in done.stderr
     assert {one.id for one in queries.strays(pipeline.services.redis)} == {id, empty}
 
 
@@ -82,7 +82,7 @@ def test_a_stray_is_discarded_with_who_and_why(pipeline: Pipeline, run: Run) -> 
 def test_queue_entries_that_are_not_celery_messages_are_shown_and_discarded(pipeline: Pipeline, run: Run) -> None:
     client, sealer = pipeline.services.redis, pipeline.ledger.sealer
     client.lpush(MALFORMED, sealer.seal(b"garbage", MALFORMED), sealer.seal(b"more", MALFORMED))
-    assert "2 queue entries were no messages" in run("strays", "list").stdout
+    assert "2 queue entries are not Celery messages" in run("strays", "list").stdout
     assert run("strays", "show", "malformed").stdout == "more\ngarbage\n"
     assert run("strays", "discard", "malformed", "--why", "told them").stdout == "2 discarded\n"
     assert client.exists(MALFORMED) == 0

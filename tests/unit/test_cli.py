@@ -37,8 +37,8 @@ def event(reason: Reason, detail: str = "equally likely: reg-1, reg-2") -> Event
 @pytest.mark.parametrize(
     "move",
     [
-        lambda at: steer.replay(at, Filters(), {}, Scope(yes=True)),
-        lambda at: steer.discard(at, Filters(), Scope(yes=True)),
+        lambda at: steer.replay_events(at, Filters(), {}, Scope(yes=True)),
+        lambda at: steer.discard_events(at, Filters(), Scope(yes=True)),
     ],
     ids=["replay", "discard"],
 )
@@ -50,11 +50,11 @@ def test_acting_on_everything_is_refused(move: Any) -> None:
 @pytest.mark.parametrize("state", sorted(FINAL))
 def test_final_events_are_not_acted_on(state: EventState) -> None:
     with pytest.raises(ConfigurationError, match=f"is for held, dead, received, ready events; {state} is final"):
-        steer.discard(NOBODY, Filters(state=state), Scope(yes=True))
+        steer.discard_events(NOBODY, Filters(state=state), Scope(yes=True))
 
 
 def test_an_unknown_reason_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ConfigurationError, match=r"tired is no reason.*unknown_exam"):
+    with pytest.raises(ConfigurationError, match=r"tired is not a reason.*unknown_exam"):
         Filters(reason="tired")
     with pytest.raises(ConfigurationError, match=r"--accept tired: no such reason.*result_conflict"):
         steer.answers_of(None, None, ["tired"])

@@ -25,6 +25,8 @@ EVERY: Final = timedelta(seconds=10)
 SILENT_AFTER: Final = timedelta(seconds=30)
 #: And after so long nobody waits for its return.
 FORGOTTEN_AFTER: Final = timedelta(minutes=10)
+#: A cron sweeps once a minute.
+SWEEP_LATE: Final = timedelta(seconds=150)
 #: Every kind there is, and what operators call it.
 KINDS: Final = {"web": "receiver", "worker": "worker", "sweeper": "sweeper", "beat": "beat"}
 
@@ -134,6 +136,13 @@ def workerless(found: list[Process]) -> str | None:
     if any(one.kind == "worker" and one.lives for one in found):
         return None
     return "no worker is running: examrelay up, or what the Procfile says"
+
+
+def late(at: datetime | None, now: datetime) -> str | None:
+    """What is wrong with the last sweep's time; None when nothing is."""
+    if at is None:
+        return "no sweep yet: are beat and the sweeper running?"
+    return f"the last sweep was {round((now - at).total_seconds())} s ago" if now - at > SWEEP_LATE else None
 
 
 def differences(found: list[Process], own_digest: str) -> list[str]:

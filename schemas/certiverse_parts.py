@@ -16,7 +16,7 @@ KNOWN_CUT_SCORE_TYPES = frozenset(_CUT_SCORE_TYPES.values())
 
 
 def _cut_score_type(value: object) -> str | None:
-    """`scaled`, `percent`, `raw` or `testpartscoring`, however spelled; one that is none of these as it came."""
+    """`scaled`, `percent`, `raw` or `testpartscoring`, however spelled; another word unchanged."""
     if value is None:
         return None
     raw = str(value).strip() if isinstance(value, str | int | float) else "?"
@@ -46,8 +46,8 @@ class Scored(Payload):
 
 
 class Section(Scored):
-    # `items` is documented and left undeclared: no item is ever written to Rhythm, and building the item objects
-    # makes reading a 40 KB payload four times dearer (95 to 380 µs). The parser still checks that they are JSON.
+    # `items` is documented but not declared: no item is ever written to Rhythm, and to build the item objects makes
+    # reading a 40 KB payload four times slower (95 to 380 µs). The parser still checks that they are JSON.
     section_name: str
     outcome_band_name: Text = None
 

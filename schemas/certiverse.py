@@ -11,29 +11,24 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from schemas.certiverse_parts import KNOWN_CUT_SCORE_TYPES, TEST_PART_SCORING, CutScoreType, TestPart, Topic
-from schemas.outcome import COMPLETE_REASONS, Candidate, ExamOutcome, Part, Source, Verdict
+from schemas.certiverse_parts import Scores, TestPart, Topic
+from schemas.outcome import COMPLETE_REASONS, Candidate, ExamOutcome, Part, Source
 from schemas.platform import Platform
 from schemas.values import (
     DETAIL,
     DetailId,
     DetailInstant,
-    DetailNumber,
     Email,
     Flag,
     Id,
     Instant,
     Many,
     MaybeFlag,
-    Number,
-    PassFail,
     Payload,
     RequiredId,
     Result,
     Text,
-    against_the_cut,
     letters,
-    verdict,
     without_blanks,
     without_none,
 )
@@ -136,76 +131,6 @@ class Exam(Payload):
     exam_form_id: Id = None
     language_code: Text = None
     language_name: Text = None
-
-
-class Scores(Payload):
-    pass_fail: PassFail = None
-    reported_score: Number = None
-    cut_score: Number = None
-    cut_score_type: CutScoreType = None
-    max_raw_score: Number = None
-    raw_score: Number = None
-    percent: Number = None
-    scaled: Number = None
-    time_on_exam: DetailNumber = None
-    max_time_on_exam: DetailNumber = None
-    is_rescore: Flag = False
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """As the platform says; from the scores only where it says nothing. None: a beta exam, or `unclear`."""
-        return verdict(self.pass_fail) if self.pass_fail is not None or self.unclear else self._by_the_cut
-
-    @property
-    def _by_the_cut(self) -> Verdict | None:
-        """The reported score "compared to the cut score … determines pass/fail", says the document.
-
-        A beta exam has no cut; a cut of 0 is how .NET writes one that was never set. Under test part scoring the exam's
-        own numbers do not decide.
-        """
-        if self.reported_score is None or self.cut_score is None or self.cut_score <= 0:
-            return None
-        if self.cut_score_type == TEST_PART_SCORING:
-            return None
-        return Verdict.PASSED if self.reported_score >= self.cut_score else Verdict.FAILED
-
-    @property
-    def contradiction(self) -> str | None:
-        return against_the_cut(verdict(self.pass_fail), self._by_the_cut)
-
-    @property
-    def unknown_word(self) -> str | None:
-        """The pass/fail word if we do not know it. None for a known word, so that "P" and "Pass" give one digest."""
-        return None if verdict(self.pass_fail) else self.pass_fail
-
-    @property
-    def unclear(self) -> str | None:
-        if self.unknown_word:
-            return "passFail: not a word we know"
-        if self.pass_fail is not None:
-            return None
-        if self.cut_score_type == TEST_PART_SCORING:
-            return "passFail: absent under test part scoring"
-        if self.cut_score_type and self.cut_score_type not in KNOWN_CUT_SCORE_TYPES:
-            return "passFail: absent, and cutScoreType is not a word we know"
-        if self.reported_score == self.cut_score == 0:
-            return "passFail: absent, and a reported score of 0 against a cut of 0 was never set"
-        return None
-
-    @property
-    def scores(self) -> dict[str, Decimal]:
-        return without_none(
-            {
-                "reported": self.reported_score,
-                "scaled": self.scaled,
-                "percent": self.percent,
-                "raw": self.raw_score,
-                "max_raw": self.max_raw_score,
-                "cut": self.cut_score,
-                "minutes": self.time_on_exam,
-                "max_minutes": self.max_time_on_exam,
-            }
-        )
 
 
 class CustomData(Payload):

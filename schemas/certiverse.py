@@ -1,8 +1,7 @@
 """Certiverse's exam result, as its "Exam Result Model" describes it, and what it means.
 
-The document leaves the types of some values open and newer copies add fields, so reading is tolerant: a field that
-nothing depends on may be absent, and what the document calls Decimal may come as text.
-Its scored parts are in certiverse_parts.py; docs/fields.md says for each documented field where it goes.
+The document leaves the types of some values open, and newer copies add fields. So a field that nothing depends on may
+be absent, and a Decimal may come as text. docs/fields.md says for each documented field where it goes.
 """
 
 import re
@@ -12,34 +11,29 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from schemas.certiverse_parts import KNOWN_CUT_SCORE_TYPES, TEST_PART_SCORING, CutScoreType, TestPart, Topic
-from schemas.outcome import COMPLETE_REASONS, Candidate, ExamOutcome, Part, Source, Verdict
+from schemas.certiverse_parts import Scores, TestPart, Topic
+from schemas.outcome import COMPLETE_REASONS, Candidate, ExamOutcome, Part, Source
 from schemas.platform import Platform
 from schemas.values import (
     DETAIL,
     DetailId,
     DetailInstant,
-    DetailNumber,
     Email,
     Flag,
     Id,
     Instant,
     Many,
     MaybeFlag,
-    Number,
-    PassFail,
     Payload,
     RequiredId,
     Result,
     Text,
-    against_the_cut,
     letters,
-    verdict,
     without_blanks,
     without_none,
 )
 
-#: Compared without case, spaces, hyphens and underscores: whether a person is held for review must not hang on those.
+#: Compared without case, spaces, hyphens and underscores: they must not decide whether a person is held for review.
 _COMPLETE_REASONS = {reason.replace(" ", ""): reason for reason in COMPLETE_REASONS}
 _COMPLETED = "completed"
 
@@ -58,8 +52,8 @@ def _country(value: object) -> object:
     """A country as text, or as the object of the JSON export: its code, else its name."""
     if not isinstance(value, dict):
         return value
-    told = {letters(name): one for name, one in value.items()}
-    return told.get("countrycode") or told.get("countryname")
+    by_letters = {letters(name): member for name, member in value.items()}
+    return by_letters.get("countrycode") or by_letters.get("countryname")
 
 
 def _scalar(value: object) -> object:
@@ -123,7 +117,7 @@ class Reservation(Payload):
 
 
 class Person(Payload):
-    """`Candidate` in the document. The names are left: nothing is matched or written by them."""
+    """`Candidate` in the document. The person's names are not read: nothing is matched or written by them."""
 
     candidate_id: DetailId = None
     org_candidate_id: Id = None
@@ -137,77 +131,6 @@ class Exam(Payload):
     exam_form_id: Id = None
     language_code: Text = None
     language_name: Text = None
-
-
-class Scores(Payload):
-    pass_fail: PassFail = None
-    reported_score: Number = None
-    cut_score: Number = None
-    cut_score_type: CutScoreType = None
-    max_raw_score: Number = None
-    raw_score: Number = None
-    percent: Number = None
-    scaled: Number = None
-    time_on_exam: DetailNumber = None
-    max_time_on_exam: DetailNumber = None
-    is_rescore: Flag = False
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """As the platform says; from the scores only where it says nothing.
-
-        A word that we do not know is not overruled by the scores: there is no verdict, the word is kept in the
-        details, and the event waits for a person. Beta exams have no cut score, hence no verdict. A cut of 0 is how
-        .NET writes one that was never set. Under test part scoring the exam's own numbers do not decide.
-        """
-        return verdict(self.pass_fail) if self.pass_fail is not None or self.unclear else self._by_the_cut
-
-    @property
-    def _by_the_cut(self) -> Verdict | None:
-        """The reported score "compared to the cut score … determines pass/fail", says the document."""
-        if self.reported_score is None or self.cut_score is None or self.cut_score <= 0:
-            return None
-        if self.cut_score_type == TEST_PART_SCORING:
-            return None
-        return Verdict.PASSED if self.reported_score >= self.cut_score else Verdict.FAILED
-
-    @property
-    def contradiction(self) -> str | None:
-        return against_the_cut(verdict(self.pass_fail), self._by_the_cut)
-
-    @property
-    def unknown_word(self) -> str | None:
-        """The pass/fail word if it is not one we know. A known one is left, so that "P" and "Pass" are one result."""
-        return None if verdict(self.pass_fail) else self.pass_fail
-
-    @property
-    def unclear(self) -> str | None:
-        if self.unknown_word:
-            return "passFail: not a word we know"
-        if self.pass_fail is not None:
-            return None
-        if self.cut_score_type == TEST_PART_SCORING:
-            return "passFail: absent under test part scoring"
-        if self.cut_score_type and self.cut_score_type not in KNOWN_CUT_SCORE_TYPES:
-            return "passFail: absent, and cutScoreType is not a word we know"
-        if self.reported_score == self.cut_score == 0:
-            return "passFail: absent, and a reported score of 0 against a cut of 0 was never set"
-        return None
-
-    @property
-    def scores(self) -> dict[str, Decimal]:
-        return without_none(
-            {
-                "reported": self.reported_score,
-                "scaled": self.scaled,
-                "percent": self.percent,
-                "raw": self.raw_score,
-                "max_raw": self.max_raw_score,
-                "cut": self.cut_score,
-                "minutes": self.time_on_exam,
-                "max_minutes": self.max_time_on_exam,
-            }
-        )
 
 
 class CustomData(Payload):
@@ -229,21 +152,17 @@ class ExamResult(Result):
     test_parts: Annotated[Many[TestPart], DETAIL] = None
     root_topic_outcomes: Annotated[Many[Topic], DETAIL] = None
     custom_data: Annotated[Many[CustomData], DETAIL] = None
-    #: Of a booking notification, which is no result of its own; `Completed` is the only one that a result goes with.
+    #: The status of a booking. A result has `Completed`; other documented statuses are booking notifications.
     notification_type: Annotated[str | None, BeforeValidator(_status)] = None
 
     @property
     def unclear(self) -> str | None:
-        """Why the verdict cannot be told. `completed` is the only status documented; none is taken as that one."""
+        """Why the verdict cannot be told. `completed` is the only documented status; an absent one counts as it."""
         if self.exam_delivery.status not in (None, _COMPLETED):
             return "examDelivery.status: not completed"
         if self.notification_type not in (None, _COMPLETED):
             return "notificationType: not completed"
         return self.exam_result.unclear
-
-    @property
-    def contradiction(self) -> str | None:
-        return self.exam_result.contradiction
 
     def to_outcome(self) -> ExamOutcome:
         delivery, result = self.exam_delivery, self.exam_result
@@ -258,7 +177,7 @@ class ExamResult(Result):
             completed_at=delivery.delivery_completed_date_time,
             verdict=result.verdict,
             unclear=self.unclear,
-            contradiction=self.contradiction,
+            contradiction=result.contradiction,
             scores=result.scores,
             cut_score_type=result.cut_score_type,
             complete_reason=delivery.complete_reason_code,
@@ -268,7 +187,7 @@ class ExamResult(Result):
         )
 
     def _exam_codes(self) -> tuple[str, ...]:
-        """The code first. The SKU is the shop's name of the exam; the form is the finest: it changes with a rescore."""
+        """The code, the shop's name of the exam (SKU), and the form, which may change with a rescore."""
         sku = self.exam_reservation.store_exam_sku if self.exam_reservation else None
         named = (self.exam.exam_code, sku, self.exam.exam_form_id)
         return tuple(dict.fromkeys(code for code in named if code))
@@ -281,7 +200,7 @@ class ExamResult(Result):
         return without_blanks({name: _at(self, place) for name, place in _DETAILS.items()} | self._custom_data())
 
     def _custom_data(self) -> dict[str, str | None]:
-        """By name. One that is there twice, with two values, says neither."""
+        """By name. A name with two different values is left out."""
         values: dict[str, set[str]] = {}
         for item in self.custom_data or ():
             if item.value:

@@ -1,11 +1,8 @@
-"""Prov's score result, provisionally: Prov's public "CustomerAPI" names its content in prose and no field of it.
+"""Prov's score result, provisionally: Prov's public "CustomerAPI" describes its content in prose and names no field.
 
-So fields are known by what they say, however they are spelled: `candidateId`, `CandidateID`, `candidate_id` and
-`Candidate ID` are one. To fit a real message, add its names to the `spellings` of the class below; the first word of
-each line is the name that errors and docs/fields.md use. Names stand in groups, the more telling first: an `ExamId`
-beside an `ExamCode` is an inner number, and the code counts. Within a group a name that is there twice must mean the
-same. Keys that carry credentials (`apiKey`, `secretKey`) are not
-read here.
+So a field is found by any of its `spellings`, without regard to case, spaces and underscores: `candidateId`,
+`CandidateID`, `candidate_id` and `Candidate ID` are one name. To fit a real message, add its names to the spellings of
+the classes below. Keys that carry credentials (`apiKey`, `secretKey`) are not read here.
 """
 
 import re
@@ -38,7 +35,7 @@ from schemas.values import (
     without_none,
 )
 
-#: A percentage that is worked out is exact enough at these places.
+#: Decimal places of a percentage that is worked out.
 _PERCENT_PLACES = 6
 #: `27-Jun-18 2:48:00 PM`, as Prov's partner interface writes it. A date in figures alone is not guessed at.
 _DATE_FORMATS = ("%d-%b-%y %I:%M:%S %p", "%d-%b-%Y %I:%M:%S %p", "%d-%b-%y %I:%M %p", "%d-%b-%Y %I:%M %p", "%d-%b-%Y")
@@ -47,7 +44,7 @@ _FLAGS = {"1": Verdict.PASSED.value, "0": Verdict.FAILED.value}
 
 
 def _date(value: object) -> object:
-    """A date in Prov's way as an ISO 8601 one; all else as it is."""
+    """A date in Prov's form as ISO 8601; anything else unchanged."""
     if not isinstance(value, str) or not _MONTH_NAMED.match(value.strip()):
         return value
     for form in _DATE_FORMATS:
@@ -71,16 +68,10 @@ ResultFlag = Annotated[PassFail, BeforeValidator(_flag)]
 
 class ScoredPart(Spelled):
     spellings = {
-        "name": (
-            ("name", "domain name", "topic name", "section name"),
-            ("domain", "topic", "section", "title"),
-        ),
-        "id": (
-            ("code", "domain code", "topic code", "section code"),
-            ("id", "domain id", "topic id", "section id"),
-        ),
-        "score": (("domain score", "topic score", "section score"),),
-        "percent": (("percentage", "score percent", "score percentage"),),
+        "name": "name, domain name, topic name, section name | domain, topic, section, title",
+        "id": "code, domain code, topic code, section code | id, domain id, topic id, section id",
+        "score": "domain score, topic score, section score",
+        "percent": "percentage, score percent, score percentage",
     }
     name: RequiredId
     id: DetailId = None
@@ -99,45 +90,22 @@ class ScoreResult(Spelled, Result):
     """The result of one sitting."""
 
     spellings = {
-        "candidateId": (("client candidate id", "unique candidate id", "external candidate id"), ("candidateId",)),
-        "email": (("email address", "email id", "candidate email", "candidate email id"),),
-        "examCode": (("test code",), ("exam id",)),
-        "examName": (("test name", "exam title"),),
-        "overallScore": (("score", "total score", "final score", "exam score"),),
-        "maxScore": (
-            (
-                "maximum score",
-                "max points",
-                "maximum points",
-                "max raw score",
-                "max marks",
-                "points possible",
-                "out of",
-            ),
-        ),
-        "passMark": (("pass score", "passing score", "passing mark", "pass points", "cut score"),),
-        "percent": (("percentage", "score percent", "score percentage", "overall percentage"),),
-        "result": (("pass fail", "passed", "is passed", "exam result", "result flag"),),
-        "examDate": (
-            ("completed", "completed at", "completion date"),
-            ("exam date time", "test date time"),
-            ("examDate", "test date"),
-        ),
-        "resultId": (("score result id", "exam result id"),),
-        "eligibilityId": (),
-        "bookingId": (("bookingId",), ("appointment id",)),
-        "domains": (
-            (
-                "domain topic information",
-                "domain scores",
-                "domain score",
-                "domain information",
-                "domain info",
-                "domain results",
-            ),
-        ),
-        "topics": (("topic scores", "topic score", "topic results"),),
-        "sections": (("section scores", "section score", "section results"),),
+        "candidateId": "client candidate id, unique candidate id, external candidate id | candidateId",
+        "email": "email address, email id, candidate email, candidate email id",
+        "examCode": "test code | exam id",  # an exam id beside a code is an inner number
+        "examName": "test name, exam title",
+        "overallScore": "score, total score, final score, exam score",
+        "maxScore": "maximum score, max points, maximum points, max raw score, max marks, points possible, out of",
+        "passMark": "pass score, passing score, passing mark, pass points, cut score",
+        "percent": "percentage, score percent, score percentage, overall percentage",
+        "result": "pass fail, passed, is passed, exam result, result flag",
+        "examDate": "completed, completed at, completion date | exam date time, test date time | examDate, test date",
+        "resultId": "score result id, exam result id",
+        "bookingId": "bookingId | appointment id",
+        "domains": "domain topic information, domain scores, domain score, domain information, domain info,"
+        " domain results",
+        "topics": "topic scores, topic score, topic results",
+        "sections": "section scores, section score, section results",
     }
     candidate_id: Id = None
     email: Email = None
@@ -162,18 +130,15 @@ class ScoreResult(Spelled, Result):
 
     @property
     def delivery(self) -> str:
-        """Candidate, exam code and sitting time, for Prov names no sitting.
-
-        It holds personal data in the clear: the ledger makes keys of its HMAC only.
-        """
+        """Candidate, exam code and sitting time, as Prov names no sitting. Personal (`personal_sitting` in the row)."""
         sitting = self.exam_date.isoformat() if self.exam_date else ""
-        # No id holds a control character, so that no two sittings run together.
-        # The address as the first release folded it: the names of sittings never change.
+        # The separator is a control character, which no id may hold: two sittings cannot give the same text.
+        # `casefold`, not `addresses.folded`: that is how the first release did it, and names of sittings never change.
         return "\n".join((self.candidate_id or (self.email or "").casefold(), self.exam_code, sitting))
 
     @property
     def scores(self) -> dict[str, Decimal]:
-        """`percent` of the maximum, where that is sent and no percentage: 75 of 200 are 37.5. One of 0 is none."""
+        """Without a percentage, it is worked out from the maximum: 75 of 200 are 37.5. A maximum of 0 was never set."""
         largest = self.max_score if self.max_score and self.max_score > 0 else None
         percent = self.percent
         if percent is None and largest is not None and self.overall_score is not None:
@@ -207,7 +172,7 @@ class ScoreResult(Spelled, Result):
 
     @property
     def unknown_word(self) -> str | None:
-        """The result where it is not a word we know: kept in the details, and a person decides."""
+        """The result word if we do not know it: kept in the details, and a person decides."""
         return None if verdict(self.result) else self.result
 
     def _details(self) -> dict[str, str | bool | Decimal]:
@@ -222,7 +187,7 @@ PLATFORM = Platform(
     source=Source.PROV,
     title="Prov",
     model=ScoreResult,
-    sample="named-as-in-prose",
+    sample="camel-case",
     registration_ids=("eligibilityId", "bookingId"),
     personal_sitting=True,
     usual_score="reported",

@@ -118,7 +118,7 @@ def _read_by_member(platform: Platform, body: bytes, path: str) -> Checked | Non
             return None
         # Not chained: the cause holds the input, and tracebacks travel.
         raise _refusal(error) from None
-    return Checked(payload, reader.twice)
+    return Checked(payload, reader.repeated)
 
 
 def _not_json(model: type[values.Result], body: bytes, path: str) -> PermanentError:
@@ -137,7 +137,7 @@ def _is_something_else(kind: type[values.Message], document: object, path: str) 
         message = kind.model_validate(reader.agreed(kind, document), context=reader.context)
     except ValidationError:
         return False
-    return not message.is_result and not reader.twice
+    return not message.is_result and not reader.repeated
 
 
 def _refusal(error: ValidationError) -> PermanentError:

@@ -1,6 +1,6 @@
-"""The tenants file: each association's sources, its Rhythm, its exam map. Pure but for reading the secrets it names.
+"""The tenants file: each association's sources, its Rhythm, its exam map. Reads the file and the secrets that it names.
 
-A mistake is one message with file, tenant and key. A secret is given as `env:NAME` or `file:PATH`, never as itself.
+A mistake is one message with file, tenant and key. A secret is given as `env:NAME` or `file:PATH`, never in the file.
 """
 
 import base64
@@ -118,7 +118,7 @@ Credentials = Annotated[
 
 
 class ApiKey(_Section):
-    """A Rhythm API key, sent as `Bearer KEY` or, as Rhythm's older documents show it, as it is."""
+    """A Rhythm API key, sent as `Bearer KEY` or unchanged, as Rhythm's older documents show it."""
 
     kind: Literal["api_key"]
     key: Secret
@@ -153,11 +153,11 @@ class RhythmConnection(_Section):
     credentials: Annotated[ApiKey | OAuth, Field(discriminator="kind")]
     #: One deadline for a whole call, connecting included.
     timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 15
-    #: A task waits for its turn for ten seconds at most, so less than one in five would never get one.
+    #: At least one call in five seconds: a task waits for its turn for at most ten seconds.
     calls_per_second: Annotated[float, Field(ge=0.2)] | None = None
     #: Sync tasks of this tenant at once. Carries no order.
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2
-    #: `none` gives up the fence against a write that comes late (README).
+    #: `none` gives up the guard against a write that comes late (README).
     guard: Literal["sys_version", "none"] = "sys_version"
     #: Rhythm documents a patch's value as a string, and its record's score as a number.
     patch_values: Literal["native", "string"] = "native"
@@ -290,7 +290,7 @@ def _problems(error: ValidationError) -> list[str]:
         if problem["type"] == "too_short" and any(
             place == other["loc"][: len(place)] != other["loc"] for other in problems
         ):
-            continue  # the list is not empty: an entry of it is wrong, which has its own line
+            continue  # the list is not empty: one of its entries is wrong, and has its own line
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown key (a misspelling?)"

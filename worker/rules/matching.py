@@ -1,6 +1,6 @@
-"""Matching: which registration a result is about. Pure over fetched candidates: one of them, or a reason.
+"""Matching: which registration a result is about. Pure over the fetched candidates: one of them, or a reason.
 
-Never a guess: what is ambiguous or contradictory raises, with the candidates' ids for the person who decides.
+Never a guess: an ambiguous or contradictory case raises, with the candidates' ids for the person who decides.
 """
 
 from collections.abc import Collection, Sequence
@@ -34,9 +34,9 @@ def student_of(candidate: Candidate, rules: SourceRules) -> str | None:
 
 
 def why_nobody(outcome: ExamOutcome, rules: SourceRules) -> str | None:
-    """Why nothing in the result says who sat the exam, with what is there and not used; None when something says it.
+    """Why nothing in the result identifies who sat the exam, with the ids that are not used; None if something does.
 
-    An id that no registration can have says nothing.
+    An id that no registration can have identifies nobody.
     """
     candidate, ids = outcome.candidate, named_ids(outcome, rules)
     if candidate.email or student_of(candidate, rules) or any(REGISTRATION_ID.fullmatch(id) for id in ids):
@@ -80,14 +80,14 @@ def _contradiction(outcome: ExamOutcome, exam: Exam, rules: SourceRules, registr
 
 
 def cannot_be(registration: Registration, exam: Exam) -> str | None:
-    """Why nobody, not even a person who names it, can mean this registration by a result for `exam`; else None."""
+    """Why a result for `exam` can never be written to this registration, even if a person names it; else None."""
     if registration.exam_id != exam.exam_id:
         return f"is for exam {registration.exam_id}, the result for {exam.exam_id}"
     return f"is {registration.status}" if registration.status in NEVER else None
 
 
 def answered(exam: Exam, registration: Registration) -> Registration:
-    """The registration that an operator named: whose it is was their decision.
+    """The registration that an operator named; whether it is this person's was the operator's decision.
 
     Raises PermanentError (`registration_mismatch`): another exam's, or a draft or cancelled one.
     """
@@ -137,9 +137,9 @@ def why_not(outcome: ExamOutcome, exam: Exam, registration: Registration) -> str
 
 
 def _first_there(timely: list[Registration], completed: datetime | None) -> list[Registration]:
-    """Those that were there when the exam was completed; those made later that day only where no other is.
+    """The registrations made before the completion; if there are none, those made later on the same day.
 
-    Who fails in the morning and registers again at noon must not get the morning's result on the second registration.
+    A person who fails in the morning and registers again at noon must not get the morning's result on the second one.
     """
     if completed is None or completed.time() == datetime.min.time():
         return timely
@@ -147,7 +147,7 @@ def _first_there(timely: list[Registration], completed: datetime | None) -> list
 
 
 def _nearest(outcome: ExamOutcome, candidates: Sequence[Registration]) -> list[Registration]:
-    """Those nearest to the sitting by calendar day. One whose day is unknown ties with every other."""
+    """The nearest to the sitting by calendar day. One whose day is unknown ties with every other."""
     if len(candidates) < 2 or outcome.completed_at is None:
         return list(candidates)
     distances = [_days_away(outcome, one) for one in candidates]

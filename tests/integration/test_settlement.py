@@ -133,6 +133,17 @@ def test_a_write_that_comes_later_than_its_second_try_changes_nothing(pipeline: 
     assert len(writes(pipeline)) == 1
 
 
+def test_a_write_in_doubt_stays_in_doubt_when_the_second_try_is_throttled(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    pipeline.rhythm.fault("reset", kind="patch")
+    (event,) = pipeline.run(body)
+    pipeline.rhythm.fault("status", kind="patch", status=429)
+    assert on(pipeline, event.id).state is EventState.READY
+    assert late_patch(pipeline, 1, score=82.5, exam_date="2026-05-04T12:30:00Z", status="passed").ok
+    pipeline.services.redis.hset(f"er:{TENANT}:gate", "closed_until", 0)
+    assert stands(on(pipeline, event.id)) == WRITTEN
+
+
 def superseded_in_doubt(pipeline: Pipeline) -> tuple[Event, str]:
     """An original whose write may still come, superseded by a rescore; and the rescore, not yet written."""
     (body,) = seed(pipeline)

@@ -182,6 +182,20 @@ def test_of_two_results_for_one_registration_the_one_that_may_be_written_already
     assert {stands(pipeline.event(id)) for id in others} == {settled}
 
 
+def test_of_two_results_in_one_batch_for_one_registration_one_is_written_and_the_other_judged_afterwards(
+    pipeline: Pipeline,
+) -> None:
+    seed(pipeline)
+    bodies = [certiverse(f"dlv-{number}", "reg-1", student="stu-1", score=80 + number) for number in (1, 2)]
+    events = pipeline.run(*bodies)
+    assert {stands(event) for event in events} == {WRITTEN, (EventState.READY, None)}
+    assert {event.attempts for event in events} == {0}
+    drain(pipeline)
+    ends = standing(pipeline, *(event.id for event in events))
+    assert set(ends) == {WRITTEN, (EventState.HELD, Reason.REGISTRATION_SETTLED)}
+    assert (len(writes(pipeline)), pipeline.registration()["score"]) == (1, 81 + ends.index(WRITTEN))
+
+
 # A batch that is refused whole
 
 

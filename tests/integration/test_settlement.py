@@ -23,7 +23,9 @@ from tests.stages import (
     finish,
     gate,
     go_on,
+    held,
     on,
+    replay,
     seed,
     standing,
     stands,
@@ -142,6 +144,16 @@ def test_a_write_in_doubt_stays_in_doubt_when_the_second_try_is_throttled(pipeli
     assert late_patch(pipeline, 1, score=82.5, exam_date="2026-05-04T12:30:00Z", status="passed").ok
     pipeline.services.redis.hset(f"er:{TENANT}:gate", "closed_until", 0)
     assert stands(on(pipeline, event.id)) == WRITTEN
+
+
+def test_a_write_in_doubt_stays_in_doubt_while_its_event_waits_for_a_person(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    pipeline.rhythm.fault("reset", kind="patch")
+    (event,) = pipeline.run(body)
+    pipeline.deliver(certiverse("dlv-1", "reg-1", score=12))
+    assert stands(on(pipeline, event.id)) == held(Reason.RESULT_CONFLICT)
+    assert late_patch(pipeline, 1, score=82.5, exam_date="2026-05-04T12:30:00Z", status="passed").ok
+    assert stands(replay(pipeline, event.id, accept=["result_conflict"])) == WRITTEN
 
 
 def superseded_in_doubt(pipeline: Pipeline) -> tuple[Event, str]:

@@ -196,6 +196,20 @@ def test_of_two_results_in_one_batch_for_one_registration_one_is_written_and_the
     assert (len(writes(pipeline)), pipeline.registration()["score"]) == (1, 81 + ends.index(WRITTEN))
 
 
+def test_of_two_workers_with_a_plan_for_one_registration_only_the_first_takes_it(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    plans = []
+    for token, result in (("first", body), ("second", certiverse("dlv-2", "reg-1", student="stu-1", score=12))):
+        pipeline.deliver(result)
+        pipeline.process()
+        plans.append(begun(pipeline, INTENDED - 1, token))
+    for run, jobs in plans:
+        sync.intend(run, jobs)
+    assert [[job.decision and job.decision.move for job in jobs] for _, jobs in plans] == [[None], ["defer"]]
+    drain(pipeline)
+    assert len(writes(pipeline)) == 1
+
+
 # A batch that is refused whole
 
 

@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from sandbox.control import API_KEY
-from schemas.event import Event, EventState, Reason
+from schemas.event import Event, EventState, Reason, Stage
 from tasks import sync
 from tasks.steps.job import undecided
 from tests.events import certiverse, registration
@@ -31,6 +31,8 @@ from tests.stages import (
     stands,
     writes,
 )
+from worker.ledger import decisions
+from worker.ledger.written import remembered
 
 pytestmark = pytest.mark.usefixtures("balanced")
 LOST = (EventState.READY, Reason.RHYTHM_UNAVAILABLE)
@@ -266,6 +268,18 @@ def test_a_read_older_than_what_we_left_is_not_believed(pipeline: Pipeline) -> N
     assert stands(rescore) == WRITTEN
     assert [call["status"] for call in pipeline.rhythm.requests() if call["kind"] == "patch"] == [200, 200]
     assert pipeline.registration()["status"] == "failed"
+
+
+def test_the_highest_version_that_was_seen_never_falls(pipeline: Pipeline) -> None:
+    for body in seed(pipeline, 2):
+        pipeline.deliver(body)
+    pipeline.process()
+    claim = pipeline.ledger.claim(TENANT, Stage.SYNC, "token", 100, 0)
+    for work, version in zip(claim.works, (5, 3), strict=True):
+        settled = decisions.settle(work.id, "unchanged", "reg-1", sys_version=version, values="{}")
+        assert pipeline.ledger.apply(TENANT, Stage.SYNC, "token", [settled]) == ["synced"]
+    left = remembered(pipeline.services.redis, pipeline.ledger.sealer, TENANT, ["reg-1"])
+    assert left["reg-1"].sys_version == 5
 
 
 def test_nor_does_it_make_a_result_unchanged(pipeline: Pipeline) -> None:

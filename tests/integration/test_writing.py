@@ -65,6 +65,15 @@ def test_a_rescore_with_the_same_verdict_sends_no_second_letter(pipeline: Pipeli
     assert len(pipeline.rhythm.letters()) == 1
 
 
+def test_a_rescore_that_changes_nothing_is_the_last_writer_of_what_its_delivery_wrote(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    pipeline.run(body)
+    (rescore,) = pipeline.run(certiverse("dlv-1", "reg-1", rescore=True))
+    assert stands(rescore) == UNCHANGED
+    last_writer = pipeline.services.redis.hget(f"er:{TENANT}:registration:reg-1", "event")
+    assert last_writer == rescore.id.encode()
+
+
 @pytest.mark.parametrize("count", [1, 3], ids=["a patch", "a batch"])
 def test_values_may_go_out_as_text(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path, count: int) -> None:
     with pipeline_at(tmp_path, rhythm, rhythm='patch_values = "string"') as at:

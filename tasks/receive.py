@@ -60,13 +60,6 @@ class HiddenRequest(Request):
         """Does nothing: recording must not be interrupted."""
 
 
-def _accepted(tenant: Any, source: Any, body: Any, path: Any = None) -> None:
-    """The signature of `tasks.receive`. Bound by hand, because a call that does not fit must not lose its payload."""
-
-
-_SIGNATURE: Final = inspect.signature(_accepted)
-
-
 @shared_task(
     name=queues.RECEIVE,
     Request=HiddenRequest,
@@ -109,9 +102,12 @@ def _record(task: str, args: list[Any], kwargs: dict[str, Any]) -> None:
 
 
 def bound(args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by name. Raises Unacceptable."""
+    """The arguments by name. Bound by hand, because a call that does not fit must not lose its payload.
+
+    Raises Unacceptable.
+    """
     try:
-        arguments = _SIGNATURE.bind(*args, **kwargs)
+        arguments = inspect.signature(enqueue).bind(*args, **kwargs)
     except TypeError:
         raise Unacceptable("the arguments are not (tenant, source, body, path=None)") from None
     arguments.apply_defaults()

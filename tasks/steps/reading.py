@@ -22,8 +22,6 @@ from worker.rhythm.client import Rhythm
 from worker.rhythm.failures import EventFailure, RhythmRejected, RhythmThrottled
 
 _T = TypeVar("_T")
-#: A paced tenant's turn did not come in time: try again soon, after the others.
-_NEXT_TURN: Final = timedelta(seconds=1)
 #: For so long after an answered probe a failure is the event's own; one more probe at the end of the batch confirms it.
 VOUCHED_SECONDS: Final = 2.0
 #: After so many failed searches, and none that worked, the search itself is at fault: the ids are read one by one.
@@ -55,11 +53,12 @@ SPANS: Final = Spans()
 class ReadingStopped(Exception):
     """Rhythm may not or cannot be read now. No event of the batch is the cause."""
 
+    #: For a paced tenant whose turn did not come in time. While the gate is closed nothing is claimed anyway.
+    delay: Final = timedelta(seconds=1)
+
     def __init__(self, error: TransientError) -> None:
         super().__init__(error)
         self.error = error
-        #: While the gate is closed nothing is claimed, whatever is due; this is for the case that it is open.
-        self.delay = _NEXT_TURN
 
 
 class OutOfTime(Exception):
@@ -277,12 +276,6 @@ class Reader:
     def has_time(self) -> bool:
         """Whether this batch may begin something more."""
         return time.monotonic() < self._last
-
-    def wait_after(self, error: ExamrelayError | None) -> None:
-        """As `wait`, after a write that was not processed. Raises ReadingStopped."""
-        if isinstance(error, RhythmThrottled):
-            self.gate.close(error.reason, error.retry_after)
-        self.wait()
 
     def wait(self) -> None:
         """Wait until a gate that has closed allows calls again, if that is soon. Raises ReadingStopped."""

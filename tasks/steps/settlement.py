@@ -6,7 +6,7 @@ from tasks.steps.batch import Run, as_far_as_it_goes, each
 from tasks.steps.job import Job, versions_since
 from tasks.steps.reading import Found
 from tasks.steps.writing import write
-from worker.errors import ExamrelayError, PermanentError
+from worker.errors import PermanentError
 from worker.ledger.work import Intent
 from worker.rhythm.batch import ItemResult, ItemState
 from worker.rhythm.failures import CredentialsRefused, MissingReference, RhythmRejected, RhythmThrottled
@@ -71,33 +71,23 @@ def _in_doubt(job: Job, result: ItemResult | None) -> bool:
 
 
 def _read_answer(run: Run, job: Job, result: ItemResult | None, answers: int) -> None:
-    if result is None:
+    """`answers`: the count when the write ended; if there are more by now, Rhythm is known to answer others."""
+    if result is None or result.state is ItemState.UNKNOWN:
         job.put_back()
         return
-    after = result.registration
+    error, after = result.error, result.registration
     match result.state:
-        case ItemState.UNKNOWN:
-            job.put_back()
+        case ItemState.FAILED if isinstance(error, RhythmRejected | MissingReference):
+            _read_rejection(run, job, error)
         case ItemState.FAILED:
-            _read_failure(run, job, result.error, answers)
+            assert error is not None
+            raise run.rhythm.judged(error, answers, writing=isinstance(error, CredentialsRefused))
         case ItemState.APPLIED if after is not None and not changes.stand(job.values, after):
             job.has_not_written()  # no older write can be applied any more
             raise PermanentError(Reason.RHYTHM_ALTERED, f"registration {after.id} reads back different")
         case ItemState.APPLIED:
             sys_version = after.sys_version if after else (job.target.sys_version or 0) + 1
             job.settle("written", job.target.id, sys_version, job.values_text())
-
-
-def _read_failure(run: Run, job: Job, error: ExamrelayError | None, answers: int) -> None:
-    """A write that failed. One that may have been applied keeps its intent, so the next try begins by reading.
-
-    `answers`: the count when it failed; if there are more by now, Rhythm is known to answer others.
-    """
-    assert error is not None
-    if isinstance(error, RhythmRejected | MissingReference):
-        _read_rejection(run, job, error)
-        return
-    raise run.rhythm.judged(error, answers, writing=isinstance(error, CredentialsRefused))
 
 
 def _read_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference) -> None:

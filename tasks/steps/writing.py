@@ -57,7 +57,9 @@ def _write(run: Run, jobs: list[Job]) -> Results:
         looked_up = not all(job.named for job in jobs)
         if looked_up and all(isinstance(error, GateClosed | RhythmThrottled) for error in errors):
             # None was processed; without waiting here, all look-ups would have to be made again.
-            run.rhythm.wait_after(errors[0])
+            if isinstance(errors[0], RhythmThrottled):
+                run.rhythm.gate.close(errors[0].reason, errors[0].retry_after)
+            run.rhythm.wait()
             return send(rhythm, patches)
     except ReadingStopped:
         pass

@@ -46,6 +46,15 @@ def test_a_slot_is_free_again_when_a_task_can_no_longer_run_however_long_its_lea
     assert claim("third")[0] == b"busy"
 
 
+def test_behind_a_closed_gate_nothing_is_claimed_and_process_goes_on(pipeline: Pipeline) -> None:
+    (id,) = ready(pipeline, 1)
+    pipeline.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, None)
+    assert pipeline.ledger.claim(TENANT, Stage.SYNC, "token", 100, 1).works == ()
+    assert pipeline.services.redis.hget(f"er:{TENANT}:event:{id}", "lease") is None
+    other = pipeline.deliver(certiverse("dlv-2"))
+    assert [work.id for work in pipeline.ledger.claim(TENANT, Stage.PROCESS, "other", 100, 1).works] == [other]
+
+
 @pytest.mark.parametrize("stage", Stage)
 def test_the_slot_of_a_task_ends_50_s_after_its_claim_and_not_with_its_lease(pipeline: Pipeline, stage: Stage) -> None:
     pipeline.deliver(certiverse()) if stage is Stage.PROCESS else ready(pipeline, 1)

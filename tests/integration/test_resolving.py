@@ -8,7 +8,7 @@ import pytest
 from schemas.event import EventState, Reason
 from schemas.outcome import Source
 from tests.events import certiverse, registration
-from tests.pipeline import ORG, Pipeline, pipeline_at
+from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.stages import WRITTEN, held, kinds, on, replay, stands
 
 pytestmark = pytest.mark.usefixtures("balanced")
@@ -129,7 +129,10 @@ def test_a_registration_that_is_not_there_yet_is_looked_for_again(pipeline: Pipe
     (event,) = pipeline.run(certiverse())
     assert (stands(event), event.attempts) == ((EventState.READY, Reason.REGISTRATION_NOT_FOUND), 1)
     assert event.due_at is not None
+    first = pipeline.services.redis.hget(f"er:{TENANT}:event:{event.id}", "first_attempt_at")
     assert on(pipeline, event.id).attempts == 2
+    now = pipeline.services.redis.hget(f"er:{TENANT}:event:{event.id}", "first_attempt_at")
+    assert now == first, "the horizon counts from the first"
     seeded(pipeline, registration())
     assert stands(on(pipeline, event.id)) == WRITTEN
 

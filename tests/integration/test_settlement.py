@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from sandbox.control import API_KEY
-from schemas.event import Event, EventState, Reason
+from schemas.event import Event, EventState, Reason, Stage
 from tasks import sync
 from tasks.steps.job import undecided
 from tests.events import certiverse, registration
@@ -23,12 +23,16 @@ from tests.stages import (
     finish,
     gate,
     go_on,
+    held,
     on,
+    replay,
     seed,
     standing,
     stands,
     writes,
 )
+from worker.ledger import decisions
+from worker.ledger.written import remembered
 
 pytestmark = pytest.mark.usefixtures("balanced")
 LOST = (EventState.READY, Reason.RHYTHM_UNAVAILABLE)
@@ -131,6 +135,27 @@ def test_a_write_that_comes_later_than_its_second_try_changes_nothing(pipeline: 
     assert stands(on(pipeline, event.id)) == WRITTEN
     assert late_patch(pipeline, 1).status_code == 400
     assert len(writes(pipeline)) == 1
+
+
+def test_a_write_in_doubt_stays_in_doubt_when_the_second_try_is_throttled(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    pipeline.rhythm.fault("reset", kind="patch")
+    (event,) = pipeline.run(body)
+    pipeline.rhythm.fault("status", kind="patch", status=429)
+    assert on(pipeline, event.id).state is EventState.READY
+    assert late_patch(pipeline, 1, score=82.5, exam_date="2026-05-04T12:30:00Z", status="passed").ok
+    pipeline.services.redis.hset(f"er:{TENANT}:gate", "closed_until", 0)
+    assert stands(on(pipeline, event.id)) == WRITTEN
+
+
+def test_a_write_in_doubt_stays_in_doubt_while_its_event_waits_for_a_person(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    pipeline.rhythm.fault("reset", kind="patch")
+    (event,) = pipeline.run(body)
+    pipeline.deliver(certiverse("dlv-1", "reg-1", score=12))
+    assert stands(on(pipeline, event.id)) == held(Reason.RESULT_CONFLICT)
+    assert late_patch(pipeline, 1, score=82.5, exam_date="2026-05-04T12:30:00Z", status="passed").ok
+    assert stands(replay(pipeline, event.id, accept=["result_conflict"])) == WRITTEN
 
 
 def superseded_in_doubt(pipeline: Pipeline) -> tuple[Event, str]:
@@ -243,6 +268,18 @@ def test_a_read_older_than_what_we_left_is_not_believed(pipeline: Pipeline) -> N
     assert stands(rescore) == WRITTEN
     assert [call["status"] for call in pipeline.rhythm.requests() if call["kind"] == "patch"] == [200, 200]
     assert pipeline.registration()["status"] == "failed"
+
+
+def test_the_highest_version_that_was_seen_never_falls(pipeline: Pipeline) -> None:
+    for body in seed(pipeline, 2):
+        pipeline.deliver(body)
+    pipeline.process()
+    claim = pipeline.ledger.claim(TENANT, Stage.SYNC, "token", 100, 0)
+    for work, version in zip(claim.works, (5, 3), strict=True):
+        settled = decisions.settle(work.id, "unchanged", "reg-1", sys_version=version, values="{}")
+        assert pipeline.ledger.apply(TENANT, Stage.SYNC, "token", [settled]) == ["synced"]
+    left = remembered(pipeline.services.redis, pipeline.ledger.sealer, TENANT, ["reg-1"])
+    assert left["reg-1"].sys_version == 5
 
 
 def test_nor_does_it_make_a_result_unchanged(pipeline: Pipeline) -> None:

@@ -65,6 +65,15 @@ def test_a_rescore_with_the_same_verdict_sends_no_second_letter(pipeline: Pipeli
     assert len(pipeline.rhythm.letters()) == 1
 
 
+def test_a_rescore_that_changes_nothing_is_the_last_writer_of_what_its_delivery_wrote(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    pipeline.run(body)
+    (rescore,) = pipeline.run(certiverse("dlv-1", "reg-1", rescore=True))
+    assert stands(rescore) == UNCHANGED
+    last_writer = pipeline.services.redis.hget(f"er:{TENANT}:registration:reg-1", "event")
+    assert last_writer == rescore.id.encode()
+
+
 @pytest.mark.parametrize("count", [1, 3], ids=["a patch", "a batch"])
 def test_values_may_go_out_as_text(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path, count: int) -> None:
     with pipeline_at(tmp_path, rhythm, rhythm='patch_values = "string"') as at:
@@ -180,6 +189,34 @@ def test_of_two_results_for_one_registration_the_one_that_may_be_written_already
     assert stands(pipeline.event(first.id)) == WRITTEN
     settled = (EventState.HELD, Reason.REGISTRATION_SETTLED)
     assert {stands(pipeline.event(id)) for id in others} == {settled}
+
+
+def test_of_two_results_in_one_batch_for_one_registration_one_is_written_and_the_other_judged_afterwards(
+    pipeline: Pipeline,
+) -> None:
+    seed(pipeline)
+    bodies = [certiverse(f"dlv-{number}", "reg-1", student="stu-1", score=80 + number) for number in (1, 2)]
+    events = pipeline.run(*bodies)
+    assert {stands(event) for event in events} == {WRITTEN, (EventState.READY, None)}
+    assert {event.attempts for event in events} == {0}
+    drain(pipeline)
+    ends = standing(pipeline, *(event.id for event in events))
+    assert set(ends) == {WRITTEN, (EventState.HELD, Reason.REGISTRATION_SETTLED)}
+    assert (len(writes(pipeline)), pipeline.registration()["score"]) == (1, 81 + ends.index(WRITTEN))
+
+
+def test_of_two_workers_with_a_plan_for_one_registration_only_the_first_takes_it(pipeline: Pipeline) -> None:
+    (body,) = seed(pipeline)
+    plans = []
+    for token, result in (("first", body), ("second", certiverse("dlv-2", "reg-1", student="stu-1", score=12))):
+        pipeline.deliver(result)
+        pipeline.process()
+        plans.append(begun(pipeline, INTENDED - 1, token))
+    for run, jobs in plans:
+        sync.intend(run, jobs)
+    assert [[job.decision and job.decision.move for job in jobs] for _, jobs in plans] == [[None], ["defer"]]
+    drain(pipeline)
+    assert len(writes(pipeline)) == 1
 
 
 # A batch that is refused whole

@@ -19,7 +19,7 @@ from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, milliseconds
 from worker.queues import HINT_QUEUE
 from worker.settings import Settings
 
-#: These find out by themselves that they are repeated: by a nonce of the event's own, or they set the same again.
+#: Scripts that need no stored answer: they may run twice.
 REPEATABLE: Final = ("seen", "release", "look")
 SCRIPTS: Final = (*REPEATABLE, "claim", "apply", "intend", "steer", "sweep", "gate", "token")
 #: A hint, which the scripts send (`shared.lua`), as Celery's message protocol 2 wants it:
@@ -96,7 +96,7 @@ class Scripts:
 
 
 def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
-    """A client. A patient one (a worker's) rides out a restart of Redis; the other answers within seconds."""
+    """A client. A `patient` one (workers) retries through a restart of Redis; the other fails within seconds."""
     retry = Retry(ExponentialBackoff(cap=2.0, base=0.1), 15) if patient else Retry(NoBackoff(), 1)
     client: redis.Redis = redis.Redis.from_url(
         settings.redis.url,

@@ -39,7 +39,7 @@ class Identity:
     def version(self, digest: str) -> str:
         """The name of an outcome's version, which says `o-` or `r-` and the digest's own version as before.
 
-        A digest alone could be tried out: who knows the candidates has few scores and hours to guess.
+        A digest without a key could be reversed by trying: there are few possible scores and times.
         """
         return digest[:_KIND] + self.of(digest)[:_DIGEST]
 

@@ -36,12 +36,12 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 
 Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: how far pruning came), `er:malformed` list
 (what was on a queue and no message; sealed).
-`er:strays` hash: messages that name no tenant or source we know, by a digest of what they hold: when, a line of JSON
+`er:strays` hash: strays, by a digest of what they hold: when, a line of JSON
     (why, task, bytes), the content sealed. Kept until a person removes them; `er:strays.acts` list: who did and why.
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.
 `er:token.{credentials}` string: an OAuth token, sealed; `er:token.{credentials}.lock`: who fetches one now.
 `er:hints` string: how many hints were ever sent.
-`er:said.{caller}` string: a nonce and what the script that it named answered, for when that call is repeated. 10 min.
+`er:said.{caller}` string: the nonce of the caller's last call and its answer, so that a repeat gets the same. 10 min.
 `er:processes` hash: what each process tells of itself; `er:processes.seen` zset: when it last did.
 """
 

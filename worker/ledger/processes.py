@@ -1,6 +1,6 @@
 """Which processes are at work: each says so every 10 seconds, with the configuration and version that it runs on.
 
-One that ends says that, too; so one that is silent is frozen, killed or cut off, which is shown until it is forgotten.
+A process that ends removes itself. So a silent one is frozen, killed or cut off; it is reported until it is forgotten.
 """
 
 import json
@@ -23,7 +23,7 @@ from worker.ledger.times import instant, milliseconds
 EVERY: Final = timedelta(seconds=10)
 #: One that has not been seen for so long does not live.
 SILENT_AFTER: Final = timedelta(seconds=30)
-#: And after so long nobody waits for its return.
+#: After this long it is removed.
 FORGOTTEN_AFTER: Final = timedelta(minutes=10)
 #: A cron sweeps once a minute.
 SWEEP_LATE: Final = timedelta(seconds=150)

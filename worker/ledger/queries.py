@@ -61,7 +61,7 @@ def refusals(client: "redis.Redis", tenant: str, source: Source) -> list[str]:
 
 
 def malformed(client: "redis.Redis") -> int:
-    """How many entries were on a queue and were no message."""
+    """How many queue entries were not Celery messages."""
     return int(client.llen(MALFORMED))
 
 
@@ -102,9 +102,9 @@ def oldest_due(client: "redis.Redis", tenant: str, state: EventState) -> datetim
 
 
 def waiting_reasons(client: "redis.Redis", tenant: str, state: EventState) -> dict[str, int]:
-    """For which reasons `received` or `ready` events wait that were tried and are due again later, and how many.
+    """The reasons of `received` or `ready` events that failed and are due again later, and how many have each.
 
-    Looks at the 2,000 that are due last: what was never tried has no reason, and is due before them.
+    Reads the 2,000 that are due last: an event that was never tried has no reason, and is due before them.
     """
     ids: Any = client.zrange(key(tenant, INDEX_OF[state]), 0, _LOOKED_AT - 1, desc=True)
     pipeline = client.pipeline(transaction=False)

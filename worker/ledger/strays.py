@@ -1,4 +1,4 @@
-"""Strays: messages that may hold a result and name no tenant or source we know. Kept for a person."""
+"""Strays: messages that name no tenant or source that we know, or have no body. Kept for a person."""
 
 import base64
 import hashlib

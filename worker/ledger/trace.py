@@ -3,7 +3,7 @@
 A candidate goes by names: HMACs of the student id, the e-mail, the platform's candidate id. An event keeps its names
 (`who`), and a tenant's 1,024 buckets hold a place for each: 10 bytes that tell when the event was received, and ten
 bits of the name. A look-up reads one bucket, finds the events by their time, and takes those that have the name. The
-scripts keep both in step.
+scripts update both together.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,7 @@ _BITS: Final = 1024
 
 
 def name_of(identity: Identity, tenant: str, value: str) -> str:
-    """What a candidate known as `value` is called in the ledger. Another tenant's has another name."""
+    """The ledger's name for a candidate who is identified by `value`. Each tenant has its own names."""
     value = value.strip()
     return identity.of(f"candidate\0{tenant}\0{folded(value) if '@' in value else value}")[:LENGTH]
 

@@ -16,7 +16,7 @@ from worker.ledger.sealed import SealBroken, Sealer
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """One registration as we last left it. All None: we never wrote there."""
+    """What the ledger holds of a registration. All None: we never wrote to it."""
 
     #: The delivery of that event.
     delivery: str | None = None
@@ -27,7 +27,7 @@ class Remembered:
     #: The highest `sys_version` ever seen: a read below it is stale.
     sys_version: int | None = None
     rev: str = "0"
-    #: The event that is about to write there, or may have: what Rhythm says may be its doing, not yet recorded.
+    #: The event whose intent is on it: its write may be in Rhythm although the ledger does not know yet.
     owner: str | None = None
     #: What reads `accepted`.
     read_accepted: Callable[[], dict[str, Any] | None] = field(default=lambda: None, compare=False)

@@ -29,14 +29,14 @@ PAGE: Final = 250
 #: A difference counts when it is found so often in a row, with a pause between.
 LOOKS: Final = 3
 PAUSE_SECONDS: Final = 0.05
-#: So many differences are shown; of a ledger that is broken throughout, more would help nobody.
+#: At most this many differences are reported.
 SHOWN: Final = 1000
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """A tenant's books: what was accepted, what is accounted for, and where they disagree."""
+    """One tenant's accounts: how many events were accepted, found and pruned, and the differences."""
 
     accepted: int
     accounted: int
@@ -90,7 +90,7 @@ def books(
 ) -> Books:
     """Look at all that the ledger has of a tenant. Invents nothing while work goes on.
 
-    With a `sealer` it also opens what is stored for events that wait. `progress` is told how many events are done.
+    With a `sealer` it also opens what is stored for events that wait. `progress` gets the number of events done.
     """
     walk, before, until = _Walk(), _counts(client, tenant), redis_now(client).timestamp() * 1000
     checks = Checks(client, tenant, sealer)
@@ -146,7 +146,7 @@ def _counts(client: "redis.Redis", tenant: str) -> _Counts:
 
 
 def _unbalanced(tenant: str, now: _Counts) -> Iterator[Difference]:
-    """What holds at every moment, and so is exact however much goes on."""
+    """Sums that the scripts keep equal at every moment, so they are compared exactly even under load."""
     kept, total = now.cards["events"], sum(now.of(state) for state in EventState)
     if now.of("accepted") != kept + now.of("pruned"):
         yield Difference(

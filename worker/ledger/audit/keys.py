@@ -1,4 +1,4 @@
-"""What must hold of the ledger's keys, found by SCAN: each belongs to an event that is recorded, and points to others.
+"""What must hold of the ledger's keys, found by SCAN: each belongs to a recorded event, and points to others.
 
 So is found what no event leads to: an event that is in no index, a payload that outlived its event.
 """
@@ -63,7 +63,7 @@ class KeyChecks:
     def _of_event(self, name: str, kind: str, id: str) -> Iterator[Question]:
         if kind in _OF_EVENTS:
             command = ("ZSCORE", key(self._tenant, "events"), id)
-            yield Question(kind, id, "an event that is recorded", command, there, subject=name)
+            yield Question(kind, id, "a recorded event", command, there, subject=name)
         if kind == "outcome":
             command = ("HGET", key(self._tenant, "event", id), "state")
             yield Question(kind, id, "none, unless ready", command, lambda one: one == b"ready", subject=name)

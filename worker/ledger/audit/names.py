@@ -50,7 +50,7 @@ class NameChecks:
         fields = read(self._client, [("HMGET", key(self._tenant, "event", id), "who", "received_at") for id in ids])
         for id, values in zip(ids, fields, strict=True):
             if isinstance(values, ResponseError) or None in values or not values[1].isdigit():
-                continue  # Another check tells of it.
+                continue  # reported by another check
             for name in trace.names(text(values[0])):
                 bucket, place = trace.bucket(name), trace.place(name, int(values[1]))
                 if place not in self._held.get(bucket, {place}):
@@ -59,7 +59,7 @@ class NameChecks:
         return Found(ask(self._client, questions))
 
     def buckets(self, buckets: Sequence[str]) -> Found:
-        """In a bucket there are as many of each place as names of events have it."""
+        """A bucket holds each place as often as there are names of events that have it."""
         found = Found()
         for bucket in buckets:
             held = Counter(self._places(bucket))

@@ -28,7 +28,7 @@ if earlier then -- the same call again: what it took and still has
   return { '', earlier.now, earlier.others, works }
 end
 
--- A task's first claim answers its hint; at its later ones the hint under way is another's.
+-- A task's first claim clears the hint's mark. Later claims do not: the mark then belongs to a newer hint.
 local first = not redis.call('ZSCORE', slot_index, token)
 if first then redis.call('DEL', key(tenant, 'hint', stage)) end
 if stage == 'sync' then

@@ -69,8 +69,8 @@ local function learn(configured, until_)
   set_fields(place, lesson)
 end
 
--- The turn is taken: when the next one is, and what this one shows of the pace that is used (`gap`, between turns) and
--- of how long a task is busy with one (`busy`); both in ms, the newer the more.
+-- A turn is taken: computes the next turn's time, and two moving averages in ms: the gap between turns (`gap`), and how
+-- long a task is busy with one (`busy`).
 local function took(turn, configured, busy)
   local interval = 1000 / pace(turn, configured)
   if interval == 0 then return gate.interval and redis.call('HDEL', place, 'interval') end

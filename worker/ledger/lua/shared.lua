@@ -112,8 +112,8 @@ local function has_work(tenant, stage, now)
   return not closed or tonumber(closed) <= now
 end
 
--- A task ends: its slot is free, and if there is more to do somebody is hinted. Only one who had a slot looks, or tasks
--- that find all slots busy would go on waking each other.
+-- A task ends: its slot is free, and a hint is sent if more work is due. Only a task that had a slot does this; otherwise
+-- tasks that find all slots busy would keep sending hints to each other.
 local function end_task(tenant, stage, token, now)
   local had_slot = redis.call('ZREM', key(tenant, 'slots:' .. stage), token) == 1
   if had_slot and has_work(tenant, stage, now) then hint(tenant, stage, now) end
@@ -187,7 +187,7 @@ end
 local PASSING = { 'reason', 'detail', 'lease', 'batch', 'expiries', 'alone', 'intent' }
 
 -- A final event is written anew: small again, which an intent had ended, and with its history; times in that are counted
--- from when it was received, and that it was goes without saying.
+-- from when it was received, and the first line (record) is left out: it is always the same.
 local function conclude(tenant, id, now, by, fields, change)
   local event, history = key(tenant, 'event', id), key(tenant, 'history', id)
   local kept, gone = by_name(redis.call('HGETALL', event)), { event, key(tenant, 'outcome', id) }

@@ -10,7 +10,7 @@ local state, waits = event.state or '', event.state == 'received' or event.state
 local wait = waits and math.max(0, (redis.call('ZSCORE', key(tenant, INDEX[state]), id) or now) - now) or 0
 if why == '' then why = nil end
 
--- What is personal goes, and with it the way to it; what is left says that there was an event, and what became of it.
+-- Personal data and the names that lead to it are deleted; the event's states and times stay.
 local function forget()
   if FINAL[state] then
     note(tenant, id, now, who, { move = move, reason = 'forgotten' })

@@ -14,6 +14,7 @@ from typing import Final
 
 from standardwebhooks import Webhook
 
+from worker.errors import Unacceptable
 from worker.receiver.body_keys import Member, blanked, find
 from worker.tenants import BasicCredentials, BearerCredentials, BodyKeys, Credentials, HeaderCredentials
 from worker.tenants import WebhookCredentials as Signed
@@ -110,7 +111,7 @@ def present(credential: Credentials, body: bytes) -> tuple[dict[str, str], bytes
             keys = {name: secret.get_secret_value() for name, secret in credential.keys.items()}
             inside = json.loads(body)
             if not isinstance(inside, dict):
-                raise ValueError("not an object")  # noqa: TRY004  # as what is no JSON at all
+                raise Unacceptable("the body is not a JSON object")
             return {}, json.dumps(inside | keys).encode()
 
 

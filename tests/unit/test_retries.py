@@ -22,6 +22,10 @@ def delay(
     return retry_delay(reason, attempts, first, NOW, jitter, retry_after)
 
 
+def test_the_limits_have_their_documented_values() -> None:
+    assert (timedelta(seconds=2), timedelta(minutes=15), timedelta(hours=72)) == (BASE, CAP, HORIZON)
+
+
 @pytest.mark.parametrize("reason", list(Reason))
 def test_a_reason_is_tried_again_when_its_policy_says_so(reason: Reason) -> None:
     assert (delay(reason) is not None) == (reason.policy in RETRIED)

@@ -44,6 +44,26 @@ def test_each_status_has_its_meaning(status: int, error: type[Exception], maybe_
 
 
 @pytest.mark.parametrize(
+    ("call", "statuses", "error"),
+    [
+        (Call.BATCH, (400, 404, 409, 410, 412, 413, 422), RhythmRejected),
+        (Call.BATCH, (401, 403), CredentialsRefused),
+        (Call.BATCH_ITEM, (400, 401, 403, 412, 422), RhythmRejected),
+        (Call.BATCH_ITEM, (404, 410), RegistrationGone),
+        (Call.BATCH_ITEM, (409,), MissingReference),
+        (Call.TOKEN, (400, 401, 403, 404, 410, 412, 413, 422), CredentialsRefused),
+        (Call.TOKEN, (302, 409, 500), RhythmUnavailable),
+        (Call.READ, (404, 410), RegistrationGone),
+        (Call.READ, (409,), RhythmUnavailable),
+    ],
+)
+def test_a_status_means_what_it_can_mean_for_that_kind_of_call(
+    call: Call, statuses: tuple[int, ...], error: type[Exception]
+) -> None:
+    assert {type(refusal(call, status, {}, NOW)) for status in statuses} == {error}
+
+
+@pytest.mark.parametrize(
     ("error", "reason"),
     [
         (RhythmUnavailable(), Reason.RHYTHM_UNAVAILABLE), (RhythmThrottled(), Reason.RHYTHM_THROTTLED),

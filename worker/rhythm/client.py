@@ -24,14 +24,7 @@ from schemas.rhythm import BATCH_LIMIT, REGISTRATION_ID, BatchReply, Page, Patch
 from worker.rhythm.auth import Clock, KeySource, OAuthSource, TokenStore
 from worker.rhythm.batch import ItemResult, read_results
 from worker.rhythm.deadline import DEADLINE, POOLS
-from worker.rhythm.failures import (
-    Call,
-    MissingReference,
-    RegistrationGone,
-    RhythmRejected,
-    RhythmUnavailable,
-    refusal,
-)
+from worker.rhythm.failures import Call, MissingReference, RegistrationGone, RhythmRejected, RhythmUnavailable, refusal
 from worker.tenants import ApiKey, RhythmConnection
 
 #: The rest of a longer answer is not read. A page of 100 registrations is far shorter.

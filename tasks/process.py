@@ -12,7 +12,8 @@ from typing import Final
 from celery import shared_task
 
 from schemas.event import EventState, Reason, Stage
-from schemas.outcome import STORED_FORM, ExamOutcome, Source
+from schemas.outcome import STORED_FORM, ExamOutcome
+from schemas.platform import platform_of
 from tasks.steps.claiming import Tally, is_ours, reported, work
 from worker import queues, sources
 from worker.bootstrap import Services, services
@@ -77,7 +78,7 @@ def _decide(tenant: str, event: Work, claim: Claim, sealer: Sealer, identity: Id
         return decisions.defer(event.id, delay, Reason.INTERNAL_ERROR, type(error).__name__, attempt=True)
 
 
-def validate(event: Work, sealer: Sealer) -> sources.Payload | None:
+def validate(event: Work, sealer: Sealer) -> sources.Checked | None:
     """The payload, checked against its source's model; None when it is not a result.
 
     Raises PermanentError: `body_too_large`, `invalid_json`, `invalid_payload`; SealUnknown, SealBroken.
@@ -89,7 +90,7 @@ def validate(event: Work, sealer: Sealer) -> sources.Payload | None:
     return sources.validate(event.source, sealer.open(event.sealed, event.id), event.path)
 
 
-def transform(payload: sources.Payload, event: Work) -> ExamOutcome:
+def transform(payload: sources.Checked, event: Work) -> ExamOutcome:
     """What the payload means, in the canonical form that every source shares, and what in it cannot be.
 
     A completion lies in the future or not by when the event was received: the same whenever it is read again.
@@ -121,11 +122,11 @@ def _candidate(outcome: ExamOutcome) -> list[str | None]:
 
     An e-mail address comes last: two people may share one, and one person may change it.
     """
-    candidate, platform = outcome.candidate, outcome.details.get("candidateId") or outcome.details.get("user.id")
+    candidate, own_id = outcome.candidate, outcome.details.get(platform_of(outcome.source).candidate_id or "")
     others = (candidate.third_party_ids[name] for name in sorted(candidate.third_party_ids))
-    return [candidate.student_id, str(platform) if platform else None, *others, candidate.email]
+    return [candidate.student_id, str(own_id) if own_id else None, *others, candidate.email]
 
 
 def _sitting(outcome: ExamOutcome, identity: Identity) -> str:
-    """The sitting's name in the ledger. Prov knows it by the candidate and the hour only: so its HMAC."""
-    return identity.of(outcome.delivery) if outcome.source is Source.PROV else outcome.delivery
+    """The sitting's name in the ledger: an HMAC where the platform's own is made of candidate data."""
+    return identity.of(outcome.delivery) if platform_of(outcome.source).personal_sitting else outcome.delivery

@@ -15,7 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from schemas.event import EventState, Reason, Stage
 from schemas.outcome import READABLE_FORMS, Candidate, ExamOutcome, Source
-from schemas.rhythm import Registration, Status
+from schemas.rhythm import SETTLED, Registration
 from tasks.steps.batch import Run, as_far_as_it_goes, each
 from tasks.steps.claiming import Tally, is_ours, reported, work
 from tasks.steps.job import PUT_BACK, Job, undecided
@@ -36,7 +36,6 @@ from worker.rules import changes, matching
 from worker.rules.order import Order, Version, order
 from worker.tenants import SourceRules
 
-_SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
 #: Stand in for an event's outcome and exam until they are read; an event that has only these is decided.
 UNREAD: Final = ExamOutcome(source=Source.CERTIVERSE, delivery="-", exam_codes=(), candidate=Candidate())
 UNMAPPED: Final = Exam(exam_id="-", codes=("-",))
@@ -240,7 +239,7 @@ def _compare(job: Job) -> None:
     if changes.leaves_score(job.values, registration):
         _take_score(job, ours, wrote.get("score") is not None)
     job.changed = changes.difference(job.values, registration)
-    as_altered = job.accepts(Reason.RHYTHM_ALTERED) and registration.status in _SETTLED
+    as_altered = job.accepts(Reason.RHYTHM_ALTERED) and registration.status in SETTLED
     if not job.changed or as_altered:
         job.settle("unchanged", registration.id, registration.sys_version, job.values_text())
         return
@@ -248,7 +247,7 @@ def _compare(job: Job) -> None:
         raise PermanentError(Reason.REGISTRATION_MISMATCH, f"this delivery was written to {written} before")
     if not changes.stand(wrote, registration):
         _unless_accepted(job, Reason.REGISTRATION_EDITED, "is not as we left it")
-    if not ours and registration.status in _SETTLED:
+    if not ours and registration.status in SETTLED:
         _unless_accepted(job, Reason.REGISTRATION_SETTLED, "has another result already")
     if registration.sys_locked:
         raise TransientError(Reason.REGISTRATION_LOCKED, f"registration {registration.id} is locked in Rhythm")

@@ -34,13 +34,13 @@ class Pipeline:
         self.ledger.record(TENANT, id, source, body, path, "")
         return id
 
-    def process(self) -> None:
+    def process(self, tenant: str = TENANT) -> None:
         """What `tasks.process` does."""
-        process_tenant(self.services, TENANT)
+        process_tenant(self.services, tenant)
 
-    def sync(self) -> None:
+    def sync(self, tenant: str = TENANT) -> None:
         """What `tasks.sync` does."""
-        sync_tenant(self.services, TENANT)
+        sync_tenant(self.services, tenant)
 
     def run(self, *bodies: bytes) -> list[Event]:
         """Deliver, process and sync. Returns the events."""
@@ -49,9 +49,9 @@ class Pipeline:
         self.sync()
         return [self.event(id) for id in ids]
 
-    def event(self, id: str) -> Event:
+    def event(self, id: str, tenant: str = TENANT) -> Event:
         """Where an event stands."""
-        found = queries.event(self.services.redis, TENANT, id)
+        found = queries.event(self.services.redis, tenant, id)
         assert found is not None
         return found
 

@@ -27,9 +27,9 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from schemas.outcome import Source
-from schemas.vocabulary import VOCABULARIES
+from schemas.platform import platform_of
 from worker.errors import ConfigurationError
-from worker.exam_map import Exam, mistakes
+from worker.exam_map import Exam, mistakes, senders_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -169,8 +169,8 @@ class SourceRules(_Section):
     """Who may send a source's events, and what in them may name a registration."""
 
     credentials: Annotated[tuple[Credentials, ...], Field(min_length=1)]
-    registration_ids: tuple[Literal["eligibilityId", "bookingId", "ticket.reference"], ...] = ("eligibilityId",)
-    #: The `thirdParty` whose id is Rhythm's student id (Drillster).
+    registration_ids: tuple[Text, ...] = ("eligibilityId",)
+    #: The third party whose id is Rhythm's student id, of a platform that sends third party ids (Drillster).
     third_party: Text | None = None
 
 
@@ -199,9 +199,9 @@ class Tenant(_Section):
     @model_validator(mode="after")
     def _names_what_a_platform_sends(self) -> "Tenant":
         problems = [*_of_sources(self.sources)]
-        spoken = [VOCABULARIES[source] for source in self.sources]
-        for place, exam in enumerate(self.exams if spoken else ()):
-            problems += [(("exams", place, *key), what) for key, what in mistakes(exam, spoken)]
+        platforms = [platform_of(source) for source in self.sources]
+        for place, exam in enumerate(self.exams if platforms else ()):
+            problems += [(("exams", place, *key), what) for key, what in mistakes(exam, platforms)]
         if problems:
             raise ValidationError.from_exception_data("Tenant", [_line(key, what) for key, what in problems])
         return self
@@ -222,19 +222,14 @@ def _line(key: tuple[str | int, ...], what: str) -> InitErrorDetails:
 
 def _of_sources(sources: Mapping[Source, SourceRules]) -> Iterator[_Problem]:
     for source, rules in sources.items():
-        sent = VOCABULARIES[source].registration_ids
-        never = (
-            [id for id in rules.registration_ids if id not in sent]
-            if "registration_ids" in rules.model_fields_set
-            else []
-        )
-        if never:
-            yield (
-                ("sources", source, "registration_ids"),
-                f"{source} never sends {never[0]}; it sends: {', '.join(sent)}",
-            )
-        if rules.third_party and source is not Source.DRILLSTER:
-            yield ("sources", source, "third_party"), f"{source} sends no third party ids: only Drillster does"
+        platform = platform_of(source)
+        never = [id for id in rules.registration_ids if id not in platform.registration_ids]
+        if never and "registration_ids" in rules.model_fields_set:
+            sent = ", ".join(platform.registration_ids) or "none"
+            yield ("sources", source, "registration_ids"), f"{source} never sends {never[0]}; it sends: {sent}"
+        if rules.third_party and not platform.third_party_ids:
+            only = senders_of("third_party_ids")
+            yield ("sources", source, "third_party"), f"{source} sends no third party ids: only {only}"
 
 
 class Tenants(_Section):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from schemas.event import EventState, Policy, Reason
+from schemas.event import EventState, Reason
 from schemas.outcome import ExamOutcome
 from schemas.rhythm import Registration
 from worker.errors import ExamrelayError, TransientError
@@ -142,9 +142,9 @@ def _stands(intent: Intent | None, registration: Registration) -> bool:
 
 def _expired(id: str, error: TransientError, in_doubt: bool) -> Decision:
     """After the horizon: a reason of the event's own stays; one of Rhythm's becomes `retries_expired`."""
-    if error.reason.policy is Policy.GATE or error.reason is Reason.INTERNAL_ERROR:
-        return decisions.stop(id, Reason.RETRIES_EXPIRED, f"last: {error}", keep_intent=in_doubt)
-    return decisions.stop(id, error.reason, error.detail, keep_intent=in_doubt)
+    reason = error.reason.after_horizon
+    detail = error.detail if reason is error.reason else f"last: {error}"
+    return decisions.stop(id, reason, detail, keep_intent=in_doubt)
 
 
 def undecided(jobs: Iterable[Job]) -> list[Job]:

@@ -50,7 +50,7 @@ EXPECTED = {
     "w02-completed-9999": Case(SYNCED, status="passed", score=82.5),
     "w03-zero-against-zero": Case(HELD, Reason.RESULT_UNSCORED, "cut"),
     "w04-pass-below-the-cut": Case(HELD, Reason.RESULT_CONTRADICTORY, "passed, though the score is below the cut"),
-    "w05-passfail-twice": Case(HELD, Reason.RESULT_CONTRADICTORY, "examResult.passFail: said twice, differently"),
+    "w05-passfail-twice": Case(HELD, Reason.RESULT_CONTRADICTORY, "passFail: present twice, with different values"),
     "w06-PassFail-in-pascal-case": Case(HELD, Reason.RESULT_CONTRADICTORY, "failed, though the score reaches the cut"),
     "w08-prov-75-of-200": Case(HELD, Reason.RESULT_UNSCORED, "points, and a percentage", Source.PROV),
     "d01-drillster-TestCompleted": Case(HELD, Reason.RESULT_UNSCORED, "eventType", Source.DRILLSTER),

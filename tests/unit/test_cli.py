@@ -21,7 +21,6 @@ from worker.errors import ConfigurationError
 from worker.ledger.audit.events import FINAL
 from worker.ledger.durability import WANTED
 from worker.settings import Settings
-from worker.tenants import load_tenants
 
 ROOT = Path(__file__).parent.parent.parent
 NOBODY: Any = None
@@ -138,14 +137,6 @@ def test_the_redis_configuration_for_deployments_is_durable_enough() -> None:
     lines = (ROOT / "deploy" / "redis.conf").read_text().splitlines()
     told = dict(line.split(" ", 1) for line in lines if line and not line.startswith("#"))
     assert told.items() >= WANTED.items()
-
-
-def test_the_example_of_a_tenants_file_is_one() -> None:
-    path = ROOT / "examrelay.example.toml"
-    named = re.findall(r"env:([A-Z_]+)", path.read_text())
-    acme = load_tenants(path, dict.fromkeys(named, "secret"))["acme"]
-    assert set(acme.sources) == set(Source)
-    assert len(acme.exams) == 2
 
 
 def test_the_command_says_its_release(capsys: pytest.CaptureFixture[str]) -> None:

@@ -210,7 +210,7 @@ def test_a_member_said_twice_with_two_meanings_contradicts_itself(
     outcome = read(sample[1], twice(sample[0], place, first, second))
     assert outcome
     assert outcome.contradiction
-    assert f"{place}: said twice, differently" in outcome.contradiction
+    assert f"{place}: present twice, with different values" in outcome.contradiction
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_an_object_said_twice_is_compared_whole() -> None:
     assert read(Source.CERTIVERSE, begun + f', "examResult": {same}}}'.encode()) == whole
     told = read(Source.CERTIVERSE, begun + f', "ExamResult": {other}}}'.encode())
     assert told
-    assert told.contradiction == "examResult: said twice, differently"
+    assert told.contradiction == "examResult: present twice, with different values"
 
 
 def _pascal(document: Any) -> Any:

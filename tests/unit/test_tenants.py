@@ -31,6 +31,7 @@ KEY, PASSWORD, ACME = '"env:KEY"', '"env:PASSWORD"', "tenants.acme"
 RHYTHM, CERTIVERSE, EXAMS = f"{ACME}.rhythm", f"{ACME}.sources.certiverse", f"{ACME}.exams"
 SECRET_HERE = "a secret does not belong in this file: write env:NAME or file:PATH"
 NOT_HTTPS = "must start with https:// (http:// only on this machine)"
+IMPOSSIBLE = "not a possible threshold: a percentage is 0 to 100, and no score is below 0"
 
 
 @pytest.fixture
@@ -147,10 +148,10 @@ FIELD = "exams__a__c"
                        id=name)
           for name in ("scalled", "Scaled", "score", "reportedScore", "robust_percent", "sca.led")),
         pytest.param(mapped("threshold = -1"),
-                     f"{EXAMS}.1.threshold: no score can be so: a percentage is 0 to 100, and no score is less than 0",
+                     f"{EXAMS}.1.threshold: {IMPOSSIBLE}",
                      id="a threshold below 0"),
         pytest.param(mapped('score = "percent"\nthreshold = 100.5'),
-                     f"{EXAMS}.1.threshold: no score can be so: a percentage is 0 to 100, and no score is less than 0",
+                     f"{EXAMS}.1.threshold: {IMPOSSIBLE}",
                      id="a threshold over 100 percent"),
         pytest.param(mapped('transformation = "t"'),
                      f"{EXAMS}.1.transformation: no platform of this tenant sends transformations: only Drillster does",

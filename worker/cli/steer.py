@@ -22,22 +22,6 @@ from worker.ledger import queries
 
 #: How many of the events that cannot be moved are shown.
 _UNMOVED_SHOWN: Final = 20
-#: The answer without which an event held for a reason would only be held again. `accept`: `--accept REASON`.
-_ANSWERS: Final = {
-    Reason.REGISTRATION_AMBIGUOUS: "registration",
-    Reason.REGISTRATION_MISMATCH: "registration",
-    Reason.NOBODY_NAMED: "registration",
-    Reason.RESULT_UNSCORED: "verdict",
-    Reason.RESULT_CONTRADICTORY: "accept",
-    Reason.SCORE_MISSING: "accept",
-    Reason.INTEGRITY_REVIEW: "accept",
-    Reason.RESULT_CONFLICT: "accept",
-    Reason.RESULT_REPEATED: "accept",
-    Reason.RESULT_ANCIENT: "accept",
-    Reason.REGISTRATION_SETTLED: "accept",
-    Reason.REGISTRATION_EDITED: "accept",
-    Reason.RHYTHM_ALTERED: "accept",
-}
 
 
 class Chosen(NamedTuple):
@@ -48,8 +32,6 @@ class Chosen(NamedTuple):
     reason: Reason | None = None
 
 
-#: The reasons that `--accept` may override; `writes_off` is normally put right in the tenants file.
-_ACCEPTABLE: Final = {Reason.WRITES_OFF, *(reason for reason, needed in _ANSWERS.items() if needed == "accept")}
 #: The states that an operator may act on. Waiting events are taken only when `--state` or `--id` asks for them.
 _MOVABLE: Final = (*STOPPED, *WAITING)
 
@@ -59,8 +41,8 @@ def answers_of(registration: str | None, verdict: VerdictAnswer | None, accept: 
     for reason in accept or ():
         if reason not in set(Reason):
             raise ConfigurationError(f"--accept {reason}: no such reason. There are: {', '.join(sorted(Reason))}.")
-        if reason not in _ACCEPTABLE:
-            needed = _ANSWERS.get(Reason(reason))
+        if not Reason(reason).acceptable:
+            needed = Reason(reason).needs
             instead = f"answer with --{needed}" if needed else "put it right (docs/operations.md), then replay"
             raise ConfigurationError(f"--accept {reason}: nothing can be written in spite of it; {instead}.")
     answers = {"registration": registration, "verdict": verdict, "accept": accept or None}
@@ -161,12 +143,12 @@ def _goes_on(unmoved: list[str], scope: Scope, move: str) -> bool:
 
 def lacks(event: Event, answers: dict[str, Any]) -> str | None:
     """Why these answers do not fit the event: the one that it needs is missing, or it does not wait for one of them."""
-    needed = _ANSWERS.get(event.reason) if event.reason else None
+    needed = event.reason.needs if event.reason else None
     standing = f"{event.id} is {event.state}" + (f" as {event.reason} ({event.detail})" if event.reason else "")
     accepted = answers.get("accept", ())
     if needed and not (event.reason in accepted if needed == "accept" else needed in answers):
         return f"{standing}: it needs{answer_to(event)}"
-    if accepted and event.reason not in _ACCEPTABLE.intersection(accepted):
+    if accepted and not (event.reason and event.reason in accepted and event.reason.acceptable):
         return f"{standing}: --accept {' '.join(accepted)} answers nothing there"
     if "verdict" in answers and needed != "verdict":
         return f"{standing}: --verdict answers nothing there"
@@ -175,7 +157,7 @@ def lacks(event: Event, answers: dict[str, Any]) -> str | None:
 
 def answer_to(event: Event) -> str:
     """The option that the event needs to go on, with a space before it; empty when it needs none."""
-    needed = _ANSWERS.get(event.reason) if event.reason else None
+    needed = event.reason.needs if event.reason else None
     words = {
         "registration": " --registration REG",
         "verdict": " --verdict passed",

@@ -11,6 +11,7 @@ import requests
 import typer
 
 from schemas.outcome import Source
+from schemas.platform import platform_of
 from worker import enqueue
 from worker.cli.filters import AsJson
 from worker.cli.output import end, show_json, show_table
@@ -45,8 +46,9 @@ def send(
     if direct:
         answer = partial(_record, tenant, source, path)
     else:
-        receiver = url or (running.receiver if running else f"http://127.0.0.1:{settings.port}")
-        answer = partial(_post, receiver, f"/v1/{tenant}/{source}/{path}".rstrip("/"), rules)
+        receiver = (url or (running.receiver if running else f"http://127.0.0.1:{settings.port}")).rstrip("/")
+        method, route = platform_of(source).method(path), f"/v1/{tenant}/{source}/{path}".rstrip("/")
+        answer = partial(_post, method, receiver + route, rules)
     answers = [{"file": file, **answer(body)} for file, body in bodies.items()]
     if as_json:
         show_json(answers)
@@ -77,27 +79,22 @@ def _record(tenant: str, source: Source, path: str, body: bytes) -> dict[str, An
     return {"status": 202, **receipt.model_dump(mode="json")}
 
 
-def _post(receiver: str, path: str, rules: SourceRules, body: bytes) -> dict[str, Any]:
+def _post(method: str, url: str, rules: SourceRules, body: bytes) -> dict[str, Any]:
     """The receiver's answer. Raises Unchecked when nothing answers there, or not as the receiver does."""
     try:
         headers, body = present(rules.credentials[0], body)
     except ValueError:
         raise ConfigurationError("the credentials go into the body or sign it, and it is no JSON object.") from None
     headers["Content-Type"] = "application/json"
-    method = "PUT" if path.count("/") > 4 else "POST"  # Drillster puts an event under its id
     try:
         with _session() as session:
-            answer = session.request(
-                method, receiver.rstrip("/") + path, data=body, headers=headers, timeout=_SECONDS, allow_redirects=False
-            )
+            answer = session.request(method, url, data=body, headers=headers, timeout=_SECONDS, allow_redirects=False)
         return {**json.loads(answer.content or b"{}"), "status": answer.status_code}
     except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL):
-        raise ConfigurationError(
-            f"--url {receiver}: is not the address of a receiver, such as http://127.0.0.1:8000"
-        ) from None
+        raise ConfigurationError(f"{url}: is not the address of a receiver, such as http://127.0.0.1:8000") from None
     except (requests.RequestException, ValueError) as error:
         raise Unchecked(
-            f"the receiver at {receiver} does not answer ({error}). Start `examrelay up`, or give --url."
+            f"the receiver does not answer at {url} ({error}). Start `examrelay up`, or give --url."
         ) from None
 
 

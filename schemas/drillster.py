@@ -36,10 +36,18 @@ from schemas.values import (
 
 TEST_COMPLETED = "TEST_COMPLETED"
 #: The other types that Drillster documents ("PUSH events", the deprecated ones too): not results.
-OTHER_TYPES = frozenset({
-    "ACCOUNT_CREATED", "GROUP_MEMBER_ADDED", "GROUP_MEMBER_REMOVED", "OBJECTIVE_BECAME_OK", "OBJECTIVE_BECAME_NOK",
-    "OBJECTIVE_MET", "OBJECTIVE_NO_LONGER_MET", "QUESTION_ANSWERED",
-})  # fmt: skip
+OTHER_TYPES = frozenset(
+    {
+        "ACCOUNT_CREATED",
+        "GROUP_MEMBER_ADDED",
+        "GROUP_MEMBER_REMOVED",
+        "OBJECTIVE_BECAME_OK",
+        "OBJECTIVE_BECAME_NOK",
+        "OBJECTIVE_MET",
+        "OBJECTIVE_NO_LONGER_MET",
+        "QUESTION_ANSWERED",
+    }
+)
 
 
 def _segments(info: ValidationInfo) -> list[str]:

@@ -48,7 +48,7 @@ class HiddenRequest(Request):
         # As two positional arguments: Celery cannot hand every keyword (`self`) to a task.
         super().__init__(message, headers=kept, body=([args, kwargs], {}, {}), decoded=True, **more)
 
-    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002  # as Celery calls it
+    def info(self, safe: bool = False) -> dict[str, Any]:
         """What `inspect` and Flower's worker page show."""
         return {**super().info(safe=True), "args": HIDDEN, "kwargs": HIDDEN}
 
@@ -78,7 +78,7 @@ def receive(args: list[Any], kwargs: dict[str, Any]) -> None:
     except Exception as error:  # noqa: BLE001  # any bug: neither recorded nor a stray, so back to the queue
         _LOG.warning("receive.put_back", task=task, why=type(error).__name__)
         with suppress(SoftTimeLimitExceeded):
-            time.sleep(PAUSE_SECONDS * (1 + random.random()))  # noqa: S311  # jitter
+            time.sleep(PAUSE_SECONDS * (1 + random.random()))  # jitter
         raise Reject("not recordable now: back to the queue", requeue=True) from None
 
 

@@ -27,9 +27,14 @@ def environ(config: Path, **more: str) -> dict[str, str]:
 def started(config: Path, *arguments: str, **more: str) -> "subprocess.Popen[str]":
     """A running command, in a pipe."""
     return subprocess.Popen(
-        [sys.executable, "-m", "worker", *arguments], cwd=ROOT, env=environ(config, **more), text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-m", "worker", *arguments],
+        cwd=ROOT,
+        env=environ(config, **more),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def command(config: Path, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
@@ -50,10 +55,14 @@ def on_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     with os.fdopen(ours, "r+b", buffering=0) as screen:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker", *arguments], cwd=ROOT,
+            [sys.executable, "-m", "worker", *arguments],
+            cwd=ROOT,
             env=environ(config, TERM="xterm", COLUMNS=str(columns), LINES=str(lines)),
-            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        )  # fmt: skip
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
         os.close(theirs)
         shown = b""
         try:

@@ -18,9 +18,14 @@ from worker.receiver.openapi import OPENAPI
 
 WHSEC = "whsec_" + b64encode(b"0123456789abcdef01234567").decode()
 SECRETS = {
-    "ACME_DRILLSTER": "dr1llster", "ACME_PROV_KEY": "MARKED-k3y", "ACME_PROV_SECRET": "MARKED-s3cret",
-    "ACME_PROV_NEXT": "MARKED-next", "BETA_TOKEN": "b3ta", "BETA_HEADER": "h3ader", "BETA_WHSEC": WHSEC,
-}  # fmt: skip
+    "ACME_DRILLSTER": "dr1llster",
+    "ACME_PROV_KEY": "MARKED-k3y",
+    "ACME_PROV_SECRET": "MARKED-s3cret",
+    "ACME_PROV_NEXT": "MARKED-next",
+    "BETA_TOKEN": "b3ta",
+    "BETA_HEADER": "h3ader",
+    "BETA_WHSEC": WHSEC,
+}
 #: `acme`: Drillster by basic, Prov by keys in the body (being changed). `beta`: bearer, a header, or a signature.
 TABLES = """
 [tenants.acme.sources.drillster]

@@ -26,8 +26,13 @@ SECOND_RESCORE = certiverse(passed=False, score=61, rescore=True)
 
 #: Sync's steps that may be the last one a worker does.
 STEPS: list[Callable[[Run, list[Job]], object]] = [
-    sync.recall, sync.consider, sync.resolve, lambda _, jobs: sync.compare(jobs), sync.intend, sync.write,
-]  # fmt: skip
+    sync.recall,
+    sync.consider,
+    sync.resolve,
+    lambda _, jobs: sync.compare(jobs),
+    sync.intend,
+    sync.write,
+]
 INTENDED, SENT = 5, 6
 
 

@@ -42,9 +42,12 @@ class Authority:
 
 
 def _certificate(
-    subject: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name, by: ec.EllipticCurvePrivateKey,
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    by: ec.EllipticCurvePrivateKey,
     extension: x509.ExtensionType,
-) -> x509.Certificate:  # fmt: skip
+) -> x509.Certificate:
     now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
     made = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(), now - day, now + day)
     return made.add_extension(extension, critical=False).sign(by, hashes.SHA256())

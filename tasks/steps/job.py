@@ -147,7 +147,7 @@ def failed_attempt(work: Work, error: TransientError, now: datetime, *, in_doubt
 
     At the end a reason of the event's own stays; one of Rhythm's, or a bug, becomes `retries_expired`.
     """
-    attempts, jitter = work.attempts + 1, random.random()  # noqa: S311
+    attempts, jitter = work.attempts + 1, random.random()
     delay = retries.retry_delay(error.reason, attempts, work.first_attempt_at, now, jitter, error.retry_after)
     if delay is not None:
         return decisions.defer(work.id, delay, error.reason, error.detail, attempt=True, keep_intent=in_doubt)

@@ -62,9 +62,15 @@ def rhythm_at(settings: RhythmConnection, session: requests.Session, take_turn: 
 def registration(id: str, **members: Any) -> dict[str, Any]:
     """What the stand-in is seeded with."""
     return {
-        "id": id, "name": "Candidate", "exam_id": "exam-1", "exam_offering_id": "offering-1", "student_id": "student-1",
-        "email_address": "candidate@example.org", "date": "2026-01-01T00:00:00Z", "status": "registered",
-    } | members  # fmt: skip
+        "id": id,
+        "name": "Candidate",
+        "exam_id": "exam-1",
+        "exam_offering_id": "offering-1",
+        "student_id": "student-1",
+        "email_address": "candidate@example.org",
+        "date": "2026-01-01T00:00:00Z",
+        "status": "registered",
+    } | members
 
 
 @dataclass

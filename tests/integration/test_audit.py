@@ -53,10 +53,13 @@ def person(number: int) -> dict[str, str]:
 
 
 def seed(rhythm: Sandbox, numbers: range) -> None:
-    rhythm.seed(ORG, [
-        registration(f"reg-{number}", student_id=f"stu-{number}", email_address=f"p{number}@example.org")
-        for number in numbers
-    ])  # fmt: skip
+    rhythm.seed(
+        ORG,
+        [
+            registration(f"reg-{number}", student_id=f"stu-{number}", email_address=f"p{number}@example.org")
+            for number in numbers
+        ],
+    )
 
 
 def sitting(number: int, **more: object) -> bytes:

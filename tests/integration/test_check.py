@@ -63,8 +63,12 @@ def test_live_tries_every_call_and_changes_nothing(pipeline: Pipeline, check: Ch
     code, found = check("--live")
     assert code == 0
     assert {name for name, one in found.items() if one["tenant"] == TENANT} == {
-        "exam exam-1", "read by id", "read by student", "patch", "batch",
-    }  # fmt: skip
+        "exam exam-1",
+        "read by id",
+        "read by student",
+        "patch",
+        "batch",
+    }
     assert pipeline.registration() == before
     assert pipeline.rhythm.counts()["writes"] == 0
     kinds = {one["kind"] for one in pipeline.rhythm.requests()}
@@ -104,8 +108,9 @@ def test_a_429_to_a_probing_write_closes_the_gate_for_all(pipeline: Pipeline, ch
     code, found = check("--live")
     assert code == 3
     assert [(found[name]["holds"], found[name]["detail"]) for name in ("patch", "batch")] == [
-        (None, "Rhythm answered 429 to a patch"), (None, "the gate is closed (rhythm_throttled)"),
-    ]  # fmt: skip
+        (None, "Rhythm answered 429 to a patch"),
+        (None, "the gate is closed (rhythm_throttled)"),
+    ]
     assert [one["kind"] for one in pipeline.rhythm.requests()].count("batch") == 0, "nobody calls before Retry-After"
 
 
@@ -132,8 +137,11 @@ def test_live_fails_when_no_sweep_ran(check: Check) -> None:
     assert code == 1
     assert found["workers"]["holds"] is False
     assert found["sweep"] == {
-        "check": "sweep", "holds": False, "detail": "no sweep yet: are beat and the sweeper running?", "tenant": None,
-    }  # fmt: skip
+        "check": "sweep",
+        "holds": False,
+        "detail": "no sweep yet: are beat and the sweeper running?",
+        "tenant": None,
+    }
 
 
 def aged(pipeline: Pipeline, key: str, seconds: int) -> None:

@@ -58,8 +58,16 @@ def test_status_shows_the_ledger_and_that_nothing_is_accepted(running: ReceiverA
     assert any("appendfsync is everysec, must be always" in warning for warning in status["warnings"])
 
 
-_NEEDED = ("REDIS_URL", "ACME_DRILLSTER", "ACME_PROV_KEY", "ACME_PROV_SECRET", "ACME_PROV_NEXT", "BETA_TOKEN",
-           "BETA_HEADER", "BETA_WHSEC")  # fmt: skip
+_NEEDED = (
+    "REDIS_URL",
+    "ACME_DRILLSTER",
+    "ACME_PROV_KEY",
+    "ACME_PROV_SECRET",
+    "ACME_PROV_NEXT",
+    "BETA_TOKEN",
+    "BETA_HEADER",
+    "BETA_WHSEC",
+)
 
 
 def test_after_a_restart_with_less_not_one_delivery_is_accepted(receiver: ReceiverAt) -> None:

@@ -41,9 +41,13 @@ def intake(valkey: Valkey, client: "redis.Redis", tmp_path: Path, monkeypatch: p
 def run(script: str, environ: dict[str, str], *options: str) -> str:
     """A process of its own that has nothing of ours but the path. Gives what it printed."""
     done = subprocess.run(
-        [sys.executable, *options, "-c", script], env=os.environ | environ | {"PYTHONPATH": str(ROOT)},
-        cwd="/", capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [sys.executable, *options, "-c", script],
+        env=os.environ | environ | {"PYTHONPATH": str(ROOT)},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return done.stdout

@@ -159,8 +159,10 @@ def test_a_damaged_payload_is_a_bug_of_that_event_alone(under: Under) -> None:
     for id in (damaged, swapped):
         event = pipeline.event(id)
         assert (event.state, event.reason, event.detail) == (
-            EventState.RECEIVED, Reason.INTERNAL_ERROR, "SealBroken",
-        )  # fmt: skip
+            EventState.RECEIVED,
+            Reason.INTERNAL_ERROR,
+            "SealBroken",
+        )
         assert event.attempts == 1
     assert pipeline.event(whole).state is EventState.SYNCED
 
@@ -172,8 +174,9 @@ def test_a_newer_form_is_left_alone(under: Under) -> None:
     pipeline.process()
     event = pipeline.event(id)
     assert (event.state, event.detail) == (
-        EventState.RECEIVED, "stored form 09 is not known to this version of examrelay",
-    )  # fmt: skip
+        EventState.RECEIVED,
+        "stored form 09 is not known to this version of examrelay",
+    )
     assert event.attempts == 0
 
 
@@ -183,8 +186,13 @@ def test_a_command_says_which_key_it_lacks(under: Under, valkey: Valkey) -> None
     environ = ENVIRON | {"REDIS_URL": valkey.url, "EXAMRELAY_CONFIG": str(before.services.settings.config)}
     environ |= {"EXAMRELAY_INDEX_KEY": keyed(ONE), "EXAMRELAY_PAYLOAD_KEYS": keyed(OTHER)}
     ended = subprocess.run(
-        [sys.executable, "-m", "worker", "plan", "--id", id], cwd=ROOT, env=environ, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "worker", "plan", "--id", id],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode == 3
     assert ended.stderr == f"examrelay: stored data cannot be decrypted: {MISSING}\n"

@@ -121,24 +121,30 @@ class Moves(RuleBasedStateMachine):
         if stage is Stage.PROCESS:
             made = [
                 decisions.prepare(
-                    id, delivery=f"certiverse:{data.draw(st.sampled_from('ab'))}",
-                    version=data.draw(st.sampled_from(["o-1", "o-2", "r-3"])), ref=None,
-                    accepts=frozenset(), outcome=b"sealed",
+                    id,
+                    delivery=f"certiverse:{data.draw(st.sampled_from('ab'))}",
+                    version=data.draw(st.sampled_from(["o-1", "o-2", "r-3"])),
+                    ref=None,
+                    accepts=frozenset(),
+                    outcome=b"sealed",
                 ),
                 decisions.drop(id, EventState.IGNORED, "not a result"),
                 decisions.stop(id, Reason.INVALID_JSON, "not JSON"),
-            ]  # fmt: skip
+            ]
         else:
             made = [
                 decisions.settle(
-                    id, data.draw(st.sampled_from(["written", "unchanged"])), data.draw(REGISTRATIONS),
-                    sys_version=2, values="{}",
+                    id,
+                    data.draw(st.sampled_from(["written", "unchanged"])),
+                    data.draw(REGISTRATIONS),
+                    sys_version=2,
+                    values="{}",
                 ),
                 decisions.stop(id, Reason.UNKNOWN_EXAM, "which?"),
                 decisions.stop(id, Reason.RETRIES_EXPIRED, "502", keep_intent=True),
                 decisions.drop(id, EventState.SUPERSEDED, "newer"),
                 decisions.defer(id, timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True, keep_intent=True),
-            ]  # fmt: skip
+            ]
         made.append(decisions.defer(id, timedelta(0)))
         return data.draw(st.sampled_from(made))
 

@@ -169,7 +169,7 @@ def looks(client: "redis.Redis", act: Callable[[], object]) -> tuple[int, int]:
         (Wanted(until=datetime(2020, 1, 1, tzinfo=UTC)), 0),
         (Wanted(since=datetime.now(UTC) + timedelta(days=1)), 0),
     ],
-)  # fmt: skip
+)
 def test_the_first_fifty_take_a_page_of_the_shortest_index(large: "redis.Redis", wanted: Wanted, pages: int) -> None:
     asked, given = looks(large, lambda: list(islice(queries.listing(large, TENANT, wanted), 50)))
     assert asked <= pages

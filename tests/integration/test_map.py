@@ -45,13 +45,23 @@ def journey(valkey: Valkey, running_sandbox: Sandbox, tmp_path_factory: pytest.T
     running_sandbox.reset()
     running_sandbox.seed(ORG, [registration(), registration("reg-2")])
     config = write_tenants(tmp_path_factory.mktemp("journey"), running_sandbox.url)
-    environ = os.environ | ENVIRON | {
-        "REDIS_URL": valkey.url, "PORT": str(free_port()), "EXAMRELAY_CONFIG": str(config),
-    }  # fmt: skip
+    environ = (
+        os.environ
+        | ENVIRON
+        | {
+            "REDIS_URL": valkey.url,
+            "PORT": str(free_port()),
+            "EXAMRELAY_CONFIG": str(config),
+        }
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "tests.journey", running_sandbox.url], cwd=ROOT, env=environ, capture_output=True,
-        text=True, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.journey", running_sandbox.url],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -45,9 +45,13 @@ def acme(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> Iterator[Pip
 def open_one(case: str, **more: Any) -> dict[str, Any]:
     """The registration that Rhythm has beforehand."""
     return {
-        "id": f"reg-{case}", "exam_id": "exam-1", "student_id": f"stu-{case}", "status": "registered",
-        "email_address": f"{case}@example.org", "date": "2026-01-05T00:00:00Z",
-    } | more  # fmt: skip
+        "id": f"reg-{case}",
+        "exam_id": "exam-1",
+        "student_id": f"stu-{case}",
+        "status": "registered",
+        "email_address": f"{case}@example.org",
+        "date": "2026-01-05T00:00:00Z",
+    } | more
 
 
 def sent(case: str) -> bytes:
@@ -149,9 +153,12 @@ def test_m01_the_address_is_looked_for_as_it_was_sent(acme: Pipeline) -> None:
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "calls"),
-    [("Jo@Example.org", "jo@example.org", 2), ("jo@example.org", "jo@example.org", 1),
-     ("Jos\u00e9@Example.org", "jose\u0301@example.org", 3)],
-)  # fmt: skip
+    [
+        ("Jo@Example.org", "jo@example.org", 2),
+        ("jo@example.org", "jo@example.org", 1),
+        ("Jos\u00e9@Example.org", "jose\u0301@example.org", 3),
+    ],
+)
 def test_and_then_in_its_other_spellings_until_somebody_is_found(
     acme: Pipeline, ours: str, theirs: str, calls: int
 ) -> None:

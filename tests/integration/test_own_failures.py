@@ -54,7 +54,7 @@ READS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"kind": "search", "email": "bad@example.org"},
     ),
     "id": ({"registration": "reg-bad"}, {"kind": ["get", "search"], "ids": ["reg-bad"]}),
-}  # fmt: skip
+}
 
 
 @pytest.fixture

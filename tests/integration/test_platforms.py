@@ -78,10 +78,14 @@ def test_a_result_of_each_platform_comes_to_rhythm(stack: Stack, pipeline: Pipel
     body, outcome = sample(platform)
     tenant, registration = f"of-{platform.source}", next(iter(outcome.registration_ids.values()), "reg-1")
     open_one = {
-        "id": registration, "exam_id": f"exam-of-{platform.source}", "status": "registered",
-        "student_id": student_of(outcome), "email_address": outcome.candidate.email,
-        "date": "2000-01-01T00:00:00Z", "sys_version": 1,
-    }  # fmt: skip
+        "id": registration,
+        "exam_id": f"exam-of-{platform.source}",
+        "status": "registered",
+        "student_id": student_of(outcome),
+        "email_address": outcome.candidate.email,
+        "date": "2000-01-01T00:00:00Z",
+        "sys_version": 1,
+    }
     pipeline.rhythm.seed(ORG, [{name: value for name, value in open_one.items() if value is not None}])
 
     answer = requests.post(f"{stack.url}/v1/{tenant}/{platform.source}", body, auth=SENDER, timeout=10)

@@ -167,11 +167,17 @@ def test_an_original_that_was_rescored_away_comes_again_and_is_a_duplicate(open_
 
 
 def drillster(attempt: str, percentage: float, event: str = "e-1") -> bytes:
-    return json.dumps({
-        "eventType": "TEST_COMPLETED", "eventId": event, "id": attempt, "completed": "2026-05-04T12:30:00Z",
-        "test": {"id": "DRILL-1"}, "ticket": {"id": "t-1", "reference": "reg-1"},
-        "score": {"percentage": percentage, "transformations": [{"id": "t0", "result": "x", "passed": True}]},
-    }).encode()  # fmt: skip
+    return json.dumps(
+        {
+            "eventType": "TEST_COMPLETED",
+            "eventId": event,
+            "id": attempt,
+            "completed": "2026-05-04T12:30:00Z",
+            "test": {"id": "DRILL-1"},
+            "ticket": {"id": "t-1", "reference": "reg-1"},
+            "score": {"percentage": percentage, "transformations": [{"id": "t0", "result": "x", "passed": True}]},
+        }
+    ).encode()
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,12 @@ def test_a_process_is_known_by_what_it_tells(client: "redis.Redis") -> None:
     tell(client, WEB)
     (found,) = processes(client)
     assert (found.kind, found.name, found.digest, found.pid, found.version) == (
-        "web", "web@here:8000", "0123456789ab", 7, "0.1.0",
-    )  # fmt: skip
+        "web",
+        "web@here:8000",
+        "0123456789ab",
+        7,
+        "0.1.0",
+    )
     assert found.seen_at is not None
 
 
@@ -187,9 +191,11 @@ def test_all_processes_give_signs_of_life(rhythm: Sandbox, tmp_path: Path) -> No
         found = wait_until(lambda: len(seen := processes(stack.client)) == 4 and seen, 30, "all four")
         host = socket.gethostname()
         assert [(one.kind, one.name) for one in found] == [
-            ("beat", at_host("beat")), ("sweeper", f"sweeper@{host}"), ("web", f"web@{host}:{stack.port}"),
+            ("beat", at_host("beat")),
+            ("sweeper", f"sweeper@{host}"),
+            ("web", f"web@{host}:{stack.port}"),
             ("worker", f"worker@{host}"),
-        ]  # fmt: skip
+        ]
         assert len({one.digest for one in found}) == 1
         assert {one.pid for one in found} == {stack.running[name].pid for name in ("web", "worker", "sweeper", "beat")}
         config = Path(stack.environ["EXAMRELAY_CONFIG"])

@@ -52,11 +52,16 @@ BODIES = st.binary(max_size=400) | st.recursive(
 
 
 #: Most are near enough to a delivery to get far.
-NEAR = st.sampled_from([
-    ("POST", "/v1/acme/certiverse", [BASIC]), ("POST", "/v1/acme/drillster/T", [DRILLSTER]),
-    ("PUT", "/v1/acme/drillster/T/%00%2F", [DRILLSTER]), ("POST", "/v1/beta/certiverse/", [("x-api-key", "h3ader")]),
-    ("POST", "/v1/acme/prov", []), ("POST", "/v1/acme/certiverse", [BASIC, ("Content-Encoding", "gzip")]),
-])  # fmt: skip
+NEAR = st.sampled_from(
+    [
+        ("POST", "/v1/acme/certiverse", [BASIC]),
+        ("POST", "/v1/acme/drillster/T", [DRILLSTER]),
+        ("PUT", "/v1/acme/drillster/T/%00%2F", [DRILLSTER]),
+        ("POST", "/v1/beta/certiverse/", [("x-api-key", "h3ader")]),
+        ("POST", "/v1/acme/prov", []),
+        ("POST", "/v1/acme/certiverse", [BASIC, ("Content-Encoding", "gzip")]),
+    ]
+)
 REQUESTS = st.tuples(METHODS, PATHS, HEADERS) | st.builds(lambda near, more: (*near[:2], near[2] + more), NEAR, HEADERS)
 
 

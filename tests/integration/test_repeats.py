@@ -150,12 +150,16 @@ CASES: dict[str, tuple[Act, Act]] = {
     "apply: defer with an attempt": (
         syncing,
         lambda at: at.apply(
-            T, Stage.SYNC, "token",
-            [decisions.defer("evt_1", timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True)], last=True,
+            T,
+            Stage.SYNC,
+            "token",
+            [decisions.defer("evt_1", timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True)],
+            last=True,
         ),
     ),
     "apply: hold": (
-        syncing, lambda at: at.apply(T, Stage.SYNC, "token", [decisions.stop("evt_1", Reason.UNKNOWN_EXAM, "which?")])
+        syncing,
+        lambda at: at.apply(T, Stage.SYNC, "token", [decisions.stop("evt_1", Reason.UNKNOWN_EXAM, "which?")]),
     ),
     "intend": (syncing, lambda at: at.intend(T, "token", [plan(1), plan(2)])),
     "release": (syncing, lambda at: at.release(T, Stage.SYNC, "token")),
@@ -177,7 +181,7 @@ CASES: dict[str, tuple[Act, Act]] = {
     "token: put": (lambda _: None, lambda at: at.scripts("token", TOKEN + "k", "put", "sealed", 10_000)),
     "look": (stopped, lambda at: at.look(T, "evt_1")),
     "seen": (lambda _: None, lambda at: at.scripts("seen", "worker", "{}", 60_000)),
-}  # fmt: skip
+}
 
 
 def untimed(told: object) -> str:
@@ -187,9 +191,12 @@ def untimed(told: object) -> str:
 
 def all_that_is_kept(client: "redis.Redis") -> dict[str, str]:
     read = {
-        b"hash": client.hgetall, b"string": client.get, b"set": client.smembers,
-        b"zset": lambda key: client.zrange(key, 0, -1), b"list": lambda key: client.lrange(key, 0, -1),
-    }  # fmt: skip
+        b"hash": client.hgetall,
+        b"string": client.get,
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1),
+        b"list": lambda key: client.lrange(key, 0, -1),
+    }
     keys = [key for key in client.scan_iter("*") if not key.startswith(b"er:said.")]
     kept = {key.decode(): read[client.type(key)](key) for key in sorted(keys)}  # type: ignore[operator]
     return {

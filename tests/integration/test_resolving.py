@@ -146,9 +146,15 @@ def test_an_unknown_exam_is_held_before_anything_is_looked_up(pipeline: Pipeline
 def test_a_source_that_is_no_longer_in_the_tenants_file_hurts_only_its_own_events(
     pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    body = json.dumps({
-        "id": "a-1", "completed": WHEN, "score": {"percentage": 80}, "test": {"id": "CERT-1"}, "ticket": {"id": "t"},
-    }).encode()  # fmt: skip
+    body = json.dumps(
+        {
+            "id": "a-1",
+            "completed": WHEN,
+            "score": {"percentage": 80},
+            "test": {"id": "CERT-1"},
+            "ticket": {"id": "t"},
+        }
+    ).encode()
     drillster = """[tenants.acme.sources.drillster]
 credentials = [ { kind = "basic", user = "d", password = "env:ACME_CERTIVERSE" } ]
 """

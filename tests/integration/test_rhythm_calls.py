@@ -226,9 +226,12 @@ def test_values_go_as_texts_where_rhythm_wants_texts(values: str, sandbox: Sandb
     sandbox.seed(TENANT, [registration("reg-1", sys_version=3, notes="n")])
     fields = [{"custom_field_id": "a__c", "numeric_value": Decimal("1.5")}]
     operations = [
-        guard(3), SCORE, PatchOperation(op="add", path="/custom_field_values", value=fields),
-        PatchOperation(op="replace", path="/status", value="passed"), PatchOperation(op="remove", path="/notes"),
-    ]  # fmt: skip
+        guard(3),
+        SCORE,
+        PatchOperation(op="add", path="/custom_field_values", value=fields),
+        PatchOperation(op="replace", path="/status", value="passed"),
+        PatchOperation(op="remove", path="/notes"),
+    ]
     rhythm = rhythm_at(connection(sandbox.url, patch_values="string"), session)
     rhythm.patch("reg-1", operations)
     assert rhythm.batch({"reg-1": [guard(4), SCORE]})["reg-1"].state is ItemState.APPLIED

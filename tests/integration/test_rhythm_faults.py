@@ -206,7 +206,7 @@ def test_an_answer_that_is_not_what_was_asked_for_is_unavailable(
         trickle(head() + b"{"),
     ],
     ids=["silence", "status line", "header", "body", "chunks", "body without length"],
-)  # fmt: skip
+)
 def test_a_peer_that_trickles_is_cut_at_the_deadline(play: Play, kind: str, session: requests.Session) -> None:
     with peer(play) as server:
         began = time.monotonic()

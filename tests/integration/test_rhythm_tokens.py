@@ -56,8 +56,11 @@ def tokens() -> ProcessTokens:
 
 def oauth(url: str, domain: str | None = None, secret: str = "SECRET") -> RhythmConnection:
     credentials = {
-        "kind": "oauth", "domain": domain or url, "client_id": "sandbox-client", "client_secret": f"env:{secret}",
-    }  # fmt: skip
+        "kind": "oauth",
+        "domain": domain or url,
+        "client_id": "sandbox-client",
+        "client_secret": f"env:{secret}",
+    }
     return connection(url, credentials=credentials)
 
 
@@ -195,12 +198,16 @@ def test_a_refused_token_request_is_refused_credentials(status: int, session: re
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (429, "{}", RhythmThrottled), (503, "{}", RhythmUnavailable), (302, "{}", RhythmUnavailable),
-        (200, "<html>", RhythmUnavailable), (200, "{}", RhythmUnavailable),
-        (200, '{"access_token": ""}', RhythmUnavailable), (200, '{"access_token": "a\\nb"}', RhythmUnavailable),
+        (429, "{}", RhythmThrottled),
+        (503, "{}", RhythmUnavailable),
+        (302, "{}", RhythmUnavailable),
+        (200, "<html>", RhythmUnavailable),
+        (200, "{}", RhythmUnavailable),
+        (200, '{"access_token": ""}', RhythmUnavailable),
+        (200, '{"access_token": "a\\nb"}', RhythmUnavailable),
         (200, '{"access_token": "a", "expires_in": 0}', RhythmUnavailable),
     ],
-)  # fmt: skip
+)
 def test_a_token_endpoint_that_gives_no_token_leaves_the_write_unsent(
     status: int, body: str, error: type[RhythmUnavailable], session: requests.Session, clock: Clock
 ) -> None:

@@ -25,11 +25,15 @@ def replayed(pipeline: Pipeline, *ids: str, **more: Any) -> bool:
 @pytest.fixture
 def unmatched(pipeline: Pipeline) -> Event:
     """Ready: no registration of this person yet."""
-    pipeline.rhythm.seed(ORG, [
-        registration("reg-2", student_id="stu-2", email_address="x@example.org"),
-        registration("reg-exam-2", exam_id="exam-2"), registration("reg-draft", status="draft"),
-        registration("reg-off", status="cancelled"),
-    ])  # fmt: skip
+    pipeline.rhythm.seed(
+        ORG,
+        [
+            registration("reg-2", student_id="stu-2", email_address="x@example.org"),
+            registration("reg-exam-2", exam_id="exam-2"),
+            registration("reg-draft", status="draft"),
+            registration("reg-off", status="cancelled"),
+        ],
+    )
     (event,) = pipeline.run(certiverse(student=None, email="nobody@example.org"))
     assert (event.state, event.reason) == (EventState.READY, Reason.REGISTRATION_NOT_FOUND)
     return event

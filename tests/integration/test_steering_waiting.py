@@ -43,8 +43,9 @@ def test_a_ready_event_is_replayed_with_an_answer_and_is_due_at_once(pipeline: P
     (event,) = pipeline.run(certiverse())
     assert (event.state, event.reason, event.attempts) == (EventState.READY, Reason.REGISTRATION_NOT_FOUND, 1)
     assert pipeline.ledger.replay(TENANT, event.id, "ann", {"registration": "reg-2"}, "asked them") == (
-        True, "received",
-    )  # fmt: skip
+        True,
+        "received",
+    )
     balanced(pipeline)
     again = pipeline.event(event.id)
     assert (again.state, again.attempts, again.reason) == (EventState.RECEIVED, 0, None)

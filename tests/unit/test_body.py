@@ -27,9 +27,13 @@ KNOWN = {"x-key": "k"}
 
 
 def kept(
-    chunks: Iterable[bytes], encoding: str = "", *, listed: Sequence[Credentials] = (HEADER,),
-    headers: dict[str, str] = KNOWN, largest: int = REFUSED_ABOVE,
-) -> Body:  # fmt: skip
+    chunks: Iterable[bytes],
+    encoding: str = "",
+    *,
+    listed: Sequence[Credentials] = (HEADER,),
+    headers: dict[str, str] = KNOWN,
+    largest: int = REFUSED_ABOVE,
+) -> Body:
     """What is kept of a body that comes in these pieces."""
 
     async def told() -> AsyncIterator[bytes]:
@@ -72,11 +76,32 @@ def test_gzip_is_unpacked_however_it_is_written(encoding: str) -> None:
 @pytest.mark.parametrize(
     "encoding",
     [
-        "", "identity", "Identity", "utf-8", "UTF8", "utf8", " utf-8 ", '"utf-8"', "charset=utf-8", "utf-16le",
-        "US-ASCII", "ascii", "iso-8859-1", "ISO8859-15", "latin1", "windows-1252", "cp1252", "unicode", "8bit",
-        "binary", "none", "identity, utf-8", ",", "identity,",
+        "",
+        "identity",
+        "Identity",
+        "utf-8",
+        "UTF8",
+        "utf8",
+        " utf-8 ",
+        '"utf-8"',
+        "charset=utf-8",
+        "utf-16le",
+        "US-ASCII",
+        "ascii",
+        "iso-8859-1",
+        "ISO8859-15",
+        "latin1",
+        "windows-1252",
+        "cp1252",
+        "unicode",
+        "8bit",
+        "binary",
+        "none",
+        "identity, utf-8",
+        ",",
+        "identity,",
     ],
-)  # fmt: skip
+)
 def test_without_an_encoding_the_body_is_what_was_sent(encoding: str) -> None:
     assert read([gzip.compress(b"{}", mtime=0)], encoding) == gzip.compress(b"{}", mtime=0)
 

@@ -28,9 +28,14 @@ NOBODY: Any = None
 
 def event(reason: Reason, detail: str = "equally likely: reg-1, reg-2") -> Event:
     return Event(
-        id="evt_1", tenant="acme", source=Source.CERTIVERSE, state=EventState.HELD, reason=reason, detail=detail,
+        id="evt_1",
+        tenant="acme",
+        source=Source.CERTIVERSE,
+        state=EventState.HELD,
+        reason=reason,
+        detail=detail,
         received_at=datetime(2026, 5, 4, tzinfo=UTC),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +68,7 @@ def test_a_replay_without_the_answer_that_it_needs_is_refused_with_the_candidate
     told = steer.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {})
     assert told == (
         "evt_1 is held as registration_ambiguous (equally likely: reg-1, reg-2): it needs --registration REG"
-    )  # fmt: skip
+    )
     assert steer.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {"registration": "reg-1"}) is None
 
 

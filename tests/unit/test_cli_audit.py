@@ -36,11 +36,15 @@ def test_the_json_of_an_audit_adds_tenants_up_and_names_each_difference(capsys: 
         "pruned": 1,
         "differences": [
             {
-                "tenant": "acme", "kind": "rhythm", "id": "reg-1", "registration": "reg-1", "expected": "status passed",
+                "tenant": "acme",
+                "kind": "rhythm",
+                "id": "reg-1",
+                "registration": "reg-1",
+                "expected": "status passed",
                 "found": "status failed; last changed by u-1 at noon",
             }
         ],
-    }  # fmt: skip
+    }
 
 
 def test_the_table_of_an_audit_says_what_to_type_next(capsys: pytest.CaptureFixture[str]) -> None:

@@ -176,6 +176,9 @@ def test_an_error_does_not_repeat_the_value() -> None:
 
 def test_a_change_of_what_is_stored_changes_the_stored_form() -> None:
     """When this fails: set a new STORED_FORM, or an older worker fails on the new member again and again."""
-    fields = [f"{model.__name__}.{name}" for model in (ExamOutcome, Candidate, Part, Transformation)
-              for name in sorted(model.model_fields)]  # fmt: skip
+    fields = [
+        f"{model.__name__}.{name}"
+        for model in (ExamOutcome, Candidate, Part, Transformation)
+        for name in sorted(model.model_fields)
+    ]
     assert (STORED_FORM, hashlib.sha256(" ".join(fields).encode()).hexdigest()[:12]) == (b"2", "65c25ca764f4")

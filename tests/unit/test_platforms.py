@@ -13,8 +13,14 @@ from tests import samples
 from worker.sources import read
 
 MEMBERS = (
-    "delivery", "event_ref", "started_at", "completed_at", "complete_reason", "termination_reason", "cut_score_type",
-)  # fmt: skip
+    "delivery",
+    "event_ref",
+    "started_at",
+    "completed_at",
+    "complete_reason",
+    "termination_reason",
+    "cut_score_type",
+)
 PLATFORMS = [platform_of(source) for source in Source]
 each_platform = pytest.mark.parametrize("platform", PLATFORMS, ids=lambda platform: platform.source)
 
@@ -82,20 +88,35 @@ def test_a_row_names_the_parts_that_are_sent(platform: Platform) -> None:
     ("value", "senders"),
     [
         ("scores.percent", {Source.CERTIVERSE, Source.DRILLSTER, Source.PROV}),
-        ("scores.scaled", {Source.CERTIVERSE}), ("scores.Scaled", set()), ("scores.", set()), ("scores", set()),
-        ("details.customData.Region", {Source.CERTIVERSE}), ("details.customData.a.b", {Source.CERTIVERSE}),
-        ("details.customData", set()), ("details.customData.", set()), ("details.examCode.x", set()),
-        ("details.test.id", {Source.DRILLSTER}), ("details.examName", {Source.CERTIVERSE, Source.PROV}),
-        ("parts.topic.Ethics.raw", {Source.CERTIVERSE}), ("parts.topic.Ethics v1.2.reported", {Source.PROV}),
-        ("parts.topic.percent", set()), ("parts.chapter.Ethics.percent", set()), ("parts.topic.Ethics.scaled", set()),
-        ("event_ref", {Source.DRILLSTER, Source.PROV}), ("delivery", {*Source}), ("verdict", set()), ("", set()),
+        ("scores.scaled", {Source.CERTIVERSE}),
+        ("scores.Scaled", set()),
+        ("scores.", set()),
+        ("scores", set()),
+        ("details.customData.Region", {Source.CERTIVERSE}),
+        ("details.customData.a.b", {Source.CERTIVERSE}),
+        ("details.customData", set()),
+        ("details.customData.", set()),
+        ("details.examCode.x", set()),
+        ("details.test.id", {Source.DRILLSTER}),
+        ("details.examName", {Source.CERTIVERSE, Source.PROV}),
+        ("parts.topic.Ethics.raw", {Source.CERTIVERSE}),
+        ("parts.topic.Ethics v1.2.reported", {Source.PROV}),
+        ("parts.topic.percent", set()),
+        ("parts.chapter.Ethics.percent", set()),
+        ("parts.topic.Ethics.scaled", set()),
+        ("event_ref", {Source.DRILLSTER, Source.PROV}),
+        ("delivery", {*Source}),
+        ("verdict", set()),
+        ("", set()),
     ],
-)  # fmt: skip
+)
 def test_a_custom_field_s_value_is_known_by_the_platforms_that_send_it(value: str, senders: set[Source]) -> None:
     three = map(platform_of, (Source.CERTIVERSE, Source.DRILLSTER, Source.PROV))
     assert {platform.source for platform in three if platform.sends(value)} == senders & {
-        Source.CERTIVERSE, Source.DRILLSTER, Source.PROV,
-    }  # fmt: skip
+        Source.CERTIVERSE,
+        Source.DRILLSTER,
+        Source.PROV,
+    }
 
 
 @each_platform
@@ -106,10 +127,13 @@ def test_every_value_that_is_shown_as_possible_is(platform: Platform) -> None:
 @pytest.mark.parametrize(
     ("source", "path", "method"),
     [
-        (Source.CERTIVERSE, "", "POST"), (Source.CERTIVERSE, "a/b", "POST"), (Source.DRILLSTER, "", "POST"),
-        (Source.DRILLSTER, "TEST_COMPLETED", "POST"), (Source.DRILLSTER, "TEST_COMPLETED/42", "PUT"),
+        (Source.CERTIVERSE, "", "POST"),
+        (Source.CERTIVERSE, "a/b", "POST"),
+        (Source.DRILLSTER, "", "POST"),
+        (Source.DRILLSTER, "TEST_COMPLETED", "POST"),
+        (Source.DRILLSTER, "TEST_COMPLETED/42", "PUT"),
         (Source.DRILLSTER, "TEST_COMPLETED/4%2F2", "PUT"),
     ],
-)  # fmt: skip
+)
 def test_a_path_has_the_method_of_its_template(source: Source, path: str, method: str) -> None:
     assert platform_of(source).method(path) == method

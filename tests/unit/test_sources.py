@@ -220,12 +220,16 @@ def test_a_member_said_twice_with_two_meanings_contradicts_itself(
         (CERTIVERSE, "passFail", '"passFail": null', '"PassFail": "Pass"'),
         (CERTIVERSE, "passFail", '"PassFail": "passed"', '"passFail": " "'),
         (CERTIVERSE, "reportedScore", '"reportedScore": 520.5', '"reportedScore": "520.50"'),
-        (CERTIVERSE, "deliveryCompletedDateTime", '"deliveryCompletedDateTime": "2026-03-04T15:33:30Z"',
-         '"DeliveryCompletedDateTime": "2026-03-04T16:33:30+01:00"'),
+        (
+            CERTIVERSE,
+            "deliveryCompletedDateTime",
+            '"deliveryCompletedDateTime": "2026-03-04T15:33:30Z"',
+            '"DeliveryCompletedDateTime": "2026-03-04T16:33:30+01:00"',
+        ),
         (CERTIVERSE, "firstName", '"firstName": "a"', '"firstName": "b"'),
         (DRILLSTER, "passed", '"passed": true', '"Passed": "true"'),
     ],
-)  # fmt: skip
+)
 def test_a_member_said_twice_with_one_meaning_is_said_once(
     sample: tuple[str, Source], place: str, first: str, second: str
 ) -> None:

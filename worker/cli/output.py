@@ -19,10 +19,20 @@ if TYPE_CHECKING:
 HOLDS, DOES_NOT, USAGE, UNCHECKED = 0, 1, 2, 3
 #: The styles of a table's words on a terminal.
 _STYLES: Final = {
-    "synced": "green", "ok": "green", "open": "green", "held": "yellow", "unknown": "yellow", "probing": "yellow",
-    "dead": "red", "FAILS": "red", "closed": "red", "duplicate": "dim", "superseded": "dim", "ignored": "dim",
+    "synced": "green",
+    "ok": "green",
+    "open": "green",
+    "held": "yellow",
+    "unknown": "yellow",
+    "probing": "yellow",
+    "dead": "red",
+    "FAILS": "red",
+    "closed": "red",
+    "duplicate": "dim",
+    "superseded": "dim",
+    "ignored": "dim",
     "discarded": "dim",
-}  # fmt: skip
+}
 _GAP: Final = 2
 #: Least width of the column that wraps.
 _LEAST: Final = 20

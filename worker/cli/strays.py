@@ -95,7 +95,7 @@ def _remove(at: Services, id: str, move: str, why: str) -> None:
 def _result(content: bytes) -> tuple[bytes | str, str]:
     """The body and the path among the arguments that a message was sent with. Raises ConfigurationError."""
     try:
-        args, kwargs = loads(content.decode())[:2]  # type: ignore[no-untyped-call]
+        args, kwargs = loads(content.decode())[:2]
         given: dict[str, Any] = bound(args, kwargs)
         body, path = given["body"], given["path"]
     except (ValueError, TypeError, KeyError, Unacceptable):

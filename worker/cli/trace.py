@@ -16,9 +16,13 @@ from worker.ledger import queries, trace
 
 _EVENT: Final = ("id", "state", "reason or result", "received", "registration", "receipts", "source", "tenant")
 _REGISTRATION: Final = {
-    "tenant": "tenant", "id": "registration", "event": "last written by", "owner": "being written by",
-    "sys_version": "sys_version", "accepted": "override accepted",
-}  # fmt: skip
+    "tenant": "tenant",
+    "id": "registration",
+    "event": "last written by",
+    "owner": "being written by",
+    "sys_version": "sys_version",
+    "accepted": "override accepted",
+}
 _CANDIDATE: Final = "A student id, an e-mail address, or the exam platform's candidate id."
 
 

@@ -70,10 +70,14 @@ class Ledger:
                 self.release(tenant, stage, token)
             return []
         states = self.scripts(
-            "apply", tenant, stage, token, int(last),
+            "apply",
+            tenant,
+            stage,
+            token,
+            int(last),
             json.dumps([self._sealed(decision.as_arguments()) for decision in decided]),
             *(decision.outcome for decision in decided),
-        )  # fmt: skip
+        )
         return [state.decode() for state in states]
 
     def intend(self, tenant: str, token: str, plans: Sequence[dict[str, str]]) -> list[str]:

@@ -65,7 +65,7 @@ class Gate:
         """Nobody calls before `retry_after`, or before a growing pause when Rhythm does not say."""
         asked = milliseconds(retry_after or timedelta(0))
         base, cap = milliseconds(CLOSED_BASE), milliseconds(CLOSED_CAP)
-        jitter = random.random()  # noqa: S311
+        jitter = random.random()
         self.scripts("gate", self.tenant, "close", reason, asked, base, cap, jitter, self._interval())
         self.probing, self._busy_since = False, None
 

@@ -66,7 +66,7 @@ STRAYS_ACTS = "er:strays.acts"
 INDEX_KEY = "er:index_key"
 PROCESSES = "er:processes"
 ANSWERS = "er:said."
-TOKEN = "er:token."  # noqa: S105  # where tokens are, not one
+TOKEN = "er:token."
 
 
 def key(tenant: str, *parts: str) -> str:

@@ -139,14 +139,17 @@ def event_of(
     stored: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     received = int(stored["received_at"])
     folded, lines = stored.pop("history", ""), (history or b"").decode()
-    return Event.model_validate(stored | {
-        "id": id,
-        "tenant": tenant,
-        "detail": stored.get("detail") or None,
-        "received_at": instant(received),
-        "due_at": None if due is None else instant(due),
-        "history": [*_folded(folded, received), *_entries(lines, 0)],
-    })  # fmt: skip
+    return Event.model_validate(
+        stored
+        | {
+            "id": id,
+            "tenant": tenant,
+            "detail": stored.get("detail") or None,
+            "received_at": instant(received),
+            "due_at": None if due is None else instant(due),
+            "history": [*_folded(folded, received), *_entries(lines, 0)],
+        }
+    )
 
 
 def _folded(lines: str, received: int) -> list[HistoryEntry]:

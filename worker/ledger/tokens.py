@@ -62,7 +62,7 @@ class RedisTokens:
             if time.monotonic() > ends:
                 wait = timedelta(seconds=1)
                 raise GateClosed(Reason.RHYTHM_UNAVAILABLE, "another process is fetching the OAuth token", wait)
-            time.sleep(random.uniform(*_LOOK_SECONDS))  # noqa: S311  # jitter
+            time.sleep(random.uniform(*_LOOK_SECONDS))  # jitter
         try:
             yield
         finally:

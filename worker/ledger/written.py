@@ -89,7 +89,7 @@ def accept(
     """Note an override beside what we wrote, which stays. False when the registration was not left as in `kept`."""
     record = key(tenant, "registration", registration)
     with client.pipeline() as pipeline:
-        pipeline.watch(record)  # type: ignore[no-untyped-call]
+        pipeline.watch(record)
         rev, owner, event = pipeline.hmget(record, "rev", "owner", "event")
         if (text(rev), text(event)) != (kept.rev, kept.event) or owner is not None:
             return False

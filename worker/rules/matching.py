@@ -41,8 +41,11 @@ def why_nobody(outcome: ExamOutcome, rules: SourceRules) -> str | None:
     candidate, ids = outcome.candidate, named_ids(outcome, rules)
     if candidate.email or student_of(candidate, rules) or any(REGISTRATION_ID.fullmatch(id) for id in ids):
         return None
-    unused = [f"{name}, which registration_ids does not name" for name in outcome.registration_ids
-              if name not in rules.registration_ids]  # fmt: skip
+    unused = [
+        f"{name}, which registration_ids does not name"
+        for name in outcome.registration_ids
+        if name not in rules.registration_ids
+    ]
     if candidate.third_party_ids:
         named = f"names {rules.third_party}" if rules.third_party else "names none"
         unused.append(f"thirdPartyIds of {', '.join(sorted(candidate.third_party_ids))}, and third_party {named}")

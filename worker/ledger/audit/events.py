@@ -24,9 +24,19 @@ _STOPPED: Final = (EventState.HELD, EventState.DEAD)
 #: States of an event whose version its delivery has.
 _VERSIONED: Final = (EventState.READY, EventState.SYNCED, EventState.SUPERSEDED)
 _FIELDS: Final = (
-    "state", "source", "received_at", "receipts", "reason", "result", "registration", "delivery", "version", "intent",
-    "who", "history",
-)  # fmt: skip
+    "state",
+    "source",
+    "received_at",
+    "receipts",
+    "reason",
+    "result",
+    "registration",
+    "delivery",
+    "version",
+    "intent",
+    "who",
+    "history",
+)
 _RESULTS: Final = ("written", "unchanged")
 _SHOWN: Final = 64
 Fields = dict[str, str]
@@ -86,7 +96,7 @@ def read(client: "redis.Redis", commands: Iterable[tuple[str | int | float, ...]
     """The answers to commands, in one round trip; for a key of another type than ours the error."""
     pipeline = client.pipeline(transaction=False)
     for command in commands:
-        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        pipeline.execute_command(*command)
     return pipeline.execute(raise_on_error=False)
 
 
@@ -149,10 +159,15 @@ class Checks:
         """What must hold of an index's members: an event in the state that the index is for, that is recorded."""
         state = next(state for state, name in INDEX_OF.items() if name == index)
         questions = [
-            Question("index", id, f"{state}, as it is in {index}", ("HGET", self._key("event", id), "state"),
-                     lambda answer: answer == state.encode())
+            Question(
+                "index",
+                id,
+                f"{state}, as it is in {index}",
+                ("HGET", self._key("event", id), "state"),
+                lambda answer: answer == state.encode(),
+            )
             for id in ids
-        ]  # fmt: skip
+        ]
         return Found(self._still_in(index, ask(self._client, questions)))
 
     def _still_in(self, index: str, differences: list[Difference]) -> list[Difference]:

@@ -174,3 +174,20 @@ def test_any_sequence_of_moves_leaves_each_event_in_exactly_one_state(client: "r
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_an_event_that_was_pruned_and_is_delivered_again_is_no_difference(client: "redis.Redis") -> None:
+    """Its delivery's record, which is kept longer, leads to it again before it is prepared."""
+    ledger, recorder = Ledger(client, timedelta(seconds=60)), BlockingRecorder(client, Settings())
+    recorder.record(T, "evt_1", Source.CERTIVERSE, "", b"{}", "")
+    ledger.claim(T, Stage.PROCESS, "token", 1, 0)
+    prepared = decisions.prepare(
+        "evt_1", delivery="certiverse:a", version="o-1", ref=None, accepts=frozenset(), outcome=b"sealed"
+    )
+    ledger.apply(T, Stage.PROCESS, "token", [prepared])
+    assert ledger.discard(T, "evt_1", "op", "why")[0]
+    client.zadd(f"er:{T}:events", {"evt_1": 1})
+    client.hset(f"er:{T}:event:evt_1", "received_at", 1)
+    assert ledger.sweep(T, timedelta(seconds=5), 10)[1] == 1
+    assert not recorder.record(T, "evt_1", Source.CERTIVERSE, "", b"{}", "").duplicate
+    assert books(client, T).differences == ()

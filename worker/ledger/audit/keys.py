@@ -99,7 +99,7 @@ class KeyChecks:
         """Each version leads to an event that brought it; the one applied to one that is synced."""
         for name, event in record.items():
             if name.startswith("v:"):
-                yield _Pointer(event, partial(_brought, id, record, name[2:], event))
+                yield _Pointer(event, partial(_brought, id, record, name[2:], event, self._pruned))
         if "applied" in record:
             event = record.get(f"v:{record['applied']}", "")
             yield _Pointer(event, lambda one: one.get("state") == EventState.SYNCED, lasting=not event)
@@ -122,7 +122,12 @@ def _at(event: Fields, state: EventState, registration: str) -> bool:
     return event.get("state") == state and event.get("registration") == registration
 
 
-def _brought(id: str, record: Fields, version: str, event: str, found: Fields) -> bool:
-    """Whether an event brought this version. One prepared anew by a newer release may have brought another since."""
+def _brought(id: str, record: Fields, version: str, event: str, pruned: bool, found: Fields) -> bool:
+    """Whether an event brought this version. One prepared anew by a newer release may have brought another since.
+
+    One that was pruned and delivered again has the same id, and no delivery until it is prepared.
+    """
     now = found.get("version")
+    if pruned and "delivery" not in found:
+        return True
     return found.get("delivery") == id and (now == version or record.get(f"v:{now}") == event)

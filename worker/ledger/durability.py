@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
-import structlog
 from redis.exceptions import RedisError
 
-from worker.errors import ConfigurationError, LedgerUnavailable
+from worker.errors import ConfigurationError
 from worker.ledger.client import text
 from worker.settings import Settings
 
@@ -20,7 +19,6 @@ UNTOLD: Final = dict.fromkeys(WANTED, "unknown (CONFIG GET is refused)")
 #: Share of `maxmemory` above which no deliveries are taken: processing what is there needs memory too.
 FULL: Final = 0.85
 _SECTIONS: Final = ("server", "replication", "persistence", "memory")
-_LOG = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -120,11 +118,11 @@ def judge_redis(look: Look, settings: Settings) -> str:
 
 def why_refused(client: "redis.Redis", replicas: int) -> str | None:
     """Why the receiver refuses deliveries, in an operator's words; None while it takes them."""
-    why = _why_refused(look_at(client), replicas)
+    why = why_refusing(look_at(client), replicas)
     return f"the receiver answers 503: {why}" if why else None
 
 
-def _why_refused(look: Look, replicas: int) -> str:
+def why_refusing(look: Look, replicas: int) -> str:
     """Why a Redis that is configured well takes no deliveries; empty while it does."""
     disk = "is its disk full, or not to be written?"
     if look.full:
@@ -137,36 +135,3 @@ def _why_refused(look: Look, replicas: int) -> str:
     if connected < replicas:
         return f"{connected} replicas are connected, EXAMRELAY_REPLICAS wants {replicas}"
     return ""
-
-
-class Refusal:
-    """Why a recorder takes no deliveries just now, by its last look at Redis."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._why = ""
-        #: By the last look that could tell.
-        self._durable = True
-
-    def check(self) -> None:
-        """Raises LedgerUnavailable, with the reason, while no deliveries are taken."""
-        if self._why:
-            raise LedgerUnavailable(self._why)
-
-    def update(self, look: Look) -> None:
-        """Judge a new look. The log has a line when the answer changes."""
-        why = self._judge(look)
-        if why != self._why:
-            _LOG.warning("record.refused" if why else "record.resumed", why=why or self._why)
-        self._why = why
-
-    def _judge(self, look: Look) -> str:
-        try:
-            judge_redis(look, self._settings)
-        except ConfigurationError as error:
-            self._durable = False
-            return str(error)
-        if look.rewriting and not self._durable:
-            return "Redis writes its append-only file anew and keeps nothing before that is done"
-        self._durable = True
-        return _why_refused(look, self._settings.replicas)

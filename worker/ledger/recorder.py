@@ -16,13 +16,14 @@ from typing import Any, Final, cast
 
 import redis
 import redis.asyncio
+import structlog
 from redis.exceptions import NoScriptError
 
 from schemas.event import EventState, Receipt
 from schemas.outcome import Source
-from worker.errors import LedgerUnavailable
+from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.ledger.client import RECORDER_CONNECTIONS, UNAVAILABLE, script_text
-from worker.ledger.durability import Refusal, answered, ask, judge_redis, look_at
+from worker.ledger.durability import Look, answered, ask, judge_redis, look_at, why_refusing
 from worker.ledger.keys import key
 from worker.ledger.processes import Presence
 from worker.ledger.sealed import Sealer
@@ -56,6 +57,42 @@ def _receipt(id: str, reply: Any) -> Receipt:
         raise reply
     state, duplicate = reply
     return Receipt(id=id, state=EventState(state.decode()), duplicate=bool(duplicate))
+
+
+_LOG = structlog.get_logger()
+
+
+class _Refusal:
+    """Why a recorder takes no deliveries just now, by its last look at Redis."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._why = ""
+        #: By the last look that could tell.
+        self._durable = True
+
+    def check(self) -> None:
+        """Raises LedgerUnavailable, with the reason, while no deliveries are taken."""
+        if self._why:
+            raise LedgerUnavailable(self._why)
+
+    def update(self, look: Look) -> None:
+        """Judge a new look. The log has a line when the answer changes."""
+        why = self._judge(look)
+        if why != self._why:
+            _LOG.warning("record.refused" if why else "record.resumed", why=why or self._why)
+        self._why = why
+
+    def _judge(self, look: Look) -> str:
+        try:
+            judge_redis(look, self._settings)
+        except ConfigurationError as error:
+            self._durable = False
+            return str(error)
+        if look.rewriting and not self._durable:
+            return "Redis writes its append-only file anew and keeps nothing before that is done"
+        self._durable = True
+        return why_refusing(look, self._settings.replicas)
 
 
 class _Call:
@@ -97,7 +134,7 @@ class BlockingRecorder:
         self.client = client
         self._settings = settings
         self._call = _Call(settings.replicas)
-        self._refusal = Refusal(settings)
+        self._refusal = _Refusal(settings)
         self._checked = False
         self._looked_at = float("-inf")
         self._local = local()
@@ -164,7 +201,7 @@ class Recorder:
     def __init__(self, client: "redis.asyncio.Redis", settings: Settings) -> None:
         self.client = client
         self._call = _Call(settings.replicas)
-        self._refusal = Refusal(settings)
+        self._refusal = _Refusal(settings)
         self._sealer = Sealer(settings.sealing_keys)
         self._waiting: deque[Waiting] = deque()
         self._recording: set[asyncio.Task[None]] = set()

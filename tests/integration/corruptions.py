@@ -47,7 +47,7 @@ class Ground:
         return str(self.chance.choice(sorted(self.client.keys(self.key(kind, "*")))).decode())
 
     def written(self) -> str:
-        """An event on the books that wrote last to its registration: what a pruned one wrote is no more looked at."""
+        """A recorded event that wrote last to its registration: what a pruned one wrote is no more looked at."""
         records = sorted(self.client.keys(self.key("registration", "*")))
         last = [event.decode() for name in records if (event := self.client.hget(name, "event"))]
         return self.chance.choice([id for id in last if id in self.ids()])

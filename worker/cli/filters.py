@@ -34,9 +34,9 @@ _OPTIONS: Final = {
 }
 
 #: Where events wait for a person.
-STOPPED: Final = (EventState.HELD, EventState.DEAD)
+STOPPED: Final = tuple(state for state in EventState if state.for_a_person)
 #: Where events wait for a task.
-WAITING: Final = (EventState.RECEIVED, EventState.READY)
+WAITING: Final = tuple(state for state in EventState if state.waiting)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from worker.ledger.client import Scripts
 from worker.ledger.times import milliseconds
 
 #: A paced tenant's task waits this long for its turn, then puts its events back.
-LONGEST_WAIT: Final = timedelta(seconds=10)
+LONGEST_TURN_WAIT: Final = timedelta(seconds=10)
 #: Longer than a call may take: a probe whose process died is given up then.
 PROBE_LEASE: Final = timedelta(seconds=30)
 CLOSED_BASE: Final = timedelta(seconds=2)
@@ -38,7 +38,7 @@ class Gate:
     def take(self) -> None:
         """Wait for a turn to call Rhythm. Raises GateClosed."""
         busy = 0.0 if self._busy_since is None else 1000 * (time.monotonic() - self._busy_since)
-        longest = milliseconds(LONGEST_WAIT)
+        longest = milliseconds(LONGEST_TURN_WAIT)
         waits, closings = self._ask("take", longest, busy)
         while waits:
             time.sleep(waits / 1_000_000)

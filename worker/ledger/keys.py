@@ -50,12 +50,7 @@ from typing import Final
 from schemas.event import EventState
 
 #: The index of each state that has one; the other states are final, and found by walking `events`.
-INDEX_OF: Final = {
-    EventState.RECEIVED: "due:process",
-    EventState.READY: "due:sync",
-    EventState.HELD: "held",
-    EventState.DEAD: "dead",
-}
+INDEX_OF: Final = {state: state.index_name for state in EventState if state.index_name}
 FINAL: Final = frozenset(EventState) - INDEX_OF.keys()
 
 TENANTS = "er:tenants"

@@ -23,7 +23,7 @@ _LOOKED_AT: Final = 2000
 _TAKEN: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Those of them that are by when an event is due, not by when it was received.
-DUE: Final = (EventState.RECEIVED, EventState.READY)
+DUE: Final = tuple(state for state in EventState if state.waiting)
 _MOVED: Final = {EventState.RECEIVED: "moved:process", EventState.READY: "moved:sync"}
 
 

@@ -22,7 +22,7 @@ from worker.rhythm.auth import REFRESH_SPACING, Token
 #: Longer than any fetch may take (`timeout_seconds` is at most 30): a holder that died is given up then.
 LEASE: Final = timedelta(seconds=35)
 #: So long one waits for another's fetch; then the events are put back and Rhythm is tried again.
-LONGEST_WAIT: Final = timedelta(seconds=5)
+LONGEST_LOCK_WAIT: Final = timedelta(seconds=5)
 _LOOK_SECONDS: Final = (0.02, 0.08)
 
 
@@ -56,8 +56,8 @@ class RedisTokens:
 
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
-        """See TokenStore. Raises GateClosed when another has it for `LONGEST_WAIT`."""
-        holder, ends = secrets.token_hex(8), time.monotonic() + LONGEST_WAIT.total_seconds()
+        """See TokenStore. Raises GateClosed when another has it for `LONGEST_LOCK_WAIT`."""
+        holder, ends = secrets.token_hex(8), time.monotonic() + LONGEST_LOCK_WAIT.total_seconds()
         while not self._scripts("token", TOKEN + key, "lock", holder, milliseconds(self._lease)):
             if time.monotonic() > ends:
                 wait = timedelta(seconds=1)

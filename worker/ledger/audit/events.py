@@ -20,7 +20,7 @@ from worker.ledger.client import text
 from worker.ledger.keys import INDEX_OF, key
 from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
 
-_STOPPED: Final = (EventState.HELD, EventState.DEAD)
+_STOPPED: Final = tuple(state for state in EventState if state.for_a_person)
 #: States of an event whose version its delivery has.
 _VERSIONED: Final = (EventState.READY, EventState.SYNCED, EventState.SUPERSEDED)
 _FIELDS: Final = (

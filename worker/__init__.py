@@ -18,8 +18,9 @@ def enqueue(tenant: str, source: str, body: bytes | str, path: str | None = None
     below the source, percent-encoded as it came (Drillster: `TEST_COMPLETED/42`). Returns the event's id, its state,
     and whether this delivery was recorded before: the same bytes to the same place are the same event.
 
-    Takes about a millisecond. While Redis hangs or cannot be reached it raises after one second, two at the longest;
-    a new connection also waits for the system to look up Redis's name. May be called from any thread and after a fork.
+    Takes about a millisecond. While Redis hangs or cannot be reached it raises after one second, two at the longest.
+    A new connection may take longer: the system looks up Redis's name, and each of the first few answers may take a
+    second. May be called from any thread and after a fork.
 
     Raises ValueError: no such tenant or source, or the body is neither bytes nor text. LedgerUnavailable
     (`worker.errors`): it may not be on disk, so call again later; that can never make two events.

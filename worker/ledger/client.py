@@ -4,8 +4,10 @@ import json
 import os
 import secrets
 import threading
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from itertools import count, takewhile
 from typing import Any, Final
 
 import redis
@@ -141,6 +143,12 @@ def connect_blocking_recorder(settings: Settings) -> "redis.Redis":
         **settings.redis.tls,
     )
     return client
+
+
+def text_of(fields: Mapping[str, str], name: str) -> str:
+    """A text that a hash holds, or nothing. Earlier builds stored it in pieces: `name:1` and so on."""
+    pieces = takewhile(bool, (fields.get(f"{name}:{number}", "") for number in count(1)))
+    return fields.get(name) or "".join(pieces)
 
 
 def text(value: Any) -> str:

@@ -32,7 +32,7 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     were given out). Of a paced tenant: interval (ms between turns), busy (ms that a task has with one). What 429s have
     taught: learned (calls a second), learned_at, taught_at (the 429), hold, early, taken and gap (`gate.lua`).
 
-`audit` string: how far an interrupted audit of Rhythm came, and where it differed, as JSON. 7 days.
+`audit_mark` string: how far an interrupted audit of Rhythm came, and where it differed, as JSON. 7 days.
 
 Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: how far pruning came), `er:malformed` list
 (what was on a queue and no message; sealed).

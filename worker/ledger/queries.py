@@ -13,7 +13,7 @@ import redis
 
 from schemas.event import Event, EventState, HistoryEntry, Reason
 from schemas.outcome import Source
-from worker.ledger.client import script_text, text
+from worker.ledger.client import script_text, text, text_of
 from worker.ledger.keys import INDEX_OF, MALFORMED, STRAYS, SWEEP, TENANTS, key
 from worker.ledger.times import instant
 
@@ -138,7 +138,7 @@ def event_of(
         return None
     stored: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     received = int(stored["received_at"])
-    folded, lines = stored.pop("history", ""), (history or b"").decode()
+    folded, lines = text_of(stored, "history"), (history or b"").decode()
     return Event.model_validate(
         stored
         | {

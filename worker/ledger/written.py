@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from worker.ledger.client import text
+from worker.ledger.client import text, text_of
 from worker.ledger.keys import key
 from worker.ledger.queries import history_line
 from worker.ledger.sealed import SealBroken, Sealer
@@ -67,10 +67,11 @@ def _remembered(sealer: Sealer, registration: str, found: Any, deliveries: dict[
     if isinstance(found, redis.ResponseError) or isinstance(delivery, redis.ResponseError):
         return Remembered(read=_broken)
     record = {name.decode(): value.decode() for name, value in found.items()}
+    values = text_of(record, "values")
     return Remembered(
         None if delivery is None else text(delivery),
         record.get("event"),
-        lambda: json.loads(sealer.open_text(record["values"], registration)) if "values" in record else None,
+        lambda: json.loads(sealer.open_text(values, registration)) if values else None,
         int(record["sys_version"]) if "sys_version" in record else None,
         record.get("rev", "0"),
         record.get("owner"),

@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 from schemas.event import EventState, Reason
 from schemas.outcome import Source
 from worker.ledger import trace
-from worker.ledger.client import text
+from worker.ledger.client import text, text_of
 from worker.ledger.keys import INDEX_OF, key
 from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
 
@@ -36,6 +36,7 @@ _FIELDS: Final = (
     "intent",
     "who",
     "history",
+    "history:1",
 )
 _RESULTS: Final = ("written", "unchanged")
 _SHOWN: Final = 64
@@ -183,7 +184,7 @@ class Checks:
         yield Question(
             "event", id, f"received at {at}", ("ZSCORE", self._key("events"), id), lambda one: one == _number(at)
         )
-        if "history" not in fields:
+        if not text_of(fields, "history"):
             yield Question("history", id, "a history", ("EXISTS", self._key("history", id)), bool)
         if state in INDEX_OF:
             yield from self._waiting(id, EventState(state))

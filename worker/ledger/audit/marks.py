@@ -26,15 +26,15 @@ class Mark:
 
 def load(client: "redis.Redis", tenant: str) -> Mark:
     """The mark; the beginning when there is none."""
-    stored: Any = client.get(key(tenant, "audit"))
+    stored: Any = client.get(key(tenant, "audit_mark"))
     return Mark(**json.loads(stored)) if stored else Mark()
 
 
 def save(client: "redis.Redis", tenant: str, mark: Mark) -> None:
     """Go on from here."""
-    client.set(key(tenant, "audit"), json.dumps(asdict(mark)), px=KEPT)
+    client.set(key(tenant, "audit_mark"), json.dumps(asdict(mark)), px=KEPT)
 
 
 def forget(client: "redis.Redis", tenant: str) -> None:
     """Begin anew."""
-    client.delete(key(tenant, "audit"))
+    client.delete(key(tenant, "audit_mark"))

@@ -23,7 +23,11 @@ local function forget()
   redis.call('HSET', place, 'reason', 'forgotten')
   redis.call('DEL', key(tenant, 'payload', id), key(tenant, 'outcome', id))
   local record = key(tenant, 'registration', event.registration or '')
-  if redis.call('HGET', record, 'event') == id then redis.call('HDEL', record, 'accepted', 'values') end
+  if redis.call('HGET', record, 'event') == id then
+    local gone = { 'accepted', 'values' }
+    for piece = 1, 99 do table.insert(gone, 'values:' .. piece) end -- as earlier builds stored them
+    redis.call('HDEL', record, unpack(gone))
+  end
   return { 1, FINAL[state] and state or 'discarded', 'forgotten', 0 }
 end
 

@@ -6,6 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?=
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+# Budgets in lines: what was reached (docs/design.md, "Size"), so that more is a decision. The aim is 10000 and 700.
+PRODUCT_LINES := 13800
+LUA_LINES := 865
+SANDBOX_LINES := 1350
+CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
 .PHONY: help setup tools run demo test unit check lines bench lock clean
 
@@ -63,13 +68,15 @@ run: setup
 demo: setup
 	@$(BIN)/python -m sandbox.demo
 
-# Tests of what one process does go side by side, each side with a Valkey of its own; those that start the real
-# processes measure time, so they have the machine for themselves.
+# Side by side, each side with a Valkey of its own: first what one process does, then what several do. The tests that
+# measure time (marker `alone`) have the machine for themselves.
 TOGETHER := -n 2 tests/unit tests/integration
-ALONE := tests/acceptance
+BESIDE := -n 2 --dist loadfile -m 'not alone' tests/acceptance
+ALONE := -m alone tests/acceptance
 
 test: tools
 	@$(BIN)/python -m pytest $(TOGETHER)
+	@$(BIN)/python -m pytest $(BESIDE)
 	@$(BIN)/python -m pytest $(ALONE)
 
 unit: tools
@@ -81,17 +88,26 @@ check: tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --cov --cov-report= $(TOGETHER)
+	$(BIN)/python -m pytest --cov --cov-append --cov-report= $(BESIDE)
 	$(BIN)/python -m pytest --cov --cov-append --cov-report=term:skip-covered $(ALONE)
 	@$(MAKE) --no-print-directory lines
 
-# Budgets: docs/design.md. Over one is a warning: promises are not cut to fit.
+# Fails over a budget. The console has its own when it exists.
 lines:
-	@count() { find "$$@" -type f | xargs cat | wc -l | tr -d ' '; }; \
-	told() { printf '%-32s %5d of %5d lines%s\n' "$$1" $$2 $$3 "$$([ $$2 -gt $$3 ] && echo '  WARNING: over budget')"; }; \
+	@count() { find "$$@" -type f -not -path 'worker/console/*' | xargs cat | wc -l | tr -d ' '; }; \
+	over=0; \
+	budget() { \
+	  printf '%-32s %5d of %5d lines\n' "$$1" $$2 $$3; \
+	  if [ $$2 -gt $$3 ]; then echo "$$1: over budget by $$(($$2 - $$3)) lines" >&2; over=1; fi; \
+	}; \
 	for package in schemas worker tasks; do printf '%-32s %5d\n' "  $$package" $$(count $$package -name '*.py'); done; \
-	told 'schemas, worker, tasks (Python)' $$(count schemas worker tasks -name '*.py') 10000; \
-	told 'worker/ledger/lua (Lua)' $$(count worker/ledger/lua -name '*.lua') 700; \
-	told 'sandbox (Python)' $$(count sandbox -name '*.py') 1350
+	budget 'schemas, worker, tasks (Python)' $$(count schemas worker tasks -name '*.py') $(PRODUCT_LINES); \
+	budget 'worker/ledger/lua (Lua)' $$(count worker/ledger/lua -name '*.lua') $(LUA_LINES); \
+	budget 'sandbox (Python)' $$(count sandbox -name '*.py') $(SANDBOX_LINES); \
+	if [ -d worker/console ]; then \
+	  budget 'worker/console (Python)' $$(find worker/console -name '*.py' | xargs cat | wc -l | tr -d ' ') $(CONSOLE_LINES); \
+	fi; \
+	exit $$over
 
 bench: tools
 	@$(BIN)/python -m bench

@@ -44,8 +44,9 @@ def _profile(ours: Ours, rhythm: Sandbox, count: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     services = build(Settings())
     stages: dict[str, tuple[str, Callable[..., Any]]] = {
-        "process": ("received", process_tenant), "sync": ("ready", sync_tenant)
-    }  # fmt: skip
+        "process": ("received", process_tenant),
+        "sync": ("ready", sync_tenant),
+    }
     for profiled in (False, True):
         given = sittings(count)
         rhythm.seed(ORG, [one.seed for one in given])
@@ -67,12 +68,12 @@ def _profile(ours: Ours, rhythm: Sandbox, count: int) -> None:
 
 
 def _say(ours: Ours, count: int, stage: str, wall: float, cpu: float) -> None:
-    told = ours.client.info("commandstats")
+    commands = ours.client.info("commandstats")
     each = 1e6 / count
-    scripts = told["cmdstat_evalsha"]
+    scripts = commands["cmdstat_evalsha"]
     print(f"\n{stage}: {wall * each:.0f} us an event, {cpu * each:.0f} of them CPU of this process")
     print(f"  Redis: {scripts['usec'] / count:.0f} us an event in {scripts['calls']} scripts, with")
-    for name, stat in sorted(told.items(), key=lambda item: -item[1]["usec"])[:12]:
+    for name, stat in sorted(commands.items(), key=lambda item: -item[1]["usec"])[:12]:
         print(f"    {stat['usec'] / count:6.1f} us {stat['calls'] / count:6.2f} calls  {name.removeprefix('cmdstat_')}")
 
 

@@ -58,16 +58,31 @@ def _event(pipeline: Any, identity: Identity, tenant: str, chance: random.Random
     student = f"stu-{chance.randbytes(6).hex()}"
     who = trace.who(identity, tenant, [student, f"{student}@example.org", chance.randbytes(8).hex()])
     values = json.dumps({"status": "passed", "score": "82.50", "exam_date": "2026-05-04T12:30:00Z"})
-    pipeline.hset(f"er:{tenant}:event:{id}", mapping={
-        "state": "synced", "source": "certiverse", "received_at": at, "result": "written", "who": who,
-        "registration": registration, "delivery": delivery, "version": version,
-        "history:1": "1438\tprepare\tprocess\n1459\tintend\tsync\n1473\tsettle\tsync\n",
-    })  # fmt: skip
+    pipeline.hset(
+        f"er:{tenant}:event:{id}",
+        mapping={
+            "state": "synced",
+            "source": "certiverse",
+            "received_at": at,
+            "result": "written",
+            "who": who,
+            "registration": registration,
+            "delivery": delivery,
+            "version": version,
+            "history": "1438\tprepare\tprocess\n1459\tintend\tsync\n1473\tsettle\tsync\n",
+        },
+    )
     pipeline.zadd(f"er:{tenant}:events", {id: at})
     pipeline.hset(f"er:{tenant}:delivery:{delivery}", mapping={f"v:{version}": id, "rev": 2, "applied": version})
-    pipeline.hset(f"er:{tenant}:registration:{registration}", mapping={
-        "sys_version": 2, "event": id, "values:1": values[:64], "values:2": values[64:], "rev": 1,
-    })  # fmt: skip
+    pipeline.hset(
+        f"er:{tenant}:registration:{registration}",
+        mapping={
+            "sys_version": 2,
+            "event": id,
+            "values": values,
+            "rev": 1,
+        },
+    )
     for place in ("delivery:" + delivery, "registration:" + registration):
         pipeline.pexpire(f"er:{tenant}:{place}", 400 * 86_400_000)
     for name in trace.names(who):
@@ -94,10 +109,17 @@ def _stopped(pipeline: Any, tenant: str, chance: random.Random, at: int, counted
     reason = chance.choice([one for one in Reason if one.policy.startswith(state)])
     id = "evt_" + base64.b32encode(chance.randbytes(20)).decode().lower()[:26]
     counted.update([state, f"{state}:{reason}"])
-    pipeline.hset(f"er:{tenant}:event:{id}", mapping={
-        "state": state, "source": chance.choice(tuple(Source)), "received_at": at, "reason": reason,
-        "detail": f"registration reg-{number} has another result already, of {number % 50}", "nonce": "n" * 22,
-    })  # fmt: skip
+    pipeline.hset(
+        f"er:{tenant}:event:{id}",
+        mapping={
+            "state": state,
+            "source": chance.choice(tuple(Source)),
+            "received_at": at,
+            "reason": reason,
+            "detail": f"registration reg-{number} has another result already, of {number % 50}",
+            "nonce": "n" * 22,
+        },
+    )
     pipeline.set(f"er:{tenant}:history:{id}", f"{at}\trecord\treceiver\n{at}\thold\tprocess\t{reason}\n")
     pipeline.set(f"er:{tenant}:payload:{id}", _UNSEALED.seal(b"{}", id))
     for index_name in ("events", state):

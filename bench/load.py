@@ -130,11 +130,13 @@ def wrk_accepted_a_second(program: str, port: int, seconds: float) -> float:
         script = Path(folder) / "post.lua"
         script.write_text(_WRK.format(folder=folder, start=start, headers=headers, digits=_DIGITS + 1))
         url = f"http://127.0.0.1:{port}{PATH}"
-        told = subprocess.run(
+        printed = subprocess.run(
             [program, "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}s", "-s", str(script), url],
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
-    rate = re.search(r"Requests/sec: *([\d.]+)", told)
-    if rate is None or "Non-2xx" in told:
-        raise RuntimeError(f"wrk: {told}")
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    rate = re.search(r"Requests/sec: *([\d.]+)", printed)
+    if rate is None or "Non-2xx" in printed:
+        raise RuntimeError(f"wrk: {printed}")
     return float(rate[1])

@@ -1,6 +1,6 @@
 """Both sides as real processes: Valkey, stand-in, workers, receivers. Everything on loopback, ended with its block.
 
-Ours runs as the Procfile runs it. Each side has a Valkey of its own, with the same durable configuration.
+Ours runs as `examrelay up` runs it. Each side has a Valkey of its own, with the same durable configuration.
 """
 
 import http.client
@@ -28,25 +28,12 @@ from schemas.event import Stage
 from schemas.outcome import Source
 from tests.running import ROOT, Valkey, free_port, wait_until
 from tests.tenants import ENVIRON, write_tenants
-from worker.bootstrap import build
 from worker.ledger import queries
-from worker.ledger.events import Ledger
+from worker.local.commands import ARGUMENTS
+from worker.receiver.intake import Intake
 from worker.settings import Settings
-from worker.sources import event_id
 
 TENANT, ORG = "acme", "acme.org"
-_HINTS_ONLY: Final = ("--without-gossip", "--without-mingle", "-E")
-_CELERY: Final = ("-m", "celery", "-A", "worker.celery")
-#: As in the Procfile.
-OURS: Final[dict[str, tuple[str, ...]]] = {
-    "web": ("-m", "worker.receiver"),
-    "worker": (
-        *_CELERY, "worker", "-P", "prefork", "-c", "4", "-Q", "examrelay,examrelay.receive", "-n", "worker@%h",
-        *_HINTS_ONLY,
-    ),
-    "sweeper": (*_CELERY, "worker", "-P", "solo", "-Q", "examrelay.sweep", "-n", "sweeper@%h", *_HINTS_ONLY),
-    "beat": (*_CELERY, "beat"),
-}  # fmt: skip
 _PROXIES: Final = ("http_proxy", "https_proxy", "all_proxy")
 _LOADERS: Final = 4
 _STASH: Final = "naive.stash"
@@ -71,9 +58,13 @@ class Side:
         """Start a process in a session of its own."""
         with (self.folder / f"{type(self).__name__}-{name}.log").open("ab") as output:
             self.running[name] = subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, env=self.environ, start_new_session=True,
-                stdout=output, stderr=output,
-            )  # fmt: skip
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env=self.environ,
+                start_new_session=True,
+                stdout=output,
+                stderr=output,
+            )
 
     def end(self, name: str) -> None:
         """End a process and all its children, at once: there is nothing here worth keeping."""
@@ -128,37 +119,31 @@ class Ours(Side):
     def __init__(self, folder: Path, rhythm_url: str) -> None:
         super().__init__(folder)
         self.environ |= ENVIRON | {
-            "REDIS_URL": self.valkey.url, "PORT": str(self.port), "EXAMRELAY_DATA": str(folder),
+            "REDIS_URL": self.valkey.url,
+            "PORT": str(self.port),
+            "EXAMRELAY_DATA": str(folder),
             "EXAMRELAY_CONFIG": str(write_tenants(folder, rhythm_url, rhythm="concurrency = 4")),
             "EXAMRELAY_LOG_FORMAT": "json",
-        }  # fmt: skip
+        }
         self.app = Celery(broker=self.valkey.url)
         os.environ.update(self.environ)
-        # Sealers are not shared between threads, so each has a ledger.
-        self._ledgers = [build(Settings()).ledger for _ in range(_LOADERS)]
+        self._intake = Intake(Settings())
 
     def start_all(self, *names: str) -> None:
         """Start some of its processes."""
         for name in names:
-            self.start(name, *OURS[name])
+            self.start(name, "-m", *ARGUMENTS[name])
 
     def load(self, sittings: Sequence[Sitting]) -> None:
-        """Record events through the ledger's own script, without a hint; several at a time share an fsync.
+        """Record events as `worker.enqueue` does, without a hint; several at a time share an fsync.
 
         The sweeper, which would send the hint that is missing, stands still meanwhile.
         """
         self._signal("sweeper", signal.SIGSTOP)
         self.client.set(f"er:{TENANT}:hint:{Stage.PROCESS}", int(time.time() * 1000))
-        shares = [sittings[number::_LOADERS] for number in range(_LOADERS)]
         with ThreadPoolExecutor(_LOADERS) as loaders:
-            list(loaders.map(self._load, self._ledgers, shares))
+            list(loaders.map(lambda one: self._intake.accept(TENANT, Source.CERTIVERSE, one.body), sittings))
         self._signal("sweeper", signal.SIGCONT)
-
-    def _load(self, ledger: Ledger, sittings: Sequence[Sitting]) -> None:
-        for one in sittings:
-            ledger.record(
-                TENANT, event_id(TENANT, Source.CERTIVERSE, "", one.body), Source.CERTIVERSE, one.body, "", ""
-            )
 
     def _signal(self, name: str, signum: signal.Signals) -> None:
         if name in self.running:
@@ -188,15 +173,17 @@ class Naive(Side):
     def __init__(self, folder: Path, rhythm_url: str) -> None:
         super().__init__(folder)
         self.environ |= {
-            "NAIVE_REDIS_URL": self.valkey.url, "NAIVE_RHYTHM_URL": f"{rhythm_url}/examRegistrations/{ORG}",
-        }  # fmt: skip
+            "NAIVE_REDIS_URL": self.valkey.url,
+            "NAIVE_RHYTHM_URL": f"{rhythm_url}/examRegistrations/{ORG}",
+        }
         # Its own connection: the app's pool belongs to the first broker it met.
         self.producer = naive.app.amqp.Producer(naive.app.connection_for_write(self.valkey.url))
 
     def start_worker(self, pool: str, concurrency: int) -> None:
         """Its worker; log lines for each task are off, as ours are."""
+        quiet = ("-l", "WARNING", "--without-gossip", "--without-mingle", "-E")
         pooled = ("-P", pool, "-c", str(concurrency), "-Q", naive.QUEUE)
-        self.start("worker", "-m", "celery", "-A", "bench.naive", "worker", *pooled, "-l", "WARNING", *_HINTS_ONLY)
+        self.start("worker", "-m", "celery", "-A", "bench.naive", "worker", *pooled, *quiet)
 
     def start_receiver(self, kind: str) -> None:
         """One of the receivers of bench/receivers.py."""

@@ -42,39 +42,64 @@ def _sitting(size: tuple[int, int, int]) -> Sitting:
     name, student = f"reg-{secrets.token_hex(8)}", f"stu-{secrets.token_hex(6)}"
     scaled = random.randint(400, 700)
     result = {
-        "passFail": "Pass" if scaled >= 500 else "Fail", "reportedScore": scaled, "cutScore": 500,
-        "cutScoreType": "Scaled", "maxRawScore": 120, "rawScore": scaled // 7, "percent": scaled / 10, "scaled": scaled,
-        "timeOnExam": random.randint(30, 90), "maxTimeOnExam": 120, "isRescore": False,
-    }  # fmt: skip
+        "passFail": "Pass" if scaled >= 500 else "Fail",
+        "reportedScore": scaled,
+        "cutScore": 500,
+        "cutScoreType": "Scaled",
+        "maxRawScore": 120,
+        "rawScore": scaled // 7,
+        "percent": scaled / 10,
+        "scaled": scaled,
+        "timeOnExam": random.randint(30, 90),
+        "maxTimeOnExam": 120,
+        "isRescore": False,
+    }
     test_part = {
-        "testPartName": "Main", "maxScore": 120, "rawScore": scaled // 7, "percent": scaled / 10,
+        "testPartName": "Main",
+        "maxScore": 120,
+        "rawScore": scaled // 7,
+        "percent": scaled / 10,
         "rootSections": [_section(number, items) for number in range(sections)],
-    }  # fmt: skip
+    }
     body = {
-        "examDelivery": _delivery(name), "examReservation": {"storeExamSku": "SKU-CERT-1", "paymentType": "Voucher"},
+        "examDelivery": _delivery(name),
+        "examReservation": {"storeExamSku": "SKU-CERT-1", "paymentType": "Voucher"},
         "candidate": {
-            "candidateId": secrets.token_hex(8), "orgCandidateId": student, "firstName": "Ada",
-            "lastName": f"Example {student}", "email": f"{student}@example.org",
+            "candidateId": secrets.token_hex(8),
+            "orgCandidateId": student,
+            "firstName": "Ada",
+            "lastName": f"Example {student}",
+            "email": f"{student}@example.org",
         },
         "exam": {
-            "examName": "Certificate One", "examCode": "CERT-1", "examFormName": "Certificate One Form A",
-            "examFormId": "c0a4f7de-2f1e-4c52-a0d1-5d0f8f5f2b01", "languageCode": "en", "languageName": "English",
+            "examName": "Certificate One",
+            "examCode": "CERT-1",
+            "examFormName": "Certificate One Form A",
+            "examFormId": "c0a4f7de-2f1e-4c52-a0d1-5d0f8f5f2b01",
+            "languageCode": "en",
+            "languageName": "English",
         },
-        "examResult": result, "testParts": [test_part],
+        "examResult": result,
+        "testParts": [test_part],
         "rootTopicOutcomes": [_topic(number) for number in range(topics)],
-    }  # fmt: skip
+    }
     return Sitting(name, student, json.dumps(body, separators=(",", ":")).encode())
 
 
 def _delivery(registration: str) -> dict[str, Any]:
     completed = _COMPLETED - timedelta(seconds=random.randint(0, 86_400))
     return {
-        "deliverableId": secrets.token_hex(16), "deliveryDateTime": _instant(completed - timedelta(minutes=90)),
-        "deliveryCompletedDateTime": _instant(completed), "bookingId": secrets.token_hex(8),
-        "eligibilityId": registration, "deliveryType": "Live Proctored - Secure Browser", "status": "completed",
-        "completeReasonCode": "candidate ended", "terminationReason": None,
+        "deliverableId": secrets.token_hex(16),
+        "deliveryDateTime": _instant(completed - timedelta(minutes=90)),
+        "deliveryCompletedDateTime": _instant(completed),
+        "bookingId": secrets.token_hex(8),
+        "eligibilityId": registration,
+        "deliveryType": "Live Proctored - Secure Browser",
+        "status": "completed",
+        "completeReasonCode": "candidate ended",
+        "terminationReason": None,
         "deliveryExceptions": {"timeExtension": False},
-    }  # fmt: skip
+    }
 
 
 def _instant(at: datetime) -> str:
@@ -83,27 +108,40 @@ def _instant(at: datetime) -> str:
 
 def _section(number: int, items: int) -> dict[str, Any]:
     return {
-        "sectionName": f"Section {number + 1}", "maxScore": items, "rawScore": random.randint(0, items),
-        "percent": random.randint(0, 1000) / 10, "robustPercent": random.randint(0, 1000) / 10,
+        "sectionName": f"Section {number + 1}",
+        "maxScore": items,
+        "rawScore": random.randint(0, items),
+        "percent": random.randint(0, 1000) / 10,
+        "robustPercent": random.randint(0, 1000) / 10,
         "outcomeBandName": random.choice(("Proficient", "Developing")),
         "items": [_item(order) for order in range(items)],
-    }  # fmt: skip
+    }
 
 
 def _item(order: int) -> dict[str, Any]:
     return {
-        "itemName": f"CERT-{secrets.token_hex(4)}", "pretest": random.random() < 0.1, "score": random.randint(0, 1),
-        "itemType": random.choice(("MC4", "MCR5-2")), "responses": [random.randint(1, 4)],
-        "correctResponses": [random.randint(1, 4)], "orderPresented": order + 1,
-        "time": random.randint(1000, 9000) / 100, "attempts": random.randint(1, 3), "notReached": False,
-        "rootTopicId": str(order % 8), "topicId": f"{order % 8}.{random.randint(1, 9)}",
+        "itemName": f"CERT-{secrets.token_hex(4)}",
+        "pretest": random.random() < 0.1,
+        "score": random.randint(0, 1),
+        "itemType": random.choice(("MC4", "MCR5-2")),
+        "responses": [random.randint(1, 4)],
+        "correctResponses": [random.randint(1, 4)],
+        "orderPresented": order + 1,
+        "time": random.randint(1000, 9000) / 100,
+        "attempts": random.randint(1, 3),
+        "notReached": False,
+        "rootTopicId": str(order % 8),
+        "topicId": f"{order % 8}.{random.randint(1, 9)}",
         "topicPath": f"Professional Practice>Standards and Ethics>{secrets.token_hex(3)}",
-    }  # fmt: skip
+    }
 
 
 def _topic(number: int) -> dict[str, Any]:
     return {
-        "topicId": str(number), "topicName": f"Domain {number + 1}: Professional Practice", "maxScore": 15,
-        "rawScore": random.randint(0, 15), "percent": random.randint(0, 1000) / 10,
+        "topicId": str(number),
+        "topicName": f"Domain {number + 1}: Professional Practice",
+        "maxScore": 15,
+        "rawScore": random.randint(0, 15),
+        "percent": random.randint(0, 1000) / 10,
         "robustPercent": random.randint(0, 1000) / 10,
-    }  # fmt: skip
+    }

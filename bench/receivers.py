@@ -47,7 +47,7 @@ apply_async = Starlette(routes=[Route("/{rest:path}", _apply, methods=["POST"])]
 
 
 def main(kind: str, port: int) -> None:
-    """Serve until told to stop."""
+    """Serve until a signal ends it."""
     app: Any = {"lpush": lpush, "apply_async": apply_async}[kind]
     config = uvicorn.Config(
         app, loop="uvloop", http="httptools", log_config=None, access_log=False, lifespan="off", log_level="warning"

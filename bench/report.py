@@ -84,9 +84,12 @@ def _backlog(latency: int, pairs: Pairs) -> Iterator[Row]:
         return Row(f"{where}: {what}", _median(pairs.ours, of), _median(pairs.naive, of), **budget)
 
     yield row(
-        "written a second", lambda run: run.rate, ratio=pairs.ratio, at_least=12 if latency == 0 else 10,
+        "written a second",
+        lambda run: run.rate,
+        ratio=pairs.ratio,
+        at_least=12 if latency == 0 else 10,
         note=f"naive: {pairs.pool}; best against best {pairs.best:.1f} x",
-    )  # fmt: skip
+    )
     cpu = statistics.median(n.cpu_ms / o.cpu_ms for o, n in zip(pairs.ours, pairs.naive, strict=True))
     yield row("CPU ms an event", lambda run: run.cpu_ms, ratio=cpu, at_least=5, note="naive / ours; without a receiver")
     yield row("of it Valkey's", lambda run: run.valkey_cpu_ms)
@@ -109,10 +112,13 @@ def _idle(latency: int, ours: Latency, naive: Latency) -> Iterator[Row]:
 def _receivers(receivers: Receivers) -> Iterator[Row]:
     for other, least in (("lpush", 0.5), ("apply_async", 3)):
         yield Row(
-            f"receiver, accepted a second, against {other}", receivers.rate("ours"), receivers.rate(other),
+            f"receiver, accepted a second, against {other}",
+            receivers.rate("ours"),
+            receivers.rate(other),
             receivers.ratio(other),
-            at_least=least, note=f"load by {receivers.by}",
-        )  # fmt: skip
+            at_least=least,
+            note=f"load by {receivers.by}",
+        )
 
 
 def _memory(bytes: Bytes) -> list[Row]:

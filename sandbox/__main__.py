@@ -28,9 +28,17 @@ def main() -> None:
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: sys.exit(0))
     config = uvicorn.Config(
-        App(), http=_Protocol, loop="uvloop", lifespan="off", access_log=False, log_level="critical", date_header=False,
-        server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=1,
-    )  # fmt: skip
+        App(),
+        http=_Protocol,
+        loop="uvloop",
+        lifespan="off",
+        access_log=False,
+        log_level="critical",
+        date_header=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=1,
+    )
     sys.stdout.write(f"sandbox ready on http://127.0.0.1:{listening.getsockname()[1]}\n")
     sys.stdout.flush()
     uvicorn.Server(config).run([listening])

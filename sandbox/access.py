@@ -11,8 +11,10 @@ from sandbox.options import RateLimit
 from sandbox.world import World
 
 _CLIENT = {
-    "client_id": "sandbox-client", "client_secret": "sandbox-secret", "audience": "https://api.rhythmsoftware.com",
-}  # fmt: skip
+    "client_id": "sandbox-client",
+    "client_secret": "sandbox-secret",
+    "audience": "https://api.rhythmsoftware.com",
+}
 
 
 def issue_token(world: World, call: Call) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Log:
 
     An entry is there from the moment its call begins. `ended_at` is None while it is under way, `status` None for ever
     when no answer was given. Times are epoch seconds: a call that began between another's `ended_at` and that plus its
-    `retry_after` was told to wait and did not.
+    `retry_after` broke that `Retry-After`.
     """
 
     def __init__(self) -> None:
@@ -96,10 +96,8 @@ class Log:
     def begin(self, call: Call, at: float) -> dict[str, Any]:
         self.calls += 1
         self.by_kind[f"{call.method} {call.kind}"] += 1
-        entry = {
-            "n": self.calls, "at": at, "kind": call.kind, "path": call.path, "ids": call.ids, "ended_at": None,
-            "status": None, "retry_after": None,
-        }  # fmt: skip
+        entry: dict[str, Any] = {"n": self.calls, "at": at, "kind": call.kind, "path": call.path, "ids": call.ids}
+        entry |= dict.fromkeys(("ended_at", "status", "retry_after"))
         self.entries.append(entry)
         return entry
 

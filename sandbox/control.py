@@ -10,7 +10,7 @@ from urllib.parse import quote
 import requests
 
 Json = dict[str, Any]
-#: What the stand-in accepts unless told otherwise.
+#: The key that the stand-in accepts by default.
 API_KEY = "sandbox-key"
 
 

@@ -1,7 +1,7 @@
-"""The demo: starts everything with the stand-in Rhythm, sends every scenario, and shows what became of it.
+"""The demo: starts everything with the stand-in Rhythm, sends every scenario, and shows how each ended.
 
 Run: `python -m sandbox.demo`. An outsider: it speaks HTTP to the receiver and the stand-in, and imports no
-production code but for what `examrelay up` says of itself. Exits 0 only when everything ended as it should.
+production code except what finds and ends a running `examrelay up`. Exits 0 only when everything ended as it should.
 """
 
 import argparse
@@ -34,7 +34,7 @@ START_SECONDS = 120.0
 SETTLE_SECONDS = 45.0
 STOP_SECONDS = 120.0
 TENANT, RHYTHM_TENANT = "acme", "acme.org"
-#: With data of its own, the demo heeds none of these, so that it can run beside anything.
+#: On a temporary folder the demo ignores these, so that it can run beside anything.
 _OURS = {"REDIS_URL", "PORT", "EXAMRELAY_CONFIG"}
 
 
@@ -66,7 +66,7 @@ class Outcome:
 
 
 def ended(event: Json, sent: Delivery) -> bool:
-    """Whether an event is where it should be. One that waits there must have been tried."""
+    """Whether an event is in the state and for the reason that the scenario asks for."""
     return (event["state"], event["reason"]) == (sent.state, sent.reason)
 
 
@@ -98,12 +98,12 @@ class Recorder:
         answer = self._session.request(method, f"{self._url}/{path}", timeout=10, **more)
         if not answer.ok:
             sys.exit(f"the receiver answered {answer.status_code} to {method} {answer.url}: {answer.text}")
-        told: Json = answer.json()
-        return told
+        document: Json = answer.json()
+        return document
 
 
 def play(running: Running) -> list[Outcome]:
-    """Send every scenario's first delivery, then every second one ...; each round when the one before has ended."""
+    """Send the first delivery of each scenario, then the second ones, and so on; each round waits for the last."""
     outcomes = [Outcome(scenario) for scenario in scenarios(secrets.token_hex(3))]
     assert running.sandbox is not None
     with Sandbox(running.sandbox) as rhythm:
@@ -134,8 +134,8 @@ def table(outcomes: list[Outcome]) -> Table:
 def _stands(event: Json) -> str:
     """`held: unknown_exam`, `synced: written, 2 receipts`."""
     more = [event["reason"] or event["result"], f"{event['receipts']} receipts" if event["receipts"] > 1 else None]
-    told = ", ".join(filter(None, more))
-    return f"{event['state']}: {told}" if told else str(event["state"])
+    details = ", ".join(filter(None, more))
+    return f"{event['state']}: {details}" if details else str(event["state"])
 
 
 def _changed(outcome: Outcome) -> str:
@@ -147,21 +147,23 @@ def _changed(outcome: Outcome) -> str:
 
 
 @contextmanager
-def everything(data: Path, environment: dict[str, str], told: bool, *options: str) -> Iterator[Running]:
-    """`examrelay up --sandbox` until the block ends, which says where things are if `told`.
+def everything(data: Path, environment: dict[str, str], show: bool, *options: str) -> Iterator[Running]:
+    """`examrelay up --sandbox` until the block ends. `show`: it says where everything is.
 
     In a session of its own: Ctrl-C is ours to pass on.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "worker", "up", "--sandbox", "--quiet", *options], start_new_session=True,
-        env=environment | {"EXAMRELAY_DATA": str(data)}, stdout=None if told else subprocess.DEVNULL,
-        preexec_fn=tie_to_parent(signal.SIGTERM),  # noqa: PLW1509  # one thread
-    )  # fmt: skip
+        [sys.executable, "-m", "worker", "up", "--sandbox", "--quiet", *options],
+        start_new_session=True,
+        env=environment | {"EXAMRELAY_DATA": str(data)},
+        stdout=None if show else subprocess.DEVNULL,
+        preexec_fn=tie_to_parent(signal.SIGTERM),  # one thread
+    )
     deadline = time.monotonic() + START_SECONDS
     try:
         while (running := find(data)) is None or running.pid != process.pid:
             if process.poll() is not None:
-                sys.exit(process.returncode)  # it has said why
+                sys.exit(process.returncode)  # it has printed why
             if time.monotonic() > deadline:
                 sys.exit(f"examrelay was not up within {START_SECONDS:g} s; see {data / 'logs'}")
             time.sleep(0.05)
@@ -192,21 +194,21 @@ def run(data: Path, environment: dict[str, str], stay: bool, *options: str) -> i
 
 
 def main() -> None:
-    """With `--data`, on that folder and the environment as it is; else on a temporary folder and free ports."""
+    """With `--data` the demo runs on that folder and this environment; else on a temporary folder and free ports."""
     parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__)
     parser.add_argument("--data", type=Path, help="keep the data in this folder")
     parser.add_argument("--stay", action="store_true", help="on a terminal: stay up until Ctrl-C")
-    told = parser.parse_args()
+    arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    stay = told.stay and sys.stdout.isatty()
+    stay = arguments.stay and sys.stdout.isatty()
     try:
-        sys.exit(run(told.data, dict(os.environ), stay) if told.data else _run_aside(stay))
+        sys.exit(run(arguments.data, dict(os.environ), stay) if arguments.data else _run_aside(stay))
     except KeyboardInterrupt:
         sys.exit(130)
 
 
 def _run_aside(stay: bool) -> int:
-    """On a temporary folder and free ports. What did not go well leaves its folder, to be looked into."""
+    """On a temporary folder and free ports. The folder is kept when something failed."""
     folder = Path(tempfile.mkdtemp(prefix="examrelay-demo-"))
     failed = True
     try:

@@ -33,13 +33,13 @@ class Endpoints:
 
     def __init__(self, world: World, call: Call) -> None:
         self._world, self._options, self._call = world, world.options, call
-        self._known = world.registrations.of(call.tenant)
+        self._records = world.registrations.of(call.tenant)
 
     def token(self) -> Json:
         return issue_token(self._world, self._call)
 
     def get(self) -> Registration:
-        return self._seen(self._found(self._call.ids[0]))
+        return self._seen(self._record(self._call.ids[0]))
 
     def patch(self) -> Registration:
         return self._save(*self._planned(self._call.ids[0], self._call.body))
@@ -60,9 +60,9 @@ class Endpoints:
         body = self._call.body
         if not isinstance(body, dict) or not all(isinstance(body[name], _FILTERS.get(name, ())) for name in body):
             raise Refused(400, "a filter is not valid")
-        named = dict.fromkeys(self._call.ids) if "ids" in body else self._known
+        named = dict.fromkeys(self._call.ids) if "ids" in body else self._records
         filters = {name: wanted for name, wanted in body.items() if name != "ids"}
-        return self._page([self._known[name] for name in named if name in self._known], filters)
+        return self._page([self._records[name] for name in named if name in self._records], filters)
 
     def batch(self) -> Json:
         """ "Up to 100 parallel operations": 200 even if all failed. What is in `results` is a guess."""
@@ -79,13 +79,13 @@ class Endpoints:
         results = _results(done, self._options.batch_results)
         return {"success_count": len(done) - failed, "error_count": failed, "results": results}
 
-    def _found(self, name: str) -> Record:
-        if name not in self._known:
+    def _record(self, name: str) -> Record:
+        if name not in self._records:
             raise Refused(404, "The exam registration could not be found")
-        return self._known[name]
+        return self._records[name]
 
     def _writable(self, name: str) -> Record:
-        record = self._found(name)
+        record = self._record(name)
         if record.current.get("sys_locked"):
             raise Refused(403, "The exam registration is locked")
         return record
@@ -126,10 +126,10 @@ class Endpoints:
         """The place in a key of ours."""
         if "exclusiveStartKey" not in self._call.query:
             return 0
-        found = re.fullmatch(_KEYS[self._options.cursor], self._call.query["exclusiveStartKey"])
-        if found is None:
+        match = re.fullmatch(_KEYS[self._options.cursor], self._call.query["exclusiveStartKey"])
+        if match is None:
             raise Refused(400, "exclusiveStartKey is not valid")
-        return int(found[1])
+        return int(match[1])
 
     def _rehearse(self, operations: list[Any]) -> None:
         """Refuse the whole for an invalid item; a guard, an unknown or a locked registration is its own error."""

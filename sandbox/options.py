@@ -1,4 +1,4 @@
-"""What a test may tell the stand-in: options for what the vendor's document leaves open, and scripted faults.
+"""What a test may set: options for what the vendor's document leaves open, and scripted faults.
 
 Each option's default is our best guess of the real Rhythm.
 """
@@ -11,11 +11,11 @@ from pydantic import BaseModel, Field
 from sandbox.calls import Call, Kind
 
 
-class _Told(BaseModel, extra="forbid"):
-    """Unknown members are refused, so that a mistyped option or fault cannot pass as the default."""
+class _Strict(BaseModel, extra="forbid"):
+    """Refuses unknown members: a misspelt option or fault is an error and not silently the default."""
 
 
-class RateLimit(_Told):
+class RateLimit(_Strict):
     """A token bucket for each tenant; over it the answer is 429 with, or without, `Retry-After`."""
 
     calls_per_second: float = Field(gt=0)
@@ -23,7 +23,7 @@ class RateLimit(_Told):
     retry_after: Literal["seconds", "date", "none"] = "seconds"
 
 
-class Options(_Told):
+class Options(_Strict):
     """How this Rhythm behaves."""
 
     #: Time before each answer, after authorisation and rate limit.
@@ -48,7 +48,7 @@ class Options(_Told):
     #: Types of `value` in a patch: native; strings also taken and converted; or only strings, as documented.
     values: Literal["native", "string", "strict_string"] = "native"
     failed_test_status: Literal[400, 409, 412] = 400
-    #: When told, another exam_id is 409 "refers to a non-existent object".
+    #: When given, another exam_id is 409 "refers to a non-existent object".
     known_exam_ids: list[str] | None = None
     #: API key -> the tenant it may call; None is every tenant.
     api_keys: dict[str, str | None] = {"sandbox-key": None}
@@ -56,7 +56,7 @@ class Options(_Told):
     rate_limit: RateLimit | None = None
 
 
-class Fault(_Told):
+class Fault(_Strict):
     """One scripted failure: what goes wrong, and for which calls; kind, ids, email and tenant must fit, where given.
 
     status: this answer, nothing applied · hang: an answer after `seconds`, or never · reset: connection cut, nothing
@@ -76,7 +76,7 @@ class Fault(_Told):
     tenant: str | None = None
     #: How often it is still to happen; None is always. Of a registration's faults each registration counts.
     times: int | None = 1
-    #: So many fitting calls are let through first.
+    #: How many calls that fit are let through first.
     skip: int = 0
     probability: float = 1
     status: int = 500

@@ -43,7 +43,7 @@ class Registrations:
         return list(self._by_student_exam[tenant, student_id, exam_id].values())
 
     def seed(self, tenant: str, given: Registration) -> None:
-        """Put one there as if it always had been: no history, no letter."""
+        """Add a registration without history or letter."""
         if given["id"] in self.of(tenant):
             self.delete(self.of(tenant)[given["id"]])
         stamps = dict(zip(_STAMPS, (1, _text(time.time()), "seed"), strict=True))

@@ -67,10 +67,9 @@ class Acts:
 
     def counts(self) -> Json:
         log = self.world.log
-        return {
-            "calls": log.calls, "writes": self.world.registrations.writes, "letters": len(self.letters()),
-            "tokens": self.world.tokens_issued, "by_kind": log.by_kind, "by_status": log.by_status,
-        }  # fmt: skip
+        calls = {"calls": log.calls, "by_kind": log.by_kind, "by_status": log.by_status}
+        effects = {"writes": self.world.registrations.writes, "letters": len(self.letters())}
+        return {**calls, **effects, "tokens": self.world.tokens_issued}
 
     def options(self, **changes: Any) -> Json:
         self.world.options = Options.model_validate(self.world.options.model_dump() | changes)

@@ -1,21 +1,20 @@
-"""E-mail addresses: when two of them are one, and how one may be spelled.
+"""E-mail addresses: when two are the same, and how one may be spelled.
 
-Upper and lower case are one, and so are é as one character and é as e with an accent (Unicode NFC). Nothing else is: a
-character that only looks like an ASCII letter, or becomes one (the Kelvin sign, a long s, a dotless i), is another
-letter, or whoever types his own address could be taken for somebody else (CVE-2019-19844 was such a case).
+Case does not count, and é as one character equals é as e with an accent (Unicode NFC). A character that only looks like
+an ASCII letter, or becomes one (the Kelvin sign, a long s, a dotless i), is another letter: otherwise a person could be
+taken for somebody else by typing such an address (as in CVE-2019-19844).
 """
 
 import re
 import unicodedata
 from typing import Final, Literal
 
-#: All but the three characters that normalising would turn into ASCII: the Greek question mark and varia, the Kelvin
-#: sign.
+#: All characters but the three that NFC would turn into ASCII: the Greek question mark and varia, the Kelvin sign.
 _NORMALISED: Final = re.compile("[^\u037e\u1fef\u212a]+")
 
 
 def folded(address: str) -> str:
-    """The address as addresses are compared. Folding it again changes nothing."""
+    """The form in which addresses are compared. Folding it again changes nothing."""
     address = address.strip()
     if address.isascii():
         return address.lower()

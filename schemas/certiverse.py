@@ -1,43 +1,39 @@
 """Certiverse's exam result, as its "Exam Result Model" describes it, and what it means.
 
-The document leaves the types of some values open and newer copies add fields, so reading is tolerant: a field that
-nothing depends on may be absent, and what the document calls Decimal may come as text.
-Its scored parts are in certiverse_parts.py; docs/fields.md says for each documented field where it goes.
+The document leaves the types of some values open, and newer copies add fields. So a field that nothing depends on may
+be absent, and a Decimal may come as text. docs/fields.md says for each documented field where it goes.
 """
 
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from schemas.certiverse_parts import KNOWN_CUT_SCORE_TYPES, TEST_PART_SCORING, CutScoreType, TestPart, Topic
-from schemas.outcome import COMPLETE_REASONS, Candidate, ExamOutcome, Part, Source, Verdict
+from schemas.certiverse_parts import Scores, TestPart, Topic
+from schemas.outcome import COMPLETE_REASONS, Candidate, ExamOutcome, Part, Source
+from schemas.platform import Platform
 from schemas.values import (
     DETAIL,
     DetailId,
     DetailInstant,
-    DetailNumber,
     Email,
     Flag,
     Id,
     Instant,
     Many,
     MaybeFlag,
-    Number,
-    PassFail,
     Payload,
     RequiredId,
+    Result,
     Text,
-    against_the_cut,
-    known,
     letters,
-    told,
-    verdict,
+    without_blanks,
+    without_none,
 )
 
-#: Compared without case, spaces, hyphens and underscores: whether a person is held for review must not hang on those.
+#: Compared without case, spaces, hyphens and underscores: they must not decide whether a person is held for review.
 _COMPLETE_REASONS = {reason.replace(" ", ""): reason for reason in COMPLETE_REASONS}
 _COMPLETED = "completed"
 
@@ -56,12 +52,35 @@ def _country(value: object) -> object:
     """A country as text, or as the object of the JSON export: its code, else its name."""
     if not isinstance(value, dict):
         return value
-    told = {letters(name): one for name, one in value.items()}
-    return told.get("countrycode") or told.get("countryname")
+    by_letters = {letters(name): member for name, member in value.items()}
+    return by_letters.get("countrycode") or by_letters.get("countryname")
 
 
 def _scalar(value: object) -> object:
     return str(value).lower() if isinstance(value, bool) else value
+
+
+#: Name -> where it stands in `ExamResult`. Their order is part of a result's digest.
+_DETAILS = {
+    "passFail": "exam_result.unknown_word",
+    "deliveryType": "exam_delivery.delivery_type",
+    "timeExtension": "exam_delivery.time_extension",
+    "secureBrowser": "exam_delivery.secure_browser",
+    "deliveryCountry": "exam_delivery.delivery_country",
+    "storeExamSku": "exam_reservation.store_exam_sku",
+    "reservationDateTime": "exam_reservation.reservation_date_time",
+    "candidateReservationDateTime": "exam_reservation.candidate_reservation_date_time",
+    "paymentType": "exam_reservation.payment_type",
+    "voucherId": "exam_reservation.voucher_id",
+    "promoCode": "exam_reservation.promo_code",
+    "candidateId": "candidate.candidate_id",
+    "examName": "exam.exam_name",
+    "examCode": "exam.exam_code",
+    "examFormName": "exam.exam_form_name",
+    "examFormId": "exam.exam_form_id",
+    "languageCode": "exam.language_code",
+    "languageName": "exam.language_name",
+}
 
 
 class DeliveryExceptions(Payload):
@@ -83,6 +102,10 @@ class Delivery(Payload):
     secure_browser: Annotated[MaybeFlag, DETAIL] = None
     delivery_country: Annotated[str | None, BeforeValidator(_country), DETAIL] = None
 
+    @property
+    def time_extension(self) -> bool:
+        return self.delivery_exceptions is not None and self.delivery_exceptions.time_extension
+
 
 class Reservation(Payload):
     store_exam_sku: DetailId = None
@@ -94,7 +117,7 @@ class Reservation(Payload):
 
 
 class Person(Payload):
-    """`Candidate` in the document. The names are left: nothing is matched or written by them."""
+    """`Candidate` in the document. The person's names are not read: nothing is matched or written by them."""
 
     candidate_id: DetailId = None
     org_candidate_id: Id = None
@@ -110,113 +133,36 @@ class Exam(Payload):
     language_name: Text = None
 
 
-class Result(Payload):
-    pass_fail: PassFail = None
-    reported_score: Number = None
-    cut_score: Number = None
-    cut_score_type: CutScoreType = None
-    max_raw_score: Number = None
-    raw_score: Number = None
-    percent: Number = None
-    scaled: Number = None
-    time_on_exam: DetailNumber = None
-    max_time_on_exam: DetailNumber = None
-    is_rescore: Flag = False
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """As the platform says; from the scores only where it says nothing.
-
-        A word that we do not know is not overruled by the scores: there is no verdict, the word is kept in the
-        details, and the event waits for a person. Beta exams have no cut score, hence no verdict. A cut of 0 is how
-        .NET writes one that was never set. Under test part scoring the exam's own numbers do not decide.
-        """
-        return verdict(self.pass_fail) if self.pass_fail is not None or self.unclear else self._by_the_cut
-
-    @property
-    def _by_the_cut(self) -> Verdict | None:
-        """The reported score "compared to the cut score … determines pass/fail", says the document."""
-        if self.reported_score is None or self.cut_score is None or self.cut_score <= 0:
-            return None
-        if self.cut_score_type == TEST_PART_SCORING:
-            return None
-        return Verdict.PASSED if self.reported_score >= self.cut_score else Verdict.FAILED
-
-    @property
-    def contradiction(self) -> str | None:
-        return against_the_cut(verdict(self.pass_fail), self._by_the_cut)
-
-    @property
-    def unknown_word(self) -> str | None:
-        """The pass/fail word if it is not one we know. A known one is left, so that "P" and "Pass" are one result."""
-        return None if verdict(self.pass_fail) else self.pass_fail
-
-    @property
-    def unclear(self) -> str | None:
-        if self.unknown_word:
-            return "passFail: not a word we know"
-        if self.pass_fail is not None:
-            return None
-        if self.cut_score_type == TEST_PART_SCORING:
-            return "passFail: absent under test part scoring"
-        if self.cut_score_type and self.cut_score_type not in KNOWN_CUT_SCORE_TYPES:
-            return "passFail: absent, and cutScoreType is not a word we know"
-        if self.reported_score == self.cut_score == 0:
-            return "passFail: absent, and a reported score of 0 against a cut of 0 was never set"
-        return None
-
-    @property
-    def scores(self) -> dict[str, Decimal]:
-        return known(
-            {
-                "reported": self.reported_score,
-                "scaled": self.scaled,
-                "percent": self.percent,
-                "raw": self.raw_score,
-                "max_raw": self.max_raw_score,
-                "cut": self.cut_score,
-                "minutes": self.time_on_exam,
-                "max_minutes": self.max_time_on_exam,
-            }
-        )
-
-
 class CustomData(Payload):
     name: str
     value: Annotated[str | None, BeforeValidator(_scalar)] = None
 
 
-class ExamResult(Payload):
-    """The whole payload. What must be there: who, which exam, which delivery, and a result."""
+class ExamResult(Result):
+    """The whole payload. What must be there: who, which exam, which delivery, and a result.
+
+    It is a result whatever its status: an unknown status makes the verdict unclear, and never means "no result".
+    """
 
     exam_delivery: Delivery
     exam_reservation: Annotated[Reservation | None, DETAIL] = None
     candidate: Person
     exam: Exam
-    exam_result: Result
+    exam_result: Scores
     test_parts: Annotated[Many[TestPart], DETAIL] = None
     root_topic_outcomes: Annotated[Many[Topic], DETAIL] = None
     custom_data: Annotated[Many[CustomData], DETAIL] = None
-    #: Of a booking notification, which is no result of its own; `Completed` is the only one that a result goes with.
+    #: The status of a booking. A result has `Completed`; other documented statuses are booking notifications.
     notification_type: Annotated[str | None, BeforeValidator(_status)] = None
 
     @property
-    def is_result(self) -> bool:
-        """A whole result is one, whatever its status: a word that we do not know makes it unclear, not nothing."""
-        return True
-
-    @property
     def unclear(self) -> str | None:
-        """Why the verdict cannot be told. `completed` is the only status documented; none is taken as that one."""
+        """Why the verdict cannot be told. `completed` is the only documented status; an absent one counts as it."""
         if self.exam_delivery.status not in (None, _COMPLETED):
             return "examDelivery.status: not completed"
         if self.notification_type not in (None, _COMPLETED):
             return "notificationType: not completed"
         return self.exam_result.unclear
-
-    @property
-    def contradiction(self) -> str | None:
-        return self.exam_result.contradiction
 
     def to_outcome(self) -> ExamOutcome:
         delivery, result = self.exam_delivery, self.exam_result
@@ -226,12 +172,12 @@ class ExamResult(Payload):
             rescore=result.is_rescore,
             exam_codes=self._exam_codes(),
             candidate=Candidate(student_id=self.candidate.org_candidate_id, email=self.candidate.email),
-            registration_ids=known({"eligibilityId": delivery.eligibility_id, "bookingId": delivery.booking_id}),
+            registration_ids=without_none({"eligibilityId": delivery.eligibility_id, "bookingId": delivery.booking_id}),
             started_at=delivery.delivery_date_time,
             completed_at=delivery.delivery_completed_date_time,
             verdict=result.verdict,
             unclear=self.unclear,
-            contradiction=self.contradiction,
+            contradiction=result.contradiction,
             scores=result.scores,
             cut_score_type=result.cut_score_type,
             complete_reason=delivery.complete_reason_code,
@@ -241,7 +187,7 @@ class ExamResult(Payload):
         )
 
     def _exam_codes(self) -> tuple[str, ...]:
-        """The code first. The SKU is the shop's name of the exam; the form is the finest: it changes with a rescore."""
+        """The code, the shop's name of the exam (SKU), and the form, which may change with a rescore."""
         sku = self.exam_reservation.store_exam_sku if self.exam_reservation else None
         named = (self.exam.exam_code, sku, self.exam.exam_form_id)
         return tuple(dict.fromkeys(code for code in named if code))
@@ -251,33 +197,10 @@ class ExamResult(Payload):
         return (*of_test_parts, *(topic.to_part() for topic in self.root_topic_outcomes or ()))
 
     def _details(self) -> dict[str, str | bool | Decimal]:
-        delivery, exam = self.exam_delivery, self.exam
-        reservation = self.exam_reservation or Reservation()
-        exceptions = delivery.delivery_exceptions or DeliveryExceptions()
-        details: dict[str, str | bool | Decimal | None] = {
-            "passFail": self.exam_result.unknown_word,
-            "deliveryType": delivery.delivery_type,
-            "timeExtension": exceptions.time_extension,
-            "secureBrowser": delivery.secure_browser,
-            "deliveryCountry": delivery.delivery_country,
-            "storeExamSku": reservation.store_exam_sku,
-            "reservationDateTime": _text(reservation.reservation_date_time),
-            "candidateReservationDateTime": _text(reservation.candidate_reservation_date_time),
-            "paymentType": reservation.payment_type,
-            "voucherId": reservation.voucher_id,
-            "promoCode": reservation.promo_code,
-            "candidateId": self.candidate.candidate_id,
-            "examName": exam.exam_name,
-            "examCode": exam.exam_code,
-            "examFormName": exam.exam_form_name,
-            "examFormId": exam.exam_form_id,
-            "languageCode": exam.language_code,
-            "languageName": exam.language_name,
-        }
-        return told(details | self._custom_data())
+        return without_blanks({name: _at(self, place) for name, place in _DETAILS.items()} | self._custom_data())
 
     def _custom_data(self) -> dict[str, str | None]:
-        """By name. One that is there twice, with two values, says neither."""
+        """By name. A name with two different values is left out."""
         values: dict[str, set[str]] = {}
         for item in self.custom_data or ():
             if item.value:
@@ -285,5 +208,24 @@ class ExamResult(Payload):
         return {f"customData.{name}": values[name].pop() for name in sorted(values) if len(values[name]) == 1}
 
 
-def _text(instant: datetime | None) -> str | None:
-    return instant.isoformat() if instant else None
+def _at(payload: ExamResult, place: str) -> Any:
+    value: Any = payload
+    for member in place.split("."):
+        value = getattr(value, member, None)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+_COUNTED = ("raw", "max_raw", "percent", "robust_percent")
+PLATFORM = Platform(
+    source=Source.CERTIVERSE,
+    title="Certiverse",
+    model=ExamResult,
+    sample="passed",
+    registration_ids=("eligibilityId", "bookingId"),
+    candidate_id="candidateId",
+    usual_score="reported",
+    scores=("reported", "scaled", "percent", "raw", "max_raw", "cut", "minutes", "max_minutes"),
+    members=("delivery", "started_at", "completed_at", "complete_reason", "termination_reason", "cut_score_type"),
+    parts={"test_part": (*_COUNTED, "reported", "cut"), "section": _COUNTED, "topic": _COUNTED},
+    details=(*_DETAILS, "customData."),
+)

@@ -1,18 +1,18 @@
 """Drillster's TestCompletedEvent, as "PUSH TestCompletedEvent object" describes it, and what it means.
 
-An event may say its type and id in the body, in the URL (`{eventType}` or `{eventType}/{eventId}` below the source, a
-setting of each webhook), or, as the document's own anonymous example, not at all. The URL's part arrives here as the
+An event may have its type and id in the body, in the URL (`{eventType}` or `{eventType}/{eventId}` below the source, a
+setting of each webhook) or, like the document's own anonymous example, nowhere. The part of the URL arrives here as the
 validation context `{"path": ...}`, percent-encoded as it was sent.
 """
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Annotated, Self
 from urllib.parse import unquote
 
 from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from schemas.outcome import Candidate, ExamOutcome, Source, Transformation, Verdict
+from schemas.platform import Path, Platform
 from schemas.values import (
     DETAIL,
     DetailId,
@@ -21,27 +21,37 @@ from schemas.values import (
     Id,
     Many,
     MaybeFlag,
+    Message,
     Payload,
     Percentage,
     RequiredId,
     RequiredInstant,
     RequiredPercentage,
+    Result,
     Text,
-    known,
     refuse,
     verdict,
+    without_none,
 )
 
 TEST_COMPLETED = "TEST_COMPLETED"
-#: The types that Drillster documents ("PUSH events", the deprecated ones too) and that are no result.
-OTHER_TYPES = frozenset({
-    "ACCOUNT_CREATED", "GROUP_MEMBER_ADDED", "GROUP_MEMBER_REMOVED", "OBJECTIVE_BECAME_OK", "OBJECTIVE_BECAME_NOK",
-    "OBJECTIVE_MET", "OBJECTIVE_NO_LONGER_MET", "QUESTION_ANSWERED",
-})  # fmt: skip
+#: The other types that Drillster documents ("PUSH events", the deprecated ones too): not results.
+OTHER_TYPES = frozenset(
+    {
+        "ACCOUNT_CREATED",
+        "GROUP_MEMBER_ADDED",
+        "GROUP_MEMBER_REMOVED",
+        "OBJECTIVE_BECAME_OK",
+        "OBJECTIVE_BECAME_NOK",
+        "OBJECTIVE_MET",
+        "OBJECTIVE_NO_LONGER_MET",
+        "QUESTION_ANSWERED",
+    }
+)
 
 
-def _addressed(info: ValidationInfo) -> list[str]:
-    """The segments of the path: nothing, a type, or a type and an id."""
+def _segments(info: ValidationInfo) -> list[str]:
+    """Of the path: none, a type, or a type and an id."""
     path = (info.context or {}).get("path") or ""
     try:
         segments = [unquote(segment, errors="strict") for segment in path.strip("/").split("/") if segment]
@@ -51,14 +61,14 @@ def _addressed(info: ValidationInfo) -> list[str]:
 
 
 def _or_in_path(place: int) -> Callable[[object, ValidationInfo], object]:
-    """A value that may stand in the path instead. Where both say it they must agree, in every letter."""
+    """A value that may stand in the path instead. If it is in both, they must be equal, case included."""
 
     def merge(value: object, info: ValidationInfo) -> object:
-        said = value.strip() if isinstance(value, str) else value
-        addressed = _addressed(info)[place : place + 1]
-        if not addressed:
-            return said
-        return addressed[0] if said in (None, "", addressed[0]) else refuse("differs from the path")
+        in_body = value.strip() if isinstance(value, str) else value
+        in_path = _segments(info)[place : place + 1]
+        if not in_path:
+            return in_body
+        return in_path[0] if in_body in (None, "", in_path[0]) else refuse("differs from the path")
 
     return merge
 
@@ -67,20 +77,18 @@ EventType = Annotated[Id, BeforeValidator(_or_in_path(0)), Field(validate_defaul
 EventId = Annotated[Id, BeforeValidator(_or_in_path(1)), Field(validate_default=True)]
 
 
-class Kind(Payload):
-    """As much of an event as tells whether it is a result at all."""
-
+class Kind(Message):
     event_type: EventType = None
 
     @property
     def is_result(self) -> bool:
-        """Whether it may be a completed test. Only what is documented as something else is none."""
+        """False only for a type that is documented as something else."""
         return self.event_type not in OTHER_TYPES
 
 
 class ScoreTransformation(Payload):
     id: RequiredId
-    #: Text for people, such as "9½": never read as a number.
+    #: Text for people, such as "9½".
     result: Text = None
     #: On binary transformations only.
     passed: MaybeFlag = None
@@ -88,7 +96,7 @@ class ScoreTransformation(Payload):
 
     @property
     def contradiction(self) -> str | None:
-        """Where `result` is a word for passed or failed, and the opposite of what `passed` says."""
+        """`result` is a word for passed or failed, and the opposite of `passed`."""
         word = verdict(self.result)
         if word is None or self.passed in (None, word is Verdict.PASSED):
             return None
@@ -104,18 +112,14 @@ class Score(Payload):
 
     @property
     def verdict(self) -> Verdict | None:
-        """What every transformation that says passed or not agrees on.
+        """What all transformations with `passed` agree on; None where none has it, or they contradict each other.
 
-        None where none says it and where they contradict each other: which one counts is for the exam map to say, and
-        no threshold decides instead (`ExamOutcome.transformations_differ`).
+        Which of them counts is then for the exam map to say (`ExamOutcome.transformations_differ`).
         """
-        if len(self._said) != 1:
+        passed = {item.passed for item in self.transformations or () if item.passed is not None}
+        if len(passed) != 1:
             return None
-        return Verdict.PASSED if True in self._said else Verdict.FAILED
-
-    @property
-    def _said(self) -> set[bool]:
-        return {item.passed for item in self.transformations or () if item.passed is not None}
+        return Verdict.PASSED if True in passed else Verdict.FAILED
 
 
 class Test(Payload):
@@ -129,14 +133,14 @@ class ThirdPartyId(Payload):
 
 
 class User(Payload):
-    """The name is left: nothing is matched or written by it."""
+    """The name is not read: nothing is matched or written by it."""
 
     id: DetailId = None
     email_address: Email = None
     third_party_ids: Many[ThirdPartyId] = None
 
     def ids_by_third_party(self) -> dict[str, str]:
-        """One id for each third party. A third party that gives a person two ids cannot say who it is: left out."""
+        """One id for each third party. A third party with two ids for one person does not identify them: left out."""
         ids: dict[str, set[str]] = {}
         for item in self.third_party_ids or ():
             if item.third_party and item.id:
@@ -145,14 +149,14 @@ class User(Payload):
 
 
 class Ticket(Payload):
-    """What an anonymous test was taken with. Everything but the id is optional when a ticket is made."""
+    """What an anonymous test was taken with."""
 
     id: DetailId = None
     email_address: Email = None
     reference: Id = None
 
 
-class TestCompletedEvent(Kind):
+class TestCompletedEvent(Kind, Result):
     """The whole event, of a regular attempt (`user`) or an anonymous one (`ticket`)."""
 
     __test__ = False
@@ -171,7 +175,7 @@ class TestCompletedEvent(Kind):
 
     @property
     def unclear(self) -> str | None:
-        """A whole result of a type that nobody documents is unclear, not nothing."""
+        """A whole result of an undocumented type is unclear; it is not ignored."""
         return None if self.event_type in (None, TEST_COMPLETED) else "eventType: not one that Drillster documents"
 
     @property
@@ -179,29 +183,49 @@ class TestCompletedEvent(Kind):
         return next((item.contradiction for item in self.score.transformations or () if item.contradiction), None)
 
     def to_outcome(self) -> ExamOutcome:
-        """The user counts where there is a ticket as well, but the ticket's reference is kept."""
+        """Where there are both, the user counts, and the ticket's reference is kept."""
+        user, ticket = self.user or User(), self.ticket or Ticket()
         return ExamOutcome(
             source=Source.DRILLSTER,
             delivery=self.id,
             event_ref=self.event_id,
             exam_codes=(self.test.id,),
-            candidate=self._candidate(),
-            registration_ids=known({"ticket.reference": self.ticket.reference if self.ticket else None}),
+            candidate=Candidate(
+                third_party_ids=user.ids_by_third_party(),
+                email=user.email_address if self.user else ticket.email_address,
+            ),
+            registration_ids=without_none({"ticket.reference": ticket.reference}),
             started_at=self.started,
             completed_at=self.completed,
             verdict=self.score.verdict,
             unclear=self.unclear,
             contradiction=self.contradiction,
-            scores=known({"percent": self.score.percentage}),
+            scores=without_none({"percent": self.score.percentage}),
             transformations=tuple(item.to_transformation() for item in self.score.transformations or ()),
-            details=self._details(),
+            details=without_none({"test.id": self.test.id, "user.id": user.id, "ticket.id": ticket.id}),
         )
 
-    def _candidate(self) -> Candidate:
-        if self.user:
-            return Candidate(third_party_ids=self.user.ids_by_third_party(), email=self.user.email_address)
-        return Candidate(email=self.ticket.email_address if self.ticket else None)
 
-    def _details(self) -> dict[str, str | bool | Decimal]:
-        user, ticket = self.user or User(), self.ticket or Ticket()
-        return known({"test.id": self.test.id, "user.id": user.id, "ticket.id": ticket.id})
+PLATFORM = Platform(
+    source=Source.DRILLSTER,
+    title="Drillster",
+    model=TestCompletedEvent,
+    kind=Kind,
+    paths=(
+        Path("POST", "{event_type}", "Deliver a Drillster event whose type is in the URL."),
+        Path("PUT", "{event_type}/{event_id}", "Deliver a Drillster event whose type and id are in the URL."),
+    ),
+    parameters={
+        "event_type": "Drillster's event type, where the body does not say it.",
+        "event_id": "Drillster's event id, percent-encoded, where the body does not say it.",
+    },
+    sample="regular",
+    registration_ids=("ticket.reference",),
+    third_party_ids=True,
+    candidate_id="user.id",
+    usual_score="percent",
+    scores=("percent",),
+    members=("delivery", "event_ref", "started_at", "completed_at"),
+    transformations=True,
+    details=("test.id", "user.id", "ticket.id"),
+)

@@ -1,10 +1,10 @@
-"""The members of a payload's objects: told apart where a name stands twice or in another spelling.
+"""The members of a payload's objects, read so that a name that is present twice, or in another spelling, is noticed.
 
-A JSON parser takes the last of two equal names and passes over a name in another case, and says nothing of either
-(RFC 8259, 4: "unpredictable"). So a payload that is not `plain` is read again here, slowly: names by their letters, as
-.NET reads them; of a member that is there twice both values, compared by what they mean; and what nothing depends on
-(`values.DETAIL`) left out if it cannot be read. Most payloads are plain: to know that costs half of what validating
-them costs.
+A JSON parser takes the last of two equal names and ignores a name in another case, and reports neither (RFC 8259, 4:
+"unpredictable"). So a payload that is not `plain` is read again here, slowly. Names are compared by their letters and
+figures, as .NET does it; where a member is present twice, the two values are compared by what they mean; a member
+that nothing depends on (`values.DETAIL`) is left out if it cannot be read.
+Most payloads are plain. The check costs half as much CPU as validation.
 """
 
 import json
@@ -20,32 +20,36 @@ from pydantic_core import from_json
 
 from schemas.values import DETAIL, Payload, letters
 
-#: A member that no source reads, and most of a large payload: an exam's items. Nothing in it is looked at.
+#: The items of an exam: most of a large payload, and no model reads them. The check skips them.
 _ITEMS = re.compile(rb'"items"\s*:\s*\[\s*\{')
 _ITEMS_END = re.compile(rb"\}\s*\]")
 _NAME_END = re.compile(rb'"[ \t\r\n]*:')
 _SPACED: Final = (b" :", b"\t:", b"\r:", b"\n:")
 #: Longer whole numbers cost time to convert, and no field takes them.
 _LONGEST_WHOLE: Final = 40
-#: Of the names that nobody reads, so many of no more than so many letters are remembered.
+#: How many names that no model reads are cached, and the longest that is cached: they bound the memory.
 _NAMES_REMEMBERED: Final = 2000
 _LONGEST_NAME: Final = 64
 
 
 class Members(list[tuple[str, Any]]):
-    """A JSON object as it was sent: every name with its value, in order, repeated ones too."""
+    """A JSON object as it was sent: every name with its value, in order, repeated names too."""
 
 
 class Spelled(Payload):
     """An object whose members go by several names."""
 
-    #: Name -> what else it is called, in groups: a name of an earlier group is more telling, and counts.
-    spellings: ClassVar[Mapping[str, tuple[tuple[str, ...], ...]]] = {}
+    #: Name -> its other names, such as `a, b | c`: groups, of which an earlier one counts before a later one. The name
+    #: itself belongs to the first group, unless it stands in another. Two names of one group must agree.
+    spellings: ClassVar[Mapping[str, str]] = {}
 
 
 def parse(body: bytes) -> Any:
-    """The JSON document, objects as `Members`. More tolerant than the models' own parser: a lone surrogate, a huge
-    number or deep nesting is JSON, and may stand where nobody looks. Raises ValueError."""
+    """The JSON document, objects as `Members`. Raises ValueError.
+
+    More tolerant than the models' own parser: a lone surrogate, a huge number or deep nesting is JSON, and may stand
+    where no model reads it.
+    """
     try:
         return json.loads(body.decode(), object_pairs_hook=Members, parse_int=_whole)
     except RecursionError:
@@ -57,9 +61,9 @@ def _whole(text: str) -> int | float:
 
 
 def plain(body: bytes, model: type[Payload]) -> bool:
-    """Whether every name that the model reads is there in the document's own spelling, once an object.
+    """Whether every name that the model reads is present in its own spelling, and once in each object.
 
-    May say no where it is; never yes where it is not. Some 25 µs for 3 KB.
+    False negatives are possible, false positives are not. Some 25 µs for 3 KB.
     """
     looked_at = _without_items(body)
     try:
@@ -68,12 +72,12 @@ def plain(body: bytes, model: type[Payload]) -> bool:
         return False
     if not isinstance(document, dict):
         return False
-    # Text may hold what looks like a name's end as well: then there seem to be too many names.
+    # A text value may contain what looks like the end of a name: then too many names are counted, and it is not plain.
     return _count(document, _names(model)) == _name_ends(looked_at)
 
 
 def _name_ends(body: bytes) -> int:
-    """How many names there are, or more: a name ends in a quote and a colon, with any space between."""
+    """How many names there are, or more. A name ends in a quote and a colon, with any space between."""
     if any(before_colon in body for before_colon in _SPACED):
         return len(_NAME_END.findall(body))
     return body.count(b'":')
@@ -88,7 +92,7 @@ def _without_items(body: bytes) -> bytes:
 
 
 def _count(value: Any, names: "_Names") -> int:
-    """How many members there are, all in all; too few if one is in another spelling."""
+    """How many members there are in total; a negative number if one is in another spelling."""
     count, inner = 0, value
     if type(value) is dict:
         if not names.fine.issuperset(value) and not names.are_fine(value):
@@ -101,14 +105,14 @@ def _count(value: Any, names: "_Names") -> int:
 
 
 class _Names:
-    """The names that a model reads, and those that are nothing like them: what a platform sends besides."""
+    """The names that a model reads, and others that cannot be taken for one of them (`fine`)."""
 
     def __init__(self, model: type[Payload]) -> None:
         self._ours = frozenset(map(letters, _all_names(model)))
         self.fine = set(_all_names(model))
 
     def are_fine(self, names: Iterable[str]) -> bool:
-        """Whether each is ours to the letter or nothing like ours. Remembers the second, up to a bound."""
+        """Whether each is exactly ours, or like none of ours. Caches the second kind, up to a bound."""
         others = [name for name in names if name not in self.fine]
         if any(letters(name) in self._ours for name in others):
             return False
@@ -134,7 +138,7 @@ class _Place:
     """A field of a model: how it is named, and what is read there."""
 
     alias: str
-    #: By their letters, the most telling first.
+    #: By their letters, in groups: an earlier group counts before a later one.
     names: tuple[frozenset[str], ...]
     #: The model of what is there, or of each in a list.
     inner: type[Payload] | None
@@ -150,12 +154,12 @@ def _places(model: type[Payload]) -> tuple[_Place, ...]:
 
 def _place(model: type[Payload], name: str, info: FieldInfo) -> _Place:
     alias = info.alias or name
-    spellings = model.spellings.get(alias, ()) if issubclass(model, Spelled) else ()
-    groups = spellings or ((alias,),)
+    spellings = model.spellings.get(alias, "") if issubclass(model, Spelled) else ""
+    groups = [[other.strip() for other in group.split(",") if other.strip()] for group in spellings.split("|")]
+    if not any(alias in group for group in groups):
+        groups[0].append(alias)
+    names = tuple(frozenset(map(letters, group)) for group in groups)
     inner = next((one for one in _types(info.annotation) if issubclass(one, Payload)), None)
-    # The field's own name is of the first group, unless it stands in another.
-    own = () if any(alias in group for group in groups) else (alias,)
-    names = tuple(frozenset(map(letters, group)) for group in ((*groups[0], *own), *groups[1:]))
     typed: Any = info.annotation
     for one in info.metadata:
         typed = Annotated[typed, one]
@@ -178,37 +182,38 @@ def _types(annotation: Any) -> Iterator[type]:
 
 @dataclass(slots=True)
 class Reader:
-    """Turns `Members` into what a model can validate; `twice` gathers what was said twice, differently."""
+    """Turns `Members` into what a model can validate."""
 
     context: dict[str, Any]
-    twice: list[str] = field(default_factory=list)
+    #: The members that are present twice with different meanings, each with its place.
+    repeated: list[str] = field(default_factory=list)
 
     def agreed(self, model: type[Payload], sent: Any, at: str = "") -> Any:
-        """The object under the model's own names, each once. What is no object is left to the model to refuse."""
+        """The object under the model's own names, each once. Anything but an object is left to the model to refuse."""
         if not isinstance(sent, Members):
             return sent
         lettered = [(letters(name), name, value) for name, value in sent]
         ours: dict[str, Any] = {}
         for place in _places(model):
             groups = [[(name, value) for key, name, value in lettered if key in names] for names in place.names]
-            said = next(filter(None, map(_telling, groups)), None) or next(filter(None, groups), None)
-            if said:
-                self._take(place, said, ours, f"{at}.{place.alias}".removeprefix("."))
+            present = next(filter(None, map(_not_blank, groups)), None) or next(filter(None, groups), None)
+            if present:
+                self._take(place, present, ours, f"{at}.{place.alias}".removeprefix("."))
         return ours
 
-    def _take(self, place: _Place, said: list[tuple[str, Any]], ours: dict[str, Any], at: str) -> None:
+    def _take(self, place: _Place, present: list[tuple[str, Any]], ours: dict[str, Any], at: str) -> None:
         """One member into `ours`: of several values the one under the document's own name, else the last."""
-        values = [self._agreed_value(place, value, at) for _, value in said]
+        values = [self._agreed_value(place, value, at) for _, value in present]
         if len(values) > 1 and any(self._meaning(place, one) != self._meaning(place, values[0]) for one in values):
-            self.twice.append(f"{at}: said twice, differently")
-        exact = [value for (name, _), value in zip(said, values, strict=True) if name == place.alias]
+            self.repeated.append(f"{at}: present twice, with different values")
+        exact = [value for (name, _), value in zip(present, values, strict=True) if name == place.alias]
         value = (exact or values)[-1]
         if not place.detail or _valid(place.adapter.validate_python, value, self.context):
             ours[place.alias] = value
 
     def _agreed_value(self, place: _Place, value: Any, where: str) -> Any:
         if place.inner is None:
-            return _told(value)
+            return _plain_json(value)
         if not place.many or not isinstance(value, list) or isinstance(value, Members):
             return self.agreed(place.inner, value, where)
         items = [self.agreed(place.inner, item, f"{where}[{n}]") for n, item in enumerate(value) if item is not None]
@@ -218,7 +223,7 @@ class Reader:
         return [item for item in items if isinstance(item, dict) and _valid(read, item, self.context)]
 
     def _meaning(self, place: _Place, value: Any) -> Any:
-        """What a value means, to be compared; one that cannot be read means itself."""
+        """What a value means, for a comparison; a value that cannot be read means itself."""
         try:
             means = place.adapter.validate_python(value, context=self.context)
         except ValidationError:
@@ -226,16 +231,16 @@ class Reader:
         return means.casefold() if isinstance(means, str) and "@" in means else means
 
 
-def _telling(said: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Null and blank say nothing beside a value."""
-    return [one for one in said if one[1] is not None and not (isinstance(one[1], str) and not one[1].strip())]
+def _not_blank(present: list[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """Null and blank do not count beside a value."""
+    return [one for one in present if one[1] is not None and not (isinstance(one[1], str) and not one[1].strip())]
 
 
-def _told(value: Any) -> Any:
-    """A value that no model describes, as plain JSON."""
+def _plain_json(value: Any) -> Any:
+    """A value that no model describes, with objects as dictionaries."""
     if isinstance(value, Members):
-        return {name: _told(one) for name, one in value}
-    return [_told(one) for one in value] if isinstance(value, list) else value
+        return {name: _plain_json(one) for name, one in value}
+    return [_plain_json(one) for one in value] if isinstance(value, list) else value
 
 
 def _valid(read: Callable[..., Any], value: Any, context: dict[str, Any]) -> bool:

@@ -1,8 +1,8 @@
 """ExamOutcome: what a payload means, whichever platform sent it, before the exam map is applied.
 
-Every source's payload model turns itself into this one form; everything after `prepare` knows only it. Two ways of
-writing the same result are one outcome to the letter: scores have one spelling (`values.Number`), instants are in UTC,
-and what a platform sends in no certain order is sorted.
+Every source's payload model turns itself into this one form; everything after `prepare` uses only it. Two ways of
+writing the same result give identical outcomes: scores have one spelling (`values.Number`), instants are in UTC, and
+lists that a platform sends in no fixed order are sorted.
 """
 
 import hashlib
@@ -23,12 +23,14 @@ STORED_FORM = b"2"
 READABLE_FORMS = (b"1", STORED_FORM)
 _NOT_DIGESTED = {"source", "delivery", "event_ref", "rescore", "unclear", "contradiction", "candidate"}
 
+#: The `cut_score_type` of an exam that its test parts decide: the exam's own score and cut do not.
+TEST_PART_SCORING = "testpartscoring"
 PROCTOR_ENDED = "proctor ended"
 #: All that Certiverse documents of how a sitting ended (`completeReasonCode`).
 COMPLETE_REASONS = (PROCTOR_ENDED, "candidate ended", "auto ended")
-#: A completion this long after it was received has not happened. A zone that was left out shifts by 14 hours at most.
+#: A completion more than this after the receipt is impossible: a missing time zone shifts it by at most 14 hours.
 FUTURE = timedelta(days=1)
-#: Some platforms leave out the seconds (Drillster), so a completion may seem to be that much before the start.
+#: Some platforms leave out the seconds (Drillster), so a completion may appear up to this much before the start.
 _ROUNDED = timedelta(minutes=1)
 
 
@@ -68,24 +70,24 @@ class _Frozen(BaseModel):
 
 
 class Candidate(_Frozen):
-    """Who sat the exam, as far as the platform says. Personal: ledger and Rhythm only."""
+    """Who sat the exam, as far as the platform says. Personal data: for the ledger and Rhythm only."""
 
     #: The association's own id of the person (Certiverse `orgCandidateId`, Prov candidate id).
     student_id: str | None = None
     #: Ids by third party name (Drillster `thirdPartyIds`).
     third_party_ids: dict[str, str] = {}
-    #: As addresses are compared (`schemas/addresses.py`).
+    #: Folded (`schemas/addresses.py`).
     email: str | None = None
-    #: As it was sent, where that differs: Rhythm may find it only so.
+    #: As it was sent, if that differs: Rhythm may find the person only under this spelling.
     email_sent: str | None = None
 
     @model_validator(mode="before")
     @classmethod
-    def _as_compared(cls, told: Any) -> Any:
-        email = told.get("email") if isinstance(told, dict) else None
+    def _fold_email(cls, fields: Any) -> Any:
+        email = fields.get("email") if isinstance(fields, dict) else None
         if not isinstance(email, str) or folded(email) == email:
-            return told
-        return {"email_sent": email, **told, "email": folded(email)}
+            return fields
+        return {"email_sent": email, **fields, "email": folded(email)}
 
 
 class Transformation(_Frozen):
@@ -132,9 +134,10 @@ class ExamOutcome(_Frozen):
     completed_at: Instant | None = None
     #: As the platform says; None where it does not. The exam map's pass rule is applied at sync.
     verdict: Verdict | None = None
-    #: Why there is none although the platform says something of it: no threshold may overrule that. Not personal.
+    #: Why there is no verdict although the payload has a pass/fail member that we cannot read. No threshold may then
+    #: decide. Not personal.
     unclear: str | None = None
-    #: What in it contradicts what, if anything does: held as `result_contradictory`. Not personal.
+    #: Which two members contradict each other (`result_contradictory`). Not personal.
     contradiction: str | None = None
     #: `reported`, `scaled`, `percent`, `raw`, `cut`, `max_raw` ... as far as sent.
     scores: dict[str, Decimal] = {}
@@ -152,7 +155,7 @@ class ExamOutcome(_Frozen):
         return {True, False} <= {one.passed for one in self.transformations}
 
     def contradicting(self, received_at: datetime) -> "ExamOutcome":
-        """The outcome with its times among what contradicts itself."""
+        """The outcome, with impossible times added to its contradictions."""
         impossible = self._impossible_times(received_at)
         if not impossible:
             return self
@@ -161,15 +164,15 @@ class ExamOutcome(_Frozen):
     def _impossible_times(self, received_at: datetime) -> list[str]:
         if self.completed_at is None:
             return []
-        found = []
+        problems = []
         if self.completed_at - received_at > FUTURE:
-            found.append("completed more than a day after it was received")
+            problems.append("completed more than a day after it was received")
         if self.started_at is not None and self._ended_by() <= self.started_at - _ROUNDED:
-            found.append("completed before it was started")
-        return found
+            problems.append("completed before it was started")
+        return problems
 
     def _ended_by(self) -> datetime:
-        """The latest that the completion may mean: midnight is how a day without a time is read."""
+        """The latest possible completion: a day without a time is read as its midnight."""
         assert self.completed_at is not None
         day_alone = self.completed_at.timetz() == time(tzinfo=UTC)
         return self.completed_at + timedelta(days=1) - _ROUNDED if day_alone else self.completed_at
@@ -180,12 +183,12 @@ class ExamOutcome(_Frozen):
         return f"{'r' if self.rescore else 'o'}-{self.digest()}"
 
     def digest(self) -> str:
-        """Digest of every value that could be written and of what says where to.
+        """Digest of every value that could be written, and of the ids that say to which registration.
 
-        The candidate's e-mail and third party ids are left out: a person who changes an address between two copies
-        of a result has not got a second result.
+        The candidate's e-mail and third party ids are left out: a new address between two copies of a result does not
+        make a second result.
         """
         # Without defaults, so that a field added to the model later does not change the digest of old results.
-        told = self.model_dump_json(exclude=_NOT_DIGESTED, exclude_defaults=True)
-        # A JSON document ends where it ends: what follows cannot be taken for a part of it.
-        return DIGEST_VERSION + hashlib.sha256(f"{told}{self.candidate.student_id}".encode()).hexdigest()[:20]
+        document = self.model_dump_json(exclude=_NOT_DIGESTED, exclude_defaults=True)
+        # JSON is self-delimiting, so no separator is needed before the student's id.
+        return DIGEST_VERSION + hashlib.sha256(f"{document}{self.candidate.student_id}".encode()).hexdigest()[:20]

@@ -1,11 +1,8 @@
-"""Prov's score result, provisionally: Prov's public "CustomerAPI" names its content in prose and no field of it.
+"""Prov's score result, provisionally: Prov's public "CustomerAPI" describes its content in prose and names no field.
 
-So fields are known by what they say, however they are spelled: `candidateId`, `CandidateID`, `candidate_id` and
-`Candidate ID` are one. To fit a real message, add its names to the `spellings` of the class below; the first word of
-each line is the name that errors and docs/fields.md use. Names stand in groups, the more telling first: an `ExamId`
-beside an `ExamCode` is an inner number, and the code counts. Within a group a name that is there twice must mean the
-same. Keys that carry credentials (`apiKey`, `secretKey`) are not
-read here.
+So a field is found by any of its `spellings`, without regard to case, spaces and underscores: `candidateId`,
+`CandidateID`, `candidate_id` and `Candidate ID` are one name. To fit a real message, add its names to the spellings of
+the classes below. Keys that carry credentials (`apiKey`, `secretKey`) are not read here.
 """
 
 import re
@@ -17,6 +14,7 @@ from pydantic import BeforeValidator, model_validator
 
 from schemas.members import Spelled
 from schemas.outcome import Candidate, ExamOutcome, Part, Source, Verdict
+from schemas.platform import Platform
 from schemas.values import (
     DETAIL,
     DetailId,
@@ -28,15 +26,16 @@ from schemas.values import (
     Number,
     PassFail,
     RequiredId,
+    Result,
     Text,
     against_the_cut,
-    known,
     refuse,
-    told,
     verdict,
+    without_blanks,
+    without_none,
 )
 
-#: A percentage that is worked out is exact enough at these places.
+#: Decimal places of a percentage that is worked out.
 _PERCENT_PLACES = 6
 #: `27-Jun-18 2:48:00 PM`, as Prov's partner interface writes it. A date in figures alone is not guessed at.
 _DATE_FORMATS = ("%d-%b-%y %I:%M:%S %p", "%d-%b-%Y %I:%M:%S %p", "%d-%b-%y %I:%M %p", "%d-%b-%Y %I:%M %p", "%d-%b-%Y")
@@ -45,7 +44,7 @@ _FLAGS = {"1": Verdict.PASSED.value, "0": Verdict.FAILED.value}
 
 
 def _date(value: object) -> object:
-    """A date in Prov's way as an ISO 8601 one; all else as it is."""
+    """A date in Prov's form as ISO 8601; anything else unchanged."""
     if not isinstance(value, str) or not _MONTH_NAMED.match(value.strip()):
         return value
     for form in _DATE_FORMATS:
@@ -69,16 +68,10 @@ ResultFlag = Annotated[PassFail, BeforeValidator(_flag)]
 
 class ScoredPart(Spelled):
     spellings = {
-        "name": (
-            ("name", "domain name", "topic name", "section name"),
-            ("domain", "topic", "section", "title"),
-        ),
-        "id": (
-            ("code", "domain code", "topic code", "section code"),
-            ("id", "domain id", "topic id", "section id"),
-        ),
-        "score": (("domain score", "topic score", "section score"),),
-        "percent": (("percentage", "score percent", "score percentage"),),
+        "name": "name, domain name, topic name, section name | domain, topic, section, title",
+        "id": "code, domain code, topic code, section code | id, domain id, topic id, section id",
+        "score": "domain score, topic score, section score",
+        "percent": "percentage, score percent, score percentage",
     }
     name: RequiredId
     id: DetailId = None
@@ -86,56 +79,33 @@ class ScoredPart(Spelled):
     percent: DetailNumber = None
 
     def to_part(self, kind: str) -> Part:
-        scores = known({"reported": self.score, "percent": self.percent})
+        scores = without_none({"reported": self.score, "percent": self.percent})
         return Part(kind=kind, name=self.name, id=self.id, scores=scores)
 
 
 ScoredParts = Annotated[Many[ScoredPart], DETAIL]
 
 
-class ScoreResult(Spelled):
+class ScoreResult(Spelled, Result):
     """The result of one sitting."""
 
     spellings = {
-        "candidateId": (("client candidate id", "unique candidate id", "external candidate id"), ("candidateId",)),
-        "email": (("email address", "email id", "candidate email", "candidate email id"),),
-        "examCode": (("test code",), ("exam id",)),
-        "examName": (("test name", "exam title"),),
-        "overallScore": (("score", "total score", "final score", "exam score"),),
-        "maxScore": (
-            (
-                "maximum score",
-                "max points",
-                "maximum points",
-                "max raw score",
-                "max marks",
-                "points possible",
-                "out of",
-            ),
-        ),
-        "passMark": (("pass score", "passing score", "passing mark", "pass points", "cut score"),),
-        "percent": (("percentage", "score percent", "score percentage", "overall percentage"),),
-        "result": (("pass fail", "passed", "is passed", "exam result", "result flag"),),
-        "examDate": (
-            ("completed", "completed at", "completion date"),
-            ("exam date time", "test date time"),
-            ("examDate", "test date"),
-        ),
-        "resultId": (("score result id", "exam result id"),),
-        "eligibilityId": (),
-        "bookingId": (("bookingId",), ("appointment id",)),
-        "domains": (
-            (
-                "domain topic information",
-                "domain scores",
-                "domain score",
-                "domain information",
-                "domain info",
-                "domain results",
-            ),
-        ),
-        "topics": (("topic scores", "topic score", "topic results"),),
-        "sections": (("section scores", "section score", "section results"),),
+        "candidateId": "client candidate id, unique candidate id, external candidate id | candidateId",
+        "email": "email address, email id, candidate email, candidate email id",
+        "examCode": "test code | exam id",  # an exam id beside a code is an inner number
+        "examName": "test name, exam title",
+        "overallScore": "score, total score, final score, exam score",
+        "maxScore": "maximum score, max points, maximum points, max raw score, max marks, points possible, out of",
+        "passMark": "pass score, passing score, passing mark, pass points, cut score",
+        "percent": "percentage, score percent, score percentage, overall percentage",
+        "result": "pass fail, passed, is passed, exam result, result flag",
+        "examDate": "completed, completed at, completion date | exam date time, test date time | examDate, test date",
+        "resultId": "score result id, exam result id",
+        "bookingId": "bookingId | appointment id",
+        "domains": "domain topic information, domain scores, domain score, domain information, domain info,"
+        " domain results",
+        "topics": "topic scores, topic score, topic results",
+        "sections": "section scores, section score, section results",
     }
     candidate_id: Id = None
     email: Email = None
@@ -159,29 +129,21 @@ class ScoreResult(Spelled):
         return self if self.candidate_id or self.email else refuse("candidateId, email: one of them must be there")
 
     @property
-    def is_result(self) -> bool:
-        """Nothing else is known to be sent."""
-        return True
-
-    @property
     def delivery(self) -> str:
-        """Candidate, exam code and sitting time, for Prov names no sitting.
-
-        It holds personal data in the clear: the ledger makes keys of its HMAC only.
-        """
+        """Candidate, exam code and sitting time, as Prov names no sitting. Personal (`personal_sitting` in the row)."""
         sitting = self.exam_date.isoformat() if self.exam_date else ""
-        # No id holds a control character, so that no two sittings run together.
-        # The address as the first release folded it: the names of sittings never change.
+        # The separator is a control character, which no id may hold: two sittings cannot give the same text.
+        # `casefold`, not `addresses.folded`: that is how the first release did it, and names of sittings never change.
         return "\n".join((self.candidate_id or (self.email or "").casefold(), self.exam_code, sitting))
 
     @property
     def scores(self) -> dict[str, Decimal]:
-        """`percent` of the maximum, where that is sent and no percentage: 75 of 200 are 37.5. One of 0 is none."""
+        """Without a percentage, it is worked out from the maximum: 75 of 200 are 37.5. A maximum of 0 was never set."""
         largest = self.max_score if self.max_score and self.max_score > 0 else None
         percent = self.percent
         if percent is None and largest is not None and self.overall_score is not None:
             percent = round(100 * self.overall_score / largest, _PERCENT_PLACES).normalize()
-        return known({"reported": self.overall_score, "percent": percent, "max_raw": largest})
+        return without_none({"reported": self.overall_score, "percent": percent, "max_raw": largest})
 
     @property
     def contradiction(self) -> str | None:
@@ -198,7 +160,7 @@ class ScoreResult(Spelled):
             event_ref=self.result_id,
             exam_codes=(self.exam_code,),
             candidate=Candidate(student_id=self.candidate_id, email=self.email),
-            registration_ids=known({"eligibilityId": self.eligibility_id, "bookingId": self.booking_id}),
+            registration_ids=without_none({"eligibilityId": self.eligibility_id, "bookingId": self.booking_id}),
             completed_at=self.exam_date,
             verdict=verdict(self.result),
             unclear="result: not a word we know" if self.unknown_word else None,
@@ -210,12 +172,28 @@ class ScoreResult(Spelled):
 
     @property
     def unknown_word(self) -> str | None:
-        """The result where it is not a word we know: kept in the details, and a person decides."""
+        """The result word if we do not know it: kept in the details, and a person decides."""
         return None if verdict(self.result) else self.result
 
     def _details(self) -> dict[str, str | bool | Decimal]:
-        return told({"result": self.unknown_word, "examName": self.exam_name, "examCode": self.exam_code})
+        return without_blanks({"result": self.unknown_word, "examName": self.exam_name, "examCode": self.exam_code})
 
     def _parts(self) -> tuple[Part, ...]:
         lists = {"domain": self.domains, "topic": self.topics, "section": self.sections}
         return tuple(part.to_part(kind) for kind, parts in lists.items() for part in parts or ())
+
+
+PLATFORM = Platform(
+    source=Source.PROV,
+    title="Prov",
+    model=ScoreResult,
+    sample="camel-case",
+    registration_ids=("eligibilityId", "bookingId"),
+    personal_sitting=True,
+    usual_score="reported",
+    points_or_percent=True,
+    scores=("reported", "percent", "max_raw"),
+    members=("delivery", "event_ref", "completed_at"),
+    parts=dict.fromkeys(("domain", "topic", "section"), ("reported", "percent")),
+    details=("result", "examName", "examCode"),
+)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
@@ -28,15 +28,20 @@ class Status(StrEnum):
     Rhythm, Exam Registrations API: `status`.
     """
 
-    #: Not yet a registration. Never a candidate.
     DRAFT = "draft"
-    #: Awaits its result.
     REGISTERED = "registered"
     PASSED = "passed"
     FAILED = "failed"
     NO_SHOW = "no show"
-    #: Never a candidate.
     CANCELLED = "cancelled"
+
+
+#: Awaits its result.
+OPEN: Final = frozenset({Status.REGISTERED})
+#: Has its result.
+SETTLED: Final = frozenset({Status.PASSED, Status.FAILED, Status.NO_SHOW})
+#: Never written to: not yet a registration, or no longer one.
+NEVER: Final = frozenset({Status.DRAFT, Status.CANCELLED})
 
 
 class _Lenient:

@@ -1,11 +1,11 @@
 """The field types that the payload models share: lenient about spelling, strict about meaning.
 
-A blank is an absence. What has one obvious meaning is read; what has none is refused or kept as the platform wrote it,
-never guessed. The messages raised here are shown to operators, so they never repeat a value.
+A blank value is absent. A value with one obvious meaning is read; any other is refused, or kept as the platform wrote
+it, and never guessed. The messages raised here are shown to operators, so they never repeat a value.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, NoReturn, TypeVar
@@ -14,13 +14,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidat
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from schemas.outcome import Verdict
+from schemas.outcome import ExamOutcome, Verdict
 
 
 class Payload(BaseModel):
     """A vendor's JSON object: named as the vendor names it, unknown members ignored, values never shown in errors.
 
-    Numbers are taken for text because ids that look like numbers are sent as numbers by some senders.
+    A number is accepted where text is expected, because some senders write numeric ids as numbers.
     """
 
     model_config = ConfigDict(
@@ -31,6 +31,23 @@ class Payload(BaseModel):
         coerce_numbers_to_str=True,
         str_strip_whitespace=True,
     )
+
+
+class Message(Payload):
+    """As much of a message as tells whether it is a result."""
+
+    @property
+    def is_result(self) -> bool:
+        """False for a message that the platform documents as something else."""
+        return True
+
+
+class Result(Message):
+    """A whole payload."""
+
+    def to_outcome(self) -> ExamOutcome:
+        """What it means, in the one form that all platforms share."""
+        raise NotImplementedError
 
 
 def refuse(what: str) -> NoReturn:
@@ -46,8 +63,8 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _BOUND = 10**12
 _LONGEST_NUMBER = 40
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-#: The extended form of ISO 8601, as every platform writes it. `fromisoformat` takes more, and in each Python something
-#: else: figures alone, week dates, any letter between date and time, an hour alone.
+#: The extended form of ISO 8601, as every platform writes it. `fromisoformat` also takes digits alone, week dates, any
+#: letter between date and time, or an hour alone, and each Python version takes others.
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
     r"([Tt ]([01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)?)?"
@@ -67,9 +84,9 @@ _WORDS = {
 
 
 def _number(value: object) -> Decimal | None:
-    """One Decimal for each number, however it is written: 80, 80.0, "80.00" and 8e1 are the same to the letter.
+    """One Decimal for each number, however it is written: 80, 80.0, "80.00" and 8e1 give the same text.
 
-    Plain Python, for it is 2 to 3 times as fast as pydantic's own bounded Decimal, and most fields are numbers.
+    Plain Python: it is 2 to 3 times as fast as pydantic's own bounded Decimal, and most fields are numbers.
     """
     kind = type(value)
     if kind is int or kind is float:
@@ -86,11 +103,11 @@ def _number_in(text: str) -> Decimal | None:
     text = text.strip()
     if not text:
         return None
-    # Decimal() alone would also take "1_000", "NaN" and the digits of other scripts.
+    # Decimal() would also take "1_000", "NaN" and the digits of other scripts.
     if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text):
         refuse("not a number")
     number = Decimal(text)
-    # Bounded both ways, for 1e-999999999 written out would fill the memory.
+    # Bounded in both directions: 1e-999999999 written out would fill the memory.
     if not -30 <= number.adjusted() < 12:
         refuse("not a number within reason")
     plain = f"{number:f}"
@@ -110,7 +127,7 @@ def _instant(value: object) -> datetime | None:
     text = value.strip()
     if not text:
         return None
-    # `2026-03-04T15:33:30Z` is what nearly all write: known without the expression, three times as fast.
+    # Nearly all write `2026-03-04T15:33:30Z`: without the expression it is read three times as fast.
     usual = len(text) == 20 and text[4::3] == "--T::Z"
     if not usual and not _INSTANT.fullmatch(text):
         refuse("not an ISO 8601 date and time")
@@ -129,30 +146,24 @@ def _id(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    # isprintable() is the quick answer; it says no to some characters that do no harm.
+    # isprintable() is fast, but also refuses some harmless characters: those are checked by the expression.
     return text or None if text.isprintable() or not _CONTROL.search(text) else refuse("has control characters")
 
 
-def _set_id(value: object) -> object:
-    """An id that may be absent: .NET writes one that was never set as an empty GUID."""
-    told = _id(value)
-    return None if isinstance(told, str) and told[-2:] in _ZEROS and _EMPTY_GUID.fullmatch(told) else told
+def _optional_id(value: object) -> object:
+    """.NET writes an id that was never set as an empty GUID."""
+    id = _id(value)
+    return None if isinstance(id, str) and id[-2:] in _ZEROS and _EMPTY_GUID.fullmatch(id) else id
 
 
-def _or_blank(value: object) -> object:
-    return refuse("blank") if value is None else value
+def _required(read: Callable[[object], object]) -> Callable[[object], object]:
+    """The same, but absent and blank are refused."""
 
+    def read_required(value: object) -> object:
+        found = read(value)
+        return refuse("blank") if found is None else found
 
-def _required_percentage(value: object) -> object:
-    return _or_blank(_percentage(value))
-
-
-def _required_instant(value: object) -> object:
-    return _or_blank(_instant(value))
-
-
-def _required_id(value: object) -> object:
-    return _or_blank(_id(value))
+    return read_required
 
 
 def _maybe_flag(value: object) -> object:
@@ -165,18 +176,18 @@ def _flag(value: object) -> object:
 
 
 def _word(value: object) -> object:
-    """One word for each meaning, so that "P" and true are the same; a word that we do not know as it was sent."""
+    """One word for each meaning, so that "P" and true are the same; an unknown word unchanged."""
     if isinstance(value, bool):
         return Verdict.PASSED.value if value else Verdict.FAILED.value
     if not isinstance(value, str):
         return value
     text = value.strip()
-    known_as = _WORDS.get(text.casefold())
-    return known_as.value if known_as else text or None
+    meaning = _WORDS.get(text.casefold())
+    return meaning.value if meaning else text or None
 
 
 def letters(name: str) -> str:
-    """A name by its letters and figures alone: `candidateId`, `CandidateID` and `candidate_id` are one."""
+    """A name by its letters and digits alone: `candidateId`, `CandidateID` and `candidate_id` are one."""
     return _NO_LETTERS.sub("", name.lower())
 
 
@@ -184,49 +195,48 @@ def letters(name: str) -> str:
 Number = Annotated[Decimal | None, PlainValidator(_number)]
 #: From 0 to 100, fractions too.
 Percentage = Annotated[Decimal | None, PlainValidator(_percentage)]
-RequiredPercentage = Annotated[Decimal, PlainValidator(_required_percentage)]
+RequiredPercentage = Annotated[Decimal, PlainValidator(_required(_percentage))]
 #: ISO 8601, seconds optional, any number of fraction digits; without a zone it is UTC, with one it is converted.
 Instant = Annotated[datetime | None, BeforeValidator(_instant)]
-RequiredInstant = Annotated[datetime, BeforeValidator(_required_instant)]
-#: The first bad member is enough to refuse a list: a thousand complaints cost time and tell no more.
+RequiredInstant = Annotated[datetime, BeforeValidator(_required(_instant))]
+#: One bad member is enough to refuse a list; listing all of them would only cost time.
 Many = Annotated[list[Member] | None, Field(fail_fast=True)]
-#: What something is found by again.
-RequiredId = Annotated[Annotated[str, Field(max_length=255)], BeforeValidator(_required_id)]
-Id = Annotated[Annotated[str, Field(max_length=255)] | None, BeforeValidator(_set_id)]
-#: As sent: `Candidate` says how addresses are compared.
+#: An id that must be there.
+RequiredId = Annotated[Annotated[str, Field(max_length=255)], BeforeValidator(_required(_id))]
+Id = Annotated[Annotated[str, Field(max_length=255)] | None, BeforeValidator(_optional_id)]
+#: As sent; `Candidate` folds it.
 Email = Annotated[Annotated[str, Field(max_length=320)] | None, BeforeValidator(_id)]
 #: True or false; absent and blank are false.
 Flag = Annotated[bool, BeforeValidator(_flag)]
 #: The same, but absent and blank are absent.
 MaybeFlag = Annotated[bool | None, BeforeValidator(_maybe_flag)]
-#: Marks what is kept for custom fields at most: no identity, match, verdict or score hangs on it. If it cannot be read
-#: it is left out (`schemas/members.py`), and the result is not refused for it.
+#: Marks a field that only custom fields use. It affects no identity, match, verdict or score, so an unreadable value is
+#: left out (`schemas/members.py`) and does not refuse the result.
 DETAIL = "detail"
 Text = Annotated[str | None, DETAIL]
 DetailNumber = Annotated[Number, DETAIL]
 DetailInstant = Annotated[Instant, DETAIL]
 DetailId = Annotated[Id, DETAIL]
-#: A word for passed or failed: `passed`, `failed`, or one that we do not know as it was sent.
+#: `passed`, `failed`, or an unknown word unchanged.
 PassFail = Annotated[str | None, BeforeValidator(_word)]
 
 
 def verdict(word: str | None) -> Verdict | None:
-    """What a pass/fail word means; None where it is absent or not one we know."""
+    """The meaning of a pass/fail word; None when it is absent or unknown."""
     return _WORDS.get(word.casefold()) if word else None
 
 
-def against_the_cut(said: Verdict | None, by_score: Verdict | None) -> str | None:
-    """The contradiction, where a platform's verdict is not what its own score and cut make it."""
-    if said is None or by_score in (None, said):
+def against_the_cut(verdict: Verdict | None, by_score: Verdict | None) -> str | None:
+    """The contradiction between a platform's verdict and what its own score and cut say; None when there is none."""
+    if verdict is None or by_score in (None, verdict):
         return None
-    return f"{said}, though the score {'is below' if said is Verdict.PASSED else 'reaches'} the cut"
+    return f"{verdict}, though the score {'is below' if verdict is Verdict.PASSED else 'reaches'} the cut"
 
 
-def known(values: Mapping[str, Value | None]) -> dict[str, Value]:
-    """The values that are there."""
+def without_none(values: Mapping[str, Value | None]) -> dict[str, Value]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def told(values: Mapping[str, Value | None]) -> dict[str, Value]:
-    """The values that are there and not blank. (Not `known`: to compare a Decimal with a text is slow.)"""
+def without_blanks(values: Mapping[str, Value | None]) -> dict[str, Value]:
+    """Without None and blank text. Not for scores: to compare a Decimal with a text is slow."""
     return {key: value for key, value in values.items() if value is not None and value != ""}

@@ -1,7 +1,7 @@
-"""receive: results from a Celery client that has none of our code. The one message with a payload.
+"""receive: takes results from a Celery client that has none of our code. The only message that carries a payload.
 
-What it brings goes on the books as through the receiver; what can be put on nobody's books is kept as a stray, and what
-cannot be recorded just now goes back to the queue. Its request hides the arguments from events, inspect and logs.
+The payload is recorded as the receiver would. A message that names no tenant or source we have is kept as a stray, and
+one that cannot be recorded now goes back to the queue. Its request hides the arguments from events, inspect and logs.
 """
 
 import inspect
@@ -22,11 +22,11 @@ from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable
 from worker.ledger import strays
 from worker.telemetry import report_bug
 
-#: Shown in place of arguments; where it is empty, Celery shows them after all.
+#: Shown in place of arguments. If it were empty, Celery would show the arguments.
 HIDDEN: Final = "(hidden)"
-#: Before a message goes back to the queue: it is popped again at once.
+#: The pause before a message goes back to the queue, where it is popped again at once.
 PAUSE_SECONDS: Final = 1.0
-#: All that is taken over of a message's headers. The others could make it expire, wait, or show what it holds.
+#: The headers that are kept of a message. Others could make it expire, wait, or show what it holds.
 _HEADERS: Final = ("id", "task", "lang", "origin", "root_id", "parent_id", "retries")
 
 _LOG = structlog.get_logger()
@@ -37,34 +37,27 @@ class KeptAsStray(Exception):
 
 
 class HiddenRequest(Request):
-    """A request that tells nobody its arguments, and that nobody can make expire, wait, be revoked or be ended."""
+    """A request that hides its arguments, and that cannot expire, wait, be revoked or be terminated."""
 
     def __init__(
         self, message: Any, *, headers: Any = None, body: Any = None, decoded: bool = False, **more: Any
     ) -> None:
-        told = headers or message.headers
+        sent = headers or message.headers
         args, kwargs, _ = body if decoded else message.payload
-        kept = {name: told.get(name) for name in _HEADERS} | {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
-        # As two arguments: there are keywords (`self`) that Celery cannot hand to a task.
+        kept = {name: sent.get(name) for name in _HEADERS} | {"argsrepr": HIDDEN, "kwargsrepr": HIDDEN}
+        # As two positional arguments: Celery cannot hand every keyword (`self`) to a task.
         super().__init__(message, headers=kept, body=([args, kwargs], {}, {}), decoded=True, **more)
 
-    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002  # as Celery calls it
+    def info(self, safe: bool = False) -> dict[str, Any]:
         """What `inspect` and Flower's worker page show."""
         return {**super().info(safe=True), "args": HIDDEN, "kwargs": HIDDEN}
 
     def revoked(self) -> bool:
-        """Never: a result is not thrown away by its message's id."""
+        """Never: nobody can throw a result away by the id of its message."""
         return False
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """Not in the middle of recording."""
-
-
-def _accepted(tenant: Any, source: Any, body: Any, path: Any = None) -> None:
-    """The arguments of `tasks.receive`, bound by hand: a call that does not fit must not lose what it brings."""
-
-
-_SIGNATURE: Final = inspect.signature(_accepted)
+        """Does nothing: recording must not be interrupted."""
 
 
 @shared_task(
@@ -73,31 +66,31 @@ _SIGNATURE: Final = inspect.signature(_accepted)
     typing=False,
     time_limit=queues.OTHER_TASK_SECONDS,
     acks_on_timeout=False,  # back to the queue
-    throws=(Exception,),  # nothing of it in logs and Sentry but what is put there here
+    throws=(Exception,),  # Celery itself logs nothing; this module logs what is safe
 )
 def receive(args: list[Any], kwargs: dict[str, Any]) -> None:
-    """`tasks.receive(tenant, source, body, path=None)`, as its request hands it on: on the books once this has run."""
+    """`tasks.receive(tenant, source, body, path=None)`, as its request hands it on. Recorded once this has run."""
     task = str(receive.request.id)
     try:
         _record(task, args, kwargs)
     except KeptAsStray:
         raise
-    except Exception as error:  # noqa: BLE001  # whatever it is: what is neither on the books nor a stray goes back
+    except Exception as error:  # noqa: BLE001  # any bug: neither recorded nor a stray, so back to the queue
         _LOG.warning("receive.put_back", task=task, why=type(error).__name__)
         with suppress(SoftTimeLimitExceeded):
-            time.sleep(PAUSE_SECONDS * (1 + random.random()))  # noqa: S311  # jitter
+            time.sleep(PAUSE_SECONDS * (1 + random.random()))  # jitter
         raise Reject("not recordable now: back to the queue", requeue=True) from None
 
 
 def _record(task: str, args: list[Any], kwargs: dict[str, Any]) -> None:
-    """Raises KeptAsStray; anything else means that it could not be kept now."""
+    """Record, or keep as a stray (raises KeptAsStray). Any other exception: it could not be kept now."""
     try:
         enqueue(**bound(args, kwargs))
     except Unacceptable as refused:
         why = str(refused)
     except (LedgerUnavailable, ConfigurationError, SoftTimeLimitExceeded):
         raise
-    except Exception as error:  # noqa: BLE001  # it would fail again, so a person looks at it
+    except Exception as error:  # noqa: BLE001  # it would fail each time, so a person has to look
         report_bug(error, task=task)
         why = f"a bug of ours: {type(error).__name__}"
     else:
@@ -109,10 +102,13 @@ def _record(task: str, args: list[Any], kwargs: dict[str, Any]) -> None:
 
 
 def bound(args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments by name. Raises Unacceptable."""
+    """The arguments by name. Bound by hand, because a call that does not fit must not lose its payload.
+
+    Raises Unacceptable.
+    """
     try:
-        found = _SIGNATURE.bind(*args, **kwargs)
+        arguments = inspect.signature(enqueue).bind(*args, **kwargs)
     except TypeError:
         raise Unacceptable("the arguments are not (tenant, source, body, path=None)") from None
-    found.apply_defaults()
-    return found.arguments
+    arguments.apply_defaults()
+    return arguments.arguments

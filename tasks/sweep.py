@@ -1,7 +1,7 @@
-"""The scheduled pass: hints what is due and unhinted, prunes what is final and old, asks a Rhythm that did not answer
-whether it does again. Harmless however often it runs.
+"""The scheduled pass: hints due work that has no hint, prunes old final events, probes Rhythm behind a closed gate.
 
-Leases need no sweep: a claim's due time is its lease's end. What Celery lost is found here within seconds.
+It may run as often as one likes. A hint that Celery lost is repeated within seconds. Leases need no sweep: a claimed
+event is due again when its lease ends.
 """
 
 import time
@@ -20,11 +20,11 @@ from worker.ledger import queries
 from worker.ledger.times import instant
 from worker.telemetry import report_bug
 
-#: A hint not answered by a claim within this is taken for lost.
+#: A hint that no claim has answered within this time counts as lost.
 PATIENCE: Final = timedelta(seconds=5)
 #: Events pruned a pass and tenant at most, so that a pass is short.
 PRUNED_AT_MOST: Final = 500
-#: A probe takes no longer than this, and none begins this long after the first: the next pass goes on.
+#: A probe takes no longer than this, and none begins so long after the first; the next pass does the rest.
 PROBE_SECONDS: Final = 5.0
 PROBING_SECONDS: Final = 10.0
 
@@ -39,10 +39,10 @@ def sweep() -> None:
 
 
 def sweep_tenants(at: Services) -> dict[str, int]:
-    """One pass. Returns hints sent and events pruned; says so in the log when there were any."""
+    """One pass. Returns the hints sent and the events pruned, and logs them when there were any."""
     done = {"hinted": 0, "pruned": 0}
     for tenant in queries.tenants(at.redis) or [""]:
-        hinted, pruned = at.ledger.sweep(tenant, PATIENCE, PRUNED_AT_MOST, known=tenant in at.tenants.tenants)
+        hinted, pruned = at.ledger.sweep(tenant, PATIENCE, PRUNED_AT_MOST, is_todays=tenant in at.tenants.tenants)
         done["hinted"] += hinted
         done["pruned"] += pruned
     if any(done.values()):
@@ -52,19 +52,19 @@ def sweep_tenants(at: Services) -> dict[str, int]:
 
 
 def probe_gates(at: Services) -> None:
-    """Ask each Rhythm whose pause is over whether it answers: without work nobody else would, and the alert stay."""
+    """Probe each Rhythm whose gate's pause is over. For a tenant without work nothing else would open its gate."""
     ends = time.monotonic() + PROBING_SECONDS
     for tenant in at.tenants.tenants:
         if time.monotonic() < ends and _is_left_to_us(at, tenant):
             try:
                 answered = _answers(at, tenant)
                 _LOG.info("gate.probed", tenant=tenant, answered=answered)
-            except Exception as error:  # noqa: BLE001  # the other tenants' gates are still to be looked at
+            except Exception as error:  # noqa: BLE001  # a bug; the gates of other tenants are probed all the same
                 report_bug(error, task=queues.SWEEP, tenant=tenant)
 
 
 def _is_left_to_us(at: Services, tenant: str) -> bool:
-    """Whether the gate's pause is over and no work is due that probes it; or was, but nobody does it."""
+    """Whether the gate's pause is over, and no due work probes it, or none has for `PATIENCE`."""
     kept, now = queries.gate(at.redis, tenant), queries.redis_now(at.redis)
     over = now - instant(kept.get("closed_until", 0))
     if "reason" not in kept or over < timedelta(0):
@@ -74,7 +74,7 @@ def _is_left_to_us(at: Services, tenant: str) -> bool:
 
 
 def _answers(at: Services, tenant: str) -> bool:
-    """Whether Rhythm answers a read that owes nothing to any event. The gate opens, or closes for longer."""
+    """Probe. Whether Rhythm answers: then the gate opens, else it closes for longer."""
     rules, gate = at.tenants[tenant], at.gate(tenant)
     seconds = min(PROBE_SECONDS, rules.rhythm.timeout_seconds)
     brief = rules.model_copy(update={"rhythm": rules.rhythm.model_copy(update={"timeout_seconds": seconds})})

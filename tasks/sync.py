@@ -1,25 +1,25 @@
-"""resolve, compare, intend, write, read_answers: from an outcome to the registration in Rhythm that says it.
+"""resolve, compare, intend, write, read_answers: from an outcome to the registration in Rhythm that shows it.
 
-A batch goes through the steps together, so that Rhythm is called a few times for up to 100 events; each event leaves
-at its own step with its own decision. The steps are in `tasks/steps/`: how Rhythm is read is in `reading.py`, how it is
-written in `writing.py`, and what its answer means in `settlement.py`; `job.py` has the decisions.
+`sync_batch` is the list of the steps. A batch goes through them together, so that a few calls to Rhythm serve up to 100
+events; each event leaves at its own step with its own decision. In `tasks/steps/`: `resolving.py` finds registrations,
+`reading.py` reads Rhythm, `writing.py` writes, `settlement.py` reads the answers, `job.py` has the decisions.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Final
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 
 from schemas.event import EventState, Reason, Stage
-from schemas.outcome import READABLE_FORMS, Candidate, ExamOutcome, Source
-from schemas.rhythm import Registration, Status
-from tasks.steps.batch import Run, as_far_as_it_goes, each
+from schemas.outcome import READABLE_FORMS, ExamOutcome
+from schemas.rhythm import SETTLED
+from tasks.steps.batch import Run, each
 from tasks.steps.claiming import Tally, is_ours, reported, work
 from tasks.steps.job import PUT_BACK, Job, undecided
-from tasks.steps.reading import Found, Reader, ReadingStopped
+from tasks.steps.reading import SPANS, Reader, ReadingStopped, Spans
+from tasks.steps.resolving import resolve
 from tasks.steps.settlement import read_answers, recall
 from tasks.steps.writing import write
 from worker import queues
@@ -29,45 +29,35 @@ from worker.exam_map import Exam
 from worker.ledger.decisions import Decision
 from worker.ledger.sealed import SealUnknown
 from worker.ledger.work import Claim
-from worker.ledger.written import Remembered, remembered
 from worker.queues import SOFT_TASK_SECONDS, TASK_SECONDS
-from worker.rhythm.client import RhythmUnavailable
-from worker.rules import changes, matching
+from worker.rhythm.failures import RhythmUnavailable
+from worker.rules import changes
 from worker.rules.order import Order, Version, order
-from worker.tenants import SourceRules
-
-_SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
-#: Stand in for an event's outcome and exam until they are read; an event that has only these is decided.
-UNREAD: Final = ExamOutcome(source=Source.CERTIVERSE, delivery="-", exam_codes=(), candidate=Candidate())
-UNMAPPED: Final = Exam(exam_id="-", codes=("-",))
-#: For the look-ups of a batch, and for reads that are repeated because they were behind: they leave time to write.
-LOOK_UP_SECONDS: Final = 10.0
-REPEAT_SECONDS: Final = 4.0
 
 
 @shared_task(name=queues.SYNC, soft_time_limit=SOFT_TASK_SECONDS, time_limit=TASK_SECONDS, throws=(Exception,))
 def sync(tenant: str) -> None:
-    """Sync what is due for a tenant. The hint's task: its argument is the tenant, nothing else."""
+    """The task of a hint: the tenant has work. Its argument holds nothing else."""
     with reported(queues.SYNC, tenant):
         sync_tenant(services(), tenant).report()
 
 
-def sync_tenant(at: Services, tenant: str) -> Tally:
-    """Sync what is due for a tenant, up to 100 events at a time."""
+def sync_tenant(at: Services, tenant: str, spans: Spans = SPANS) -> Tally:
+    """Sync the events of a tenant that are due, up to 100 at a time."""
     if not is_ours(at, tenant):
         return Tally()
     rules, gate = at.tenants[tenant], at.gate(tenant)
 
     def handle(claim: Claim, token: str) -> Sequence[Decision]:
-        run = Run(tenant, rules, token, at.ledger, Reader(at.rhythm(rules, gate), gate))
+        run = Run(tenant, rules, token, at.ledger, Reader(at.rhythm(rules, gate), gate, spans))
         return sync_batch(run, claim)
 
     return work(at, tenant, Stage.SYNC, slots=rules.rhythm.concurrency, handle=handle)
 
 
 def sync_batch(run: Run, claim: Claim) -> list[Decision]:
-    """Every claimed event's decision. What Rhythm's gate or the clock stops is put back without an attempt."""
-    jobs = [Job(work, UNREAD, UNMAPPED, claim.now, in_doubt=bool(work.intent or work.trouble)) for work in claim.works]
+    """Every claimed event's decision. Those that the gate or the clock stops are put back without an attempt."""
+    jobs = [Job(work, claim.now) for work in claim.works]
     try:
         read(run, jobs)
         recall(run, undecided(jobs))
@@ -86,16 +76,16 @@ def sync_batch(run: Run, claim: Claim) -> list[Decision]:
 
 
 def confirm_failures(run: Run, jobs: Iterable[Job]) -> None:
-    """The last probe: events that have failed alone, but nothing was answered since, may have met an outage's start.
+    """Probe once more when events failed alone and Rhythm has answered nothing since: it may have gone away then.
 
-    Raises ReadingStopped when it is one.
+    Raises ReadingStopped when it has.
     """
     if any(job.failure and job.failure.answers == run.rhythm.answers for job in jobs):
         run.rhythm.prove()
 
 
 def put_back(run: Run, jobs: Iterable[Job], error: TransientError, delay: timedelta) -> None:
-    """What is undecided; and what failed alone, unless Rhythm has answered since."""
+    """Put back the events that are undecided, and those that failed alone unless Rhythm has answered since."""
     for job in jobs:
         if job.decision is None or (job.failure and job.failure.answers == run.rhythm.answers):
             job.put_back(error, delay)
@@ -116,7 +106,10 @@ def _read(run: Run, job: Job) -> None:
 
 
 def consider(run: Run, jobs: list[Job]) -> None:
-    """The order of its delivery's results, or the exam map, may end an event here; but not before it was recalled."""
+    """Compare each event with the other results of its delivery, then find its exam in the exam map.
+
+    Only after `recall`: what an earlier try may have written has to be clear before an event can be superseded.
+    """
     each(jobs, lambda job: _consider(run, job))
 
 
@@ -136,98 +129,29 @@ def _exam(run: Run, job: Job) -> Exam:
 
 
 def _in_order(run: Run, job: Job) -> None:
-    """Whether this version counts among its delivery's; `intend` makes sure that none came in between."""
+    """Whether this version counts among those of its delivery. `intend` refuses when another came in since."""
     siblings, strangers = job.work.delivery_record.siblings, job.strangers
     arriving = Version(job.work.version or "", EventState.READY, job.work.received_at)
-    others = [Version(one.version, one.state, one.received_at, one in strangers) for one in siblings]
+    others = [Version(other.version, other.state, other.received_at, other in strangers) for other in siblings]
     accepted = job.accepts(Reason.RESULT_CONFLICT) or job.accepts(Reason.RESULT_REPEATED)
     match order(arriving, others, job.applied, run.rules.rescore_order, accepted=accepted):
         case Order.SUPERSEDED:
             job.drop(EventState.SUPERSEDED, "a newer result of the delivery is known")
         case Order.CONFLICT:
-            rivals = ", ".join(one.event for one in siblings)
+            rivals = ", ".join(sibling.event for sibling in siblings)
             what = "another person has" if strangers else "differs from"
             raise PermanentError(Reason.RESULT_CONFLICT, f"{what} another result of the delivery: {rivals}")
 
 
-def resolve(run: Run, jobs: list[Job]) -> None:
-    """Each event's registration: by the id it names, else by student and exam, else by e-mail and exam."""
-    rules = {job.work.id: run.rules.sources[job.work.source] for job in jobs}
-    ids = {job.work.id: _named(job, rules[job.work.id]) for job in jobs}
-    apart = [id for job in jobs if job.work.failed and not job.work.intent for id in ids[job.work.id]]
-    run.rhythm.allow(LOOK_UP_SECONDS)
-    found = run.rhythm.by_id((id for named in ids.values() for id in named), apart)
-    each(jobs, lambda job: _by_name(job, ids[job.work.id], found))
-    named_first = sorted(undecided(jobs), key=lambda job: not job.named)
-    as_far_as_it_goes(run, named_first, lambda job: _look_up(run, job, rules[job.work.id]), LOOK_UP_SECONDS)
-    candidates = (one.id for job in jobs for one in job.candidates)
-    known = remembered(run.ledger.client, run.ledger.sealer, run.tenant, candidates)
-    as_far_as_it_goes(run, undecided(jobs), lambda job: _choose(run, job, rules[job.work.id], known), REPEAT_SECONDS)
-
-
-def _named(job: Job, rules: SourceRules) -> list[str]:
-    answer = job.work.answers.get("registration")
-    return [answer] if answer else matching.named_ids(job.outcome, rules)
-
-
-def _by_name(job: Job, ids: Sequence[str], found: Found) -> None:
-    job.candidates = [registration for id in ids if (registration := found.get(id))]
-    job.named = bool(job.candidates)
-
-
-def _look_up(run: Run, job: Job, rules: SourceRules) -> None:
-    if job.named:
-        return
-    candidate, exam_id, answers = job.outcome.candidate, job.exam.exam_id, job.work.answers
-    if "registration" in answers:
-        _look_up_answer(run, job, answers["registration"])
-        return
-    if nobody := matching.why_nobody(job.outcome, rules):
-        raise PermanentError(Reason.NOBODY_NAMED, nobody)
-    run.rhythm.in_time()
-    student = matching.student_of(candidate, rules)
-    if student:
-        job.candidates = run.rhythm.of_student(student, exam_id)
-    if not job.candidates and candidate.email:
-        job.candidates = run.rhythm.of_email(candidate.email_sent or candidate.email, exam_id)
-
-
-def _look_up_answer(run: Run, job: Job, id: str) -> None:
-    """It was there when a person named it, so a search that is behind is not believed; gone, a person must look."""
-    found = run.rhythm.truth(id)
-    if found is None:
-        raise PermanentError(Reason.REGISTRATION_MISMATCH, f"Rhythm has no registration {id}, the answer given")
-    job.candidates, job.named = [found], True
-
-
-def _choose(run: Run, job: Job, rules: SourceRules, known: Mapping[str, Remembered]) -> None:
-    candidates = [run.rhythm.not_before(one, known[one.id].sys_version) for one in job.candidates]
-    if job.named and "registration" in job.work.answers:
-        job.registration = matching.answered(job.exam, candidates[0])
-    elif job.named:
-        job.registration = matching.confirm(job.outcome, job.exam, rules, candidates)
-    else:
-        ours = {one.id for one in candidates if _is_ours(job, one, known[one.id])}
-        chosen = matching.choose(job.outcome, job.exam, candidates, ours)
-        job.registration = matching.confirm(job.outcome, job.exam, rules, [chosen])
-    job.remembered = known[job.registration.id]
-
-
-def _is_ours(job: Job, registration: Registration, remembered: Remembered) -> bool:
-    """Whether this delivery wrote it last, or may have."""
-    left = job.left_by_sibling(registration) is not None
-    return left or remembered.delivery == job.work.delivery or job.may_have_written(registration)
-
-
 def compare(jobs: list[Job]) -> None:
-    """What is to be written, and whether anything forbids it. A registration that says it already is not written."""
+    """What has to be written, and whether anything forbids it. Where Rhythm already shows it, nothing is written."""
     each(jobs, _compare)
 
 
 def _compare(job: Job) -> None:
     registration, written = job.target, job.written_to
     if job.remembered.owner not in (None, job.work.id):
-        job.put_back()  # another event's write is not settled yet: whose the registration's values are is not known
+        job.put_back()  # another event may be writing there: whose values the registration shows cannot be told yet
         return
     if job.landed(registration):
         job.settle_landed(registration)
@@ -240,7 +164,7 @@ def _compare(job: Job) -> None:
     if changes.leaves_score(job.values, registration):
         _take_score(job, ours, wrote.get("score") is not None)
     job.changed = changes.difference(job.values, registration)
-    as_altered = job.accepts(Reason.RHYTHM_ALTERED) and registration.status in _SETTLED
+    as_altered = job.accepts(Reason.RHYTHM_ALTERED) and registration.status in SETTLED
     if not job.changed or as_altered:
         job.settle("unchanged", registration.id, registration.sys_version, job.values_text())
         return
@@ -248,17 +172,17 @@ def _compare(job: Job) -> None:
         raise PermanentError(Reason.REGISTRATION_MISMATCH, f"this delivery was written to {written} before")
     if not changes.stand(wrote, registration):
         _unless_accepted(job, Reason.REGISTRATION_EDITED, "is not as we left it")
-    if not ours and registration.status in _SETTLED:
+    if not ours and registration.status in SETTLED:
         _unless_accepted(job, Reason.REGISTRATION_SETTLED, "has another result already")
     if registration.sys_locked:
         raise TransientError(Reason.REGISTRATION_LOCKED, f"registration {registration.id} is locked in Rhythm")
 
 
 def _take_score(job: Job, ours: bool, ours_too: bool) -> None:
-    """The result has no score and the registration has one: ours is removed in the same patch, when a person agrees.
+    """The result has no score and the registration has one: remove it in the same patch, when a person agrees.
 
-    `ours_too`: the score that stands there is ours. Another hand's is taken away only with an answer about that; and
-    where nothing else would change, it is theirs and stays.
+    `ours_too`: we wrote that score. A score that somebody else wrote needs an answer of its own, and it stays where
+    nothing else would change.
     """
     if not ours_too and not changes.difference(job.values, job.target):
         return
@@ -275,7 +199,7 @@ def _unless_accepted(job: Job, reason: Reason, what: str) -> None:
 
 
 def intend(run: Run, jobs: list[Job]) -> None:
-    """The row before the act: take each registration for one event, and store what is about to be written there."""
+    """Take each registration for one event, and store what is about to be written there before Rhythm is called."""
     if run.rules.writes == "hold":
         each(jobs, lambda job: _unless_accepted(job, Reason.WRITES_OFF, "would be written; writes are on hold"))
     first: dict[str, Job] = {}
@@ -292,7 +216,9 @@ def intend(run: Run, jobs: list[Job]) -> None:
 
 
 def _plan(job: Job) -> dict[str, str]:
-    intent = {"registration": job.target.id, "base": job.target.sys_version, "values": job.values_text()}
+    version = job.target.sys_version
+    base = None if version is None else str(version)
+    intent = {"registration": job.target.id, "base": base, "values": job.values_text()}
     return {
         "id": job.work.id,
         "registration": job.target.id,

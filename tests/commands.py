@@ -1,4 +1,4 @@
-"""The command `examrelay` as an operator runs it: a process of its own, in a pipe or on a terminal."""
+"""Runs the command `examrelay` as an operator does: as a process, in a pipe or on a terminal."""
 
 import fcntl
 import os
@@ -19,21 +19,26 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
 
 def environ(config: Path, **more: str) -> dict[str, str]:
-    """What the command finds in its environment. `config`: the tenants file."""
+    """The command's environment variables. `config`: the tenants file."""
     folder = str(config.parent)
     return os.environ | ENVIRON | {"EXAMRELAY_CONFIG": str(config), "EXAMRELAY_DATA": folder, "USER": "ann"} | more
 
 
 def started(config: Path, *arguments: str, **more: str) -> "subprocess.Popen[str]":
-    """A command under way, in a pipe."""
+    """A running command, in a pipe."""
     return subprocess.Popen(
-        [sys.executable, "-m", "worker", *arguments], cwd=ROOT, env=environ(config, **more), text=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, "-m", "worker", *arguments],
+        cwd=ROOT,
+        env=environ(config, **more),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def command(config: Path, *arguments: str, **more: str) -> "subprocess.CompletedProcess[str]":
-    """A command, in a pipe, once it has ended."""
+    """Run a command in a pipe and wait for its end."""
     process = started(config, *arguments, **more)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
@@ -50,10 +55,14 @@ def on_terminal(
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     with os.fdopen(ours, "r+b", buffering=0) as screen:
         process = subprocess.Popen(
-            [sys.executable, "-m", "worker", *arguments], cwd=ROOT,
+            [sys.executable, "-m", "worker", *arguments],
+            cwd=ROOT,
             env=environ(config, TERM="xterm", COLUMNS=str(columns), LINES=str(lines)),
-            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        )  # fmt: skip
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
         os.close(theirs)
         shown = b""
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+import structlog
 
 from tests.running import Valkey, free_port
 
@@ -15,6 +16,13 @@ _PORT = free_port()
 #: Set before worker.celery is imported: it reads the environment once, like every process of ours.
 os.environ["REDIS_URL"] = f"redis://127.0.0.1:{_PORT}/0"
 os.environ["EXAMRELAY_LOG_FORMAT"] = "json"
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    """Logs are as they were at the start: a command that a test calls sets them up for a process of its own."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A way to Redis that loses a script's reply: the request arrives, has its effect, and the connection breaks."""
+"""A proxy to Redis that loses a script's reply: the request arrives and has its effect, then the connection breaks."""
 
 import contextlib
 import select
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 
 class CuttingProxy:
-    """Passes everything on, until `lose_reply`: then the next script's reply is not."""
+    """Passes everything on. After `lose_reply` it drops the next script's reply."""
 
     def __init__(self, port: int) -> None:
         self._upstream = port
@@ -20,7 +20,7 @@ class CuttingProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lose_reply(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Of the next script. `meanwhile`: what happens between its effect and the end of the connection."""
+        """Lose the next script's reply. `meanwhile` is called between its effect and the end of the connection."""
         self._before_cut = meanwhile
 
     def close(self) -> None:

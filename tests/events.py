@@ -1,4 +1,4 @@
-"""Payloads as the platforms send them, with what a test cares about as arguments."""
+"""Payloads as the platforms send them; arguments set what a test is about."""
 
 import json
 from typing import Any
@@ -25,29 +25,51 @@ def certiverse(
     result |= {"maxTimeOnExam": 90, "isRescore": rescore, "scaled": score} | more
     if passed is not None:
         result["passFail"] = "Pass" if passed else "Fail"
-    return json.dumps({
-        "examDelivery": {
-            "deliverableId": delivery, "deliveryDateTime": "2026-05-04T11:00:00Z",
-            "deliveryCompletedDateTime": completed, "bookingId": f"booking-{delivery}", "eligibilityId": registration,
-            "deliveryType": "Unproctored", "status": "completed",
-            "completeReasonCode": "proctor ended" if termination else "candidate ended",
-            "terminationReason": termination, "deliveryExceptions": {"timeExtension": False},
-        },
-        "examReservation": {},
-        "candidate": {
-            "candidateId": "c-1", "orgCandidateId": student, "firstName": "Ada", "lastName": "Example", "email": email,
-        },
-        "exam": {
-            "examName": "Certificate One", "examCode": exam, "examFormName": "Form A", "examFormId": "form-a",
-            "languageCode": "en", "languageName": "English",
-        },
-        "examResult": result, "testParts": [], "rootTopicOutcomes": [],
-    }).encode()  # fmt: skip
+    return json.dumps(
+        {
+            "examDelivery": {
+                "deliverableId": delivery,
+                "deliveryDateTime": "2026-05-04T11:00:00Z",
+                "deliveryCompletedDateTime": completed,
+                "bookingId": f"booking-{delivery}",
+                "eligibilityId": registration,
+                "deliveryType": "Unproctored",
+                "status": "completed",
+                "completeReasonCode": "proctor ended" if termination else "candidate ended",
+                "terminationReason": termination,
+                "deliveryExceptions": {"timeExtension": False},
+            },
+            "examReservation": {},
+            "candidate": {
+                "candidateId": "c-1",
+                "orgCandidateId": student,
+                "firstName": "Ada",
+                "lastName": "Example",
+                "email": email,
+            },
+            "exam": {
+                "examName": "Certificate One",
+                "examCode": exam,
+                "examFormName": "Form A",
+                "examFormId": "form-a",
+                "languageCode": "en",
+                "languageName": "English",
+            },
+            "examResult": result,
+            "testParts": [],
+            "rootTopicOutcomes": [],
+        }
+    ).encode()
 
 
 def registration(id: str = "reg-1", **more: Any) -> dict[str, Any]:
     """A registration of `ada` for `exam-1`, as the stand-in is seeded with it."""
     return {
-        "id": id, "exam_id": "exam-1", "student_id": "stu-1", "email_address": "ada@example.org",
-        "status": "registered", "date": "2026-04-01T00:00:00Z", "sys_version": 1,
-    } | more  # fmt: skip
+        "id": id,
+        "exam_id": "exam-1",
+        "student_id": "stu-1",
+        "email_address": "ada@example.org",
+        "status": "registered",
+        "date": "2026-04-01T00:00:00Z",
+        "sys_version": 1,
+    } | more

@@ -1,4 +1,4 @@
-"""Marked payloads, and whether a mark is found in what Redis holds."""
+"""Payloads with marked strings, and a search for the marks in everything that Redis holds."""
 
 import base64
 import json
@@ -43,7 +43,7 @@ def theirs(number: object, **more: Any) -> dict[str, Any]:
 
 
 def dump(client: "redis.Redis") -> Stored:
-    """Every key with all that it holds, as commands give it and as DUMP does, the key's name included."""
+    """Every key's name and content, as commands return it and as DUMP does."""
     found: Stored = {}
     reads: dict[bytes, Callable[[bytes], Any]] = {
         b"string": client.get,

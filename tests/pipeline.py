@@ -14,8 +14,8 @@ from tasks.sync import sync_tenant
 from tests.tenants import ENVIRON, write_tenants
 from worker.bootstrap import Services, build
 from worker.ledger import queries
+from worker.receiver.intake import Intake
 from worker.settings import Settings
-from worker.sources import event_id
 
 TENANT, ORG = "acme", "acme.org"
 
@@ -27,20 +27,24 @@ class Pipeline:
         self.services = services
         self.rhythm = rhythm
         self.ledger = services.ledger
+        self._intake = Intake(services.settings)
 
     def deliver(self, body: bytes, source: Source = Source.CERTIVERSE, path: str = "") -> str:
-        """Record a payload as the receiver does. Returns its event's id."""
-        id = event_id(TENANT, source, path, body)
-        self.ledger.record(TENANT, id, source, body, path, "")
-        return id
+        """Record a payload as `worker.enqueue` does. Returns its event's id."""
+        return self._intake.accept(TENANT, source, body, path).id
 
-    def process(self) -> None:
+    def close(self) -> None:
+        """Close the connections."""
+        self._intake.close()
+        self.services.close()
+
+    def process(self, tenant: str = TENANT) -> None:
         """What `tasks.process` does."""
-        process_tenant(self.services, TENANT)
+        process_tenant(self.services, tenant)
 
-    def sync(self) -> None:
+    def sync(self, tenant: str = TENANT) -> None:
         """What `tasks.sync` does."""
-        sync_tenant(self.services, TENANT)
+        sync_tenant(self.services, tenant)
 
     def run(self, *bodies: bytes) -> list[Event]:
         """Deliver, process and sync. Returns the events."""
@@ -49,9 +53,9 @@ class Pipeline:
         self.sync()
         return [self.event(id) for id in ids]
 
-    def event(self, id: str) -> Event:
+    def event(self, id: str, tenant: str = TENANT) -> Event:
         """Where an event stands."""
-        found = queries.event(self.services.redis, TENANT, id)
+        found = queries.event(self.services.redis, tenant, id)
         assert found is not None
         return found
 
@@ -75,8 +79,8 @@ def pipeline_at(folder: Path, rhythm: Sandbox, /, *, lease_seconds: float = 120,
     """A pipeline on REDIS_URL's Redis. `tables`: see `write_tenants`."""
     os.environ.update(ENVIRON)
     config = write_tenants(folder, rhythm.url, **tables)
-    services = build(Settings(config=config, lease_seconds=lease_seconds), patient=False)
+    pipeline = Pipeline(build(Settings(config=config, lease_seconds=lease_seconds), patient=False), rhythm)
     try:
-        yield Pipeline(services, rhythm)
+        yield pipeline
     finally:
-        services.close()
+        pipeline.close()

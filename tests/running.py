@@ -42,13 +42,14 @@ def wait_until(look: Callable[[], T], seconds: float = 20, what: str = "it") -> 
 
 
 class Valkey:
-    """A Valkey server on a free port of this machine, durable like production unless told otherwise."""
+    """A Valkey server on a free port of this machine, durable like production unless `config` says otherwise."""
 
     def __init__(self, port: int | None = None, **config: str) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = tempfile.TemporaryDirectory(prefix="examrelay-test-")
         self._config = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"}
+        self._config["hash-max-listpack-value"] = "256"  # as both configurations that we ship
         self._config |= {name.replace("_", "-"): value for name, value in config.items()}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -64,7 +65,7 @@ class Valkey:
         self._process = subprocess.Popen(
             [get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name, *options],
             stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        )
         with redis.Redis.from_url(self.url) as client:
             wait_until(client.ping, 10, "Valkey")
         return self
@@ -100,9 +101,13 @@ def process(
     """A process of ours in a group of its own, killed with all its children at the end."""
     output = log.open("ab") if log else subprocess.DEVNULL
     started = subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, env=os.environ | (environ or {}), start_new_session=True,
-        stdout=output, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=os.environ | (environ or {}),
+        start_new_session=True,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
     try:
         yield started
     finally:

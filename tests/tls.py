@@ -42,9 +42,12 @@ class Authority:
 
 
 def _certificate(
-    subject: x509.Name, key: ec.EllipticCurvePrivateKey, issuer: x509.Name, by: ec.EllipticCurvePrivateKey,
+    subject: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: x509.Name,
+    by: ec.EllipticCurvePrivateKey,
     extension: x509.ExtensionType,
-) -> x509.Certificate:  # fmt: skip
+) -> x509.Certificate:
     now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
     made = x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number(), now - day, now + day)
     return made.add_extension(extension, critical=False).sign(by, hashes.SHA256())
@@ -66,7 +69,7 @@ class TlsFront:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Take nobody any more."""
+        """Accept no more connections."""
         self._listening.close()
 
     def _accept(self) -> None:

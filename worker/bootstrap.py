@@ -1,21 +1,25 @@
 """The one place where a process is put together. Nothing connects on import."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import redis
-import requests
 
 from worker.ledger.client import connect
 from worker.ledger.events import Ledger
 from worker.ledger.gate import Gate
 from worker.ledger.identity import Identity, load_identity
 from worker.ledger.tokens import RedisTokens
-from worker.rhythm.client import Rhythm, open_session
 from worker.settings import Settings, load_settings
 from worker.tenants import Tenant, Tenants
+
+if TYPE_CHECKING:
+    import requests
+
+    from worker.rhythm.client import Rhythm
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,13 @@ class Services:
     settings: Settings
     redis: "redis.Redis"
     ledger: Ledger
-    session: requests.Session = field(default_factory=open_session)
+
+    @cached_property
+    def session(self) -> "requests.Session":
+        """To all Rhythms. Opened at the first call: the receiver and most commands call none and import no client."""
+        from worker.rhythm.client import open_session
+
+        return open_session()
 
     @property
     def tenants(self) -> Tenants:
@@ -46,13 +56,16 @@ class Services:
         """The tenant's gate."""
         return Gate(self.ledger.scripts, tenant, self.tenants[tenant].rhythm.calls_per_second)
 
-    def rhythm(self, tenant: Tenant, gate: Gate) -> Rhythm:
+    def rhythm(self, tenant: Tenant, gate: Gate) -> "Rhythm":
         """The tenant's Rhythm, every call through `gate`."""
+        from worker.rhythm.client import Rhythm
+
         return Rhythm(tenant.rhythm, self.session, gate.take, self.tokens)
 
     def close(self) -> None:
         """Give back connections."""
-        self.session.close()
+        if "session" in vars(self):
+            self.session.close()
         self.redis.close()
 
 
@@ -60,7 +73,7 @@ def build(settings: Settings, *, patient: bool = True) -> Services:
     """Services from settings. Raises ConfigurationError for a tenants file that is wrong."""
     assert settings.tenants  # read now, so that a mistake shows here
     client = connect(settings, patient=patient)
-    ledger = Ledger(client, timedelta(seconds=settings.lease_seconds), settings.replicas, settings.sealing_keys)
+    ledger = Ledger(client, timedelta(seconds=settings.lease_seconds), settings.sealing_keys)
     return Services(settings, client, ledger)
 
 

@@ -1,7 +1,7 @@
 """The Celery app: queues, limits, schedule, task names. Run: `celery -A worker.celery worker`.
 
-Messages are hints: "this tenant has work". The ledger is the truth, so a hint that Celery loses costs seconds and one
-that it doubles finds nothing to claim. Each odd setting has its reason beside it.
+Messages are hints: "this tenant has work". The ledger is the truth: a hint that Celery loses costs seconds, and a
+doubled one finds nothing to claim. Each odd setting has its reason beside it.
 """
 
 import atexit
@@ -44,14 +44,14 @@ def make_app(settings: Settings) -> celery.Celery:
         "retry-sweep": {
             "task": SWEEP,
             "schedule": settings.sweep_seconds,
-            # Sweeps must not pile up while no sweeper runs: the next one does all that this one would.
+            # Sweeps must not pile up while no sweeper runs. The next one does the work of all before it.
             "options": {"queue": SWEEP_QUEUE, "expires": settings.sweep_seconds},
         }
     }
     return app
 
 
-#: Celery prefers these to what it is given (its command sets the first from BROKER_URL): another Redis, never checked.
+#: Celery prefers these to the URL that it is given, and their Redis would never be checked.
 _NOT_OURS: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
 _TASK_MODULES: Final = ["tasks.process", "tasks.sync", "tasks.sweep", "tasks.receive"]
 _CONFIG: Final[dict[str, Any]] = {
@@ -64,17 +64,17 @@ _CONFIG: Final[dict[str, Any]] = {
     "task_routes": {SWEEP: {"queue": SWEEP_QUEUE}, RECEIVE: {"queue": RECEIVE_QUEUE}},
     "task_serializer": "json",
     "accept_content": ["json"],
-    # No results: nobody waits for them, and each would be a key and a publish.
+    # No results: nobody reads them, and each would cost a key and a publish.
     "task_ignore_result": True,
     "result_backend": None,
-    # Acknowledge after the work: a dead child's hint comes back at once. Failures are the ledger's to retry.
+    # Acknowledge after the work: a dead child's hint comes back at once. The ledger retries failures, not Celery.
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "task_acks_on_failure": True,
     "task_acks_on_timeout": True,
-    # One hint a slot: a hint that waits inside a busy worker could be had by an idle one.
+    # One hint a slot: an idle worker cannot take a hint that waits inside a busy one.
     "worker_prefetch_multiplier": 1,
-    # Let a running task settle with Rhythm when Redis goes away; the doubled hint finds nothing to claim.
+    # When Redis goes away a running task finishes its calls; its hint comes twice and finds nothing to claim.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_consumer": "worker.celery_broker:SteadyConsumer",
     "worker_send_task_events": True,
@@ -149,22 +149,22 @@ def _say_goodbye(settings: Settings, name: str) -> None:
 
 
 def _sign_of_life(settings: Settings, kind: str, name: str) -> Callable[..., None]:
-    """What a signal calls to keep this process in the register. Never fails: work goes on without."""
+    """What a signal calls to keep this process in the register. Never fails: work does not depend on it."""
     presence = Presence(Process(kind, name, settings.tenants.digest))
     scripts = Scripts(connect(settings, patient=False))
 
-    def tell(**_: object) -> None:
+    def report(**_: object) -> None:
         if presence.due():
             try:
                 scripts("seen", *presence.arguments())
             except UNAVAILABLE as error:
                 _LOG.info("presence.failed", error=type(error).__name__)
 
-    return tell
+    return report
 
 
 def _check(process: str) -> Settings:
-    """Before anything starts: a clear message for a configuration that cannot work."""
+    """Check the configuration before anything starts. Exits with one message when it cannot work."""
     try:
         settings = load_settings()
         assert settings.tenants

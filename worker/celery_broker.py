@@ -1,7 +1,7 @@
-"""Celery on Redis, kept alive: a transport that parks garbage, and a consumer that outlives a restart of Redis.
+"""Celery on Redis: a transport that parks garbage, and a consumer that survives a restart of Redis.
 
-Both mend what Celery and kombu 5.7 do; a test with real processes fails when either is taken out. Nothing here knows of
-events: what Celery loses or doubles is the ledger's to repair.
+Both mend faults of Celery and kombu 5.7, and tests/acceptance/test_survival.py fails when either is taken out. Nothing
+here knows of events: what Celery loses or doubles, the ledger repairs.
 """
 
 import logging
@@ -20,20 +20,19 @@ from worker.ledger.sealed import Sealer
 _LOG = logging.getLogger(__name__)
 #: How many malformed entries are kept for a person to look at.
 _PARKED: Final = 1000
-#: Without these a message ends the worker (no JSON object) or is redelivered for ever (no id: kombu takes the KeyError
-#: for a lost connection, https://github.com/celery/kombu/issues/2582).
+#: What the headers and properties of a task's message must have. A message without an id is delivered again for ever:
+#: kombu takes the KeyError for a lost connection (https://github.com/celery/kombu/issues/2582).
 _HEADERS: Final = ("id", "task")
-#: Answers to `inspect` and `ping` wait on queues of this name; they are no tasks and have neither.
+#: Queues of this name hold answers to `inspect` and `ping`. They are not tasks and have neither header.
 _REPLIES: Final = ".pidbox"
-_NO_HEADERS: Final[tuple[str, ...]] = ()
 _PROPERTIES: Final = ("delivery_tag", "delivery_info")
 
 
 class Channel(redis.Channel):
-    """A channel that hands on messages only; anything else found on a queue is parked in `er:malformed`."""
+    """A channel that delivers messages only; anything else found on a queue is parked in `er:malformed`."""
 
     def _brpop_read(self, **options: Any) -> bool:
-        """As kombu's, with the entry looked at before it is decoded or delivered."""
+        """As kombu's, but the entry is checked before it is delivered."""
         try:
             try:
                 popped = self.client.parse_response(self.client.connection, "BRPOP", **options)
@@ -44,7 +43,7 @@ class Channel(redis.Channel):
                 raise redis.Empty
             queue, entry = bytes_to_str(popped[0]).rsplit(self.sep, 1)[0], popped[1]
             self._queue_cycle.rotate(queue)
-            message = _message(entry, _NO_HEADERS if queue.endswith(_REPLIES) else _HEADERS)
+            message = _message(entry, () if queue.endswith(_REPLIES) else _HEADERS)
             if message is None:
                 self._park(queue, entry)
             else:
@@ -61,13 +60,13 @@ class Channel(redis.Channel):
             client.ltrim(MALFORMED, 0, _PARKED - 1)
 
 
-def _message(entry: bytes | str, needed: tuple[str, ...]) -> dict[str, Any] | None:
-    """The message in a queue's entry, or None: it is none that a worker would survive, without the headers `needed`."""
+def _message(entry: bytes | str, required_headers: tuple[str, ...]) -> dict[str, Any] | None:
+    """The message in a queue's entry; None when a worker would not survive it."""
     try:
         message = loads(bytes_to_str(entry))
         headers, properties = message["headers"], message["properties"]
         whole = (
-            all(isinstance(headers[name], str) for name in needed)
+            all(isinstance(headers[name], str) for name in required_headers)
             and all(properties[name] for name in _PROPERTIES)
             and isinstance(message["body"], str)
         )
@@ -77,17 +76,17 @@ def _message(entry: bytes | str, needed: tuple[str, ...]) -> dict[str, Any] | No
 
 
 class Transport(redis.Transport):
-    """kombu's Redis transport with guarded channels."""
+    """kombu's Redis transport with the channels of this module."""
 
     Channel = Channel
 
 
-#: Garbage may be a payload that went astray.
+#: Garbage may be a payload that was sent to the wrong queue: it is sealed like one.
 _sealer = Sealer()
 
 
 def install(keys: Sequence[bytes] = ()) -> None:
-    """Use the guarded transport for `redis://` and `rediss://` in this process; seal what it parks."""
+    """Use this transport for `redis://` and `rediss://` in this process. `keys` seal what it parks."""
     global _sealer
     _sealer = Sealer(keys)
     for scheme in ("redis", "rediss"):
@@ -95,27 +94,26 @@ def install(keys: Sequence[bytes] = ()) -> None:
 
 
 class SteadyConsumer(Consumer):
-    """A consumer that survives a restart of Redis while it is busy.
-
-    Celery 5.7 can exit then: where closing the remote-control channel fails first, the task channel stays open on a
-    transport that has lost its client, and closing that raises an AttributeError that nobody catches. Closing every
-    channel beforehand, twice where the first try fails, leaves it nothing to trip over. It depends on timing: in 16
-    runs on 2026-11-22 a worker without this survived as well (docs/design.md).
-    """
+    """A consumer that survives a restart of Redis, and that loses no message which no task can take."""
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """As Celery's, but every channel of the lost connection is closed first.
+
+        Celery 5.7 exits when Redis goes away while a task runs: closing the remote-control channel fails first, the
+        task channel stays open on a transport without a client, and closing that one raises an AttributeError that
+        nobody catches (docs/design.md).
+        """
         transport = getattr(self.connection, "_transport", None)
         for channel in list(getattr(transport, "channels", None) or ()):
             _close(channel)
         super().on_connection_error_after_connected(exc)
 
     def create_task_handler(self, **options: Any) -> Callable[[Any], None]:
-        """As Celery's, but what no task can take is kept as a stray: Celery would log it whole and drop it."""
+        """As Celery's, but a message that no task can take is kept as a stray. Celery would log and delete it."""
         handle = super().create_task_handler(**options)
 
         def on_task_received(message: Any) -> None:
-            why = _unfit(message, self.strategies)
-            if why is None:
+            if (why := _unfit(message, self.strategies)) is None:
                 handle(message)
                 return
             task, body = message.headers["id"], message.body
@@ -136,18 +134,18 @@ def _unfit(message: Any, tasks: Mapping[str, Any]) -> str | None:
         return "no task of ours has the name that it is for"
     try:
         args, kwargs, embedded = message.payload
-    except Exception:  # noqa: BLE001  # whatever a decoder raises, and it may quote what it choked on
+    except Exception:  # any error of a decoder, and its text may quote the body
         return "its body cannot be read: it must be JSON, [args, kwargs, embed]"
     fits = isinstance(args, list | tuple) and isinstance(kwargs, dict) and isinstance(embedded, dict | None)
     return None if fits else "its body is not [args, kwargs, embed]"
 
 
 def _close(channel: Any) -> None:
-    """Close a channel whose connection is gone: the first try may fail on the socket, the second finds it gone."""
+    """Close a channel of a lost connection. The first try may fail on its socket; the second finds the socket gone."""
     for _ in range(2):
         try:
             channel.close()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the connection is lost already
+        except Exception as error:  # whatever it is, the connection is lost
             _LOG.info("closing a channel of a lost connection: %r", error)
         else:
             return

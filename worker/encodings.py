@@ -1,9 +1,9 @@
-"""What a body that is not JSON looks like, and what its sender should do. Says nothing that stands in the body."""
+"""What a body that is not JSON looks like, and what its sender should do. Never quotes the body."""
 
 import re
 from typing import Final
 
-#: By how a body begins. Bytes of zero show UTF-16 and UTF-32 without a mark, as `{` comes first (RFC 4627, 3).
+#: By a body's first bytes. Zero bytes show UTF-16 and UTF-32 without a mark, as `{` comes first (RFC 4627, 3).
 _BEGINNINGS: Final = (
     (rb"\xff\xfe\0\0|\0\0\xfe\xff|[^\0]\0\0\0|\0\0\0[^\0]", "UTF-32: send UTF-8"),
     (rb"\xff\xfe|\xfe\xff|[^\0]\0|\0[^\0]", "UTF-16: send UTF-8"),
@@ -17,14 +17,14 @@ _BEGINNINGS: Final = (
     (rb"--[^\r\n]+\r?\nContent-", "a multipart form: send the JSON itself as the body"),
     (rb"[\w.%+*\[\]-]+=|%7b", "a form (URL-encoded): send the JSON itself as the body"),
 )
-_KNOWN: Final = tuple((re.compile(beginning, re.IGNORECASE), told) for beginning, told in _BEGINNINGS)
+_EXPRESSIONS: Final = tuple((re.compile(beginning, re.IGNORECASE), advice) for beginning, advice in _BEGINNINGS)
 
 
 def looks_like(body: bytes) -> str:
-    """What it looks like and what to do, such as `UTF-16: send UTF-8`; empty if nobody can say."""
-    for beginning, told in _KNOWN:
+    """What it looks like and what to do, such as `UTF-16: send UTF-8`; empty if it looks like nothing of these."""
+    for beginning, advice in _EXPRESSIONS:
         if beginning.match(body):
-            return told
+            return advice
     try:
         body.decode()
     except UnicodeDecodeError:

@@ -1,8 +1,8 @@
-"""What can go wrong, sorted by who must act next.
+"""Errors, sorted by who must act next.
 
-`TransientError`: the machine waits. `PermanentError`: a person decides. Anything else is a bug: it goes to Sentry at
-once and is then treated as transient, so that no event is lost. Each carries a `Reason` and never a payload, and
-survives pickling.
+`TransientError`: the machine waits. `PermanentError`: a person decides. Both carry a `Reason`, never a payload, and
+survive pickling. Any other exception is a bug: it goes to Sentry at once and then counts as transient, so that no event
+is lost.
 """
 
 from datetime import timedelta
@@ -23,7 +23,7 @@ class ExamrelayError(Exception):
 
 
 class TransientError(ExamrelayError):
-    """May go through later, without anyone's doing."""
+    """May succeed later without anybody's action."""
 
     def __init__(self, reason: Reason, detail: str = "", retry_after: timedelta | None = None) -> None:
         super().__init__(reason, detail)
@@ -33,20 +33,20 @@ class TransientError(ExamrelayError):
 
 
 class PermanentError(ExamrelayError):
-    """Will not go through as it is: dead or held, as the reason's policy says."""
+    """Cannot succeed unchanged: the event is dead or held, by the policy of the reason."""
 
 
 class ConfigurationError(Exception):
-    """An operator's mistake. The message says where it is and what to do."""
+    """A mistake in the configuration. The message names the place and what to do."""
 
 
 class Unchecked(Exception):
-    """Rhythm could not be asked, so nothing was done. The message says why and what to do."""
+    """Rhythm, the receiver or Redis did not answer, so nothing was done. The message says why and what to do."""
 
 
 class LedgerUnavailable(Exception):
-    """Redis did not take a record in time."""
+    """Redis did not record a delivery in time."""
 
 
 class Unacceptable(ValueError):
-    """An argument of `enqueue` that cannot be put on the books. The message never quotes it: it may be personal."""
+    """An argument of `enqueue` or `tasks.receive` that cannot be recorded. The message never quotes it."""

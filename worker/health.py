@@ -1,7 +1,4 @@
-"""Whether examrelay does its job: durable as configured, results are taken, swept lately, a worker lives, work moves.
-
-And the figures for Prometheus.
-"""
+"""Whether examrelay does its job, for `/readyz`; and the ledger's figures for Prometheus."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,17 +14,15 @@ from worker.errors import ConfigurationError
 from worker.ledger import queries
 from worker.ledger.client import UNAVAILABLE
 from worker.ledger.durability import check_redis, why_refused
-from worker.ledger.processes import KINDS, processes, silent, workerless
+from worker.ledger.processes import KINDS, late, processes, silent, workerless
 
-#: Something due for this long, and nothing settled for as long: nobody is working.
+#: Work is due for this long, and no event has moved for as long: nobody is working.
 STALLED: Final = timedelta(seconds=60)
-#: A cron sweeps once a minute.
-SWEEP_LATE: Final = timedelta(seconds=150)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. `holds`: None when it could not be checked."""
+    """The result of one check. `holds` is None when it could not be made."""
 
     check: str
     holds: bool | None
@@ -41,7 +36,7 @@ class Readiness:
 
     durability: str = ""
     checks: dict[str, str | None] = field(default_factory=dict)
-    #: What goes on without, and a person should look at.
+    #: What a person should look at, although the service is ready.
     warnings: list[str] = field(default_factory=list)
 
     @property
@@ -61,8 +56,8 @@ def readiness(at: Services) -> Readiness:
         report.durability = check_redis(at.redis, at.settings)
         report.checks["redis"] = None
         report.checks["receiver"] = why_refused(at.redis, at.settings.replicas)
-        found = processes(at.redis)
-        report.checks["workers"], report.warnings = workerless(found), silent(found)
+        running = processes(at.redis)
+        report.checks["workers"], report.warnings = workerless(running), silent(running)
         now = queries.redis_now(at.redis)
         report.checks["sweep"] = late(queries.swept_at(at.redis), now)
         report.checks["work"] = next(filter(None, (stuck(at, tenant, now) for tenant in at.tenants.tenants)), None)
@@ -73,15 +68,8 @@ def readiness(at: Services) -> Readiness:
     return report
 
 
-def late(at: datetime | None, now: datetime) -> str | None:
-    """What is wrong with the last sweep's time; None when nothing is."""
-    if at is None:
-        return "no sweep yet: are beat and the sweeper running?"
-    return f"the last sweep was {round((now - at).total_seconds())} s ago" if now - at > SWEEP_LATE else None
-
-
 def stuck(at: Services, tenant: str, now: datetime) -> str | None:
-    """What is due though Rhythm may be called, while nothing moves; else None. A long backlog that moves is healthy."""
+    """A sentence when work is due, Rhythm may be called, and nothing moves; else None. A moving backlog is healthy."""
     closed = queries.closed_until(at.redis, tenant)
     for state in (EventState.RECEIVED, EventState.READY):
         due = queries.oldest_due(at.redis, tenant, state)
@@ -92,7 +80,7 @@ def stuck(at: Services, tenant: str, now: datetime) -> str | None:
 
 
 class _LedgerCollector:
-    """The ledger's counts, read at each scrape: every process of the receiver shows the same."""
+    """The ledger's counts, read at each scrape: each receiver process shows the same."""
 
     def __init__(self, at: Services) -> None:
         self._at = at
@@ -108,7 +96,7 @@ class _LedgerCollector:
             "examrelay_gate_closed", "Whether Rhythm may not be called, and why.", labels=["tenant", "reason"]
         )
         stalled = GaugeMetricFamily("examrelay_stalled", "Whether work is due and nothing moves.", labels=["tenant"])
-        sweep = GaugeMetricFamily("examrelay_sweep_age_seconds", "Since the last sweep.")
+        sweep = GaugeMetricFamily("examrelay_sweep_age_seconds", "Seconds since the last sweep.")
         try:
             self._fill(events, stopped, closed, stalled, sweep)
             more = self._of_processes()
@@ -119,15 +107,16 @@ class _LedgerCollector:
         return [up, events, stopped, closed, stalled, sweep, *more]
 
     def _of_processes(self) -> Iterable[GaugeMetricFamily]:
-        """Whether the receiver takes what comes, and which processes live."""
-        refuses = GaugeMetricFamily("examrelay_receiver_refuses", "Whether Redis cannot take what comes.")
-        living = GaugeMetricFamily("examrelay_processes", "Processes that were heard of lately.", labels=["kind"])
+        """Whether the receiver takes deliveries, and which processes live."""
+        refuses = GaugeMetricFamily("examrelay_receiver_refuses", "Whether Redis cannot take deliveries.")
+        living = GaugeMetricFamily("examrelay_processes", "Processes heard from in the last 30 s.", labels=["kind"])
         still = GaugeMetricFamily("examrelay_processes_silent", "Processes that fell silent.", labels=["kind"])
         refuses.add_metric([], why_refused(self._at.redis, self._at.settings.replicas) is not None)
-        found = processes(self._at.redis)
+        running = processes(self._at.redis)
         for kind in KINDS:
-            living.add_metric([kind], sum(one.kind == kind and one.lives for one in found))
-            still.add_metric([kind], sum(one.kind == kind and not one.lives for one in found))
+            lives = [process.lives for process in running if process.kind == kind]
+            living.add_metric([kind], lives.count(True))
+            still.add_metric([kind], lives.count(False))
         return refuses, living, still
 
     def _fill(self, events: Any, stopped: Any, closed: Any, stalled: Any, sweep: Any) -> None:

@@ -13,19 +13,25 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote
 
-_WHERE: Final = re.compile(r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
-_DATABASE: Final = re.compile(r"/?|/(?P<number>[0-9]{1,9})")
+_PLACE: Final = re.compile(
+    r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/(?P<number>[0-9]{1,9})?)?", re.IGNORECASE
+)
 _PORT, _HIGHEST_PORT = 6379, 65535
 _ENCODE: Final = (
     "cannot be taken apart. In a user name or password, / ? # % @ : and spaces must be percent-encoded: / as %2F, "
     "? as %3F, # as %23, % as %25, @ as %40."
 )
 _FORM: Final = "is no address of a Redis: it must be redis://user:password@host:port/number, or rediss:// for TLS."
-_OTHERS: Final = {
-    "unix": "names a Unix socket, which Celery cannot use. Let Redis listen on 127.0.0.1 and use redis://.",
-    "sentinel": "names a Sentinel, which is not supported yet. Use a host name or proxy that follows the primary.",
+_SOCKET: Final = "names a Unix socket, which Celery cannot use. Let Redis listen on 127.0.0.1 and use redis://."
+_SENTINEL: Final = "names a Sentinel, which is not supported yet. Use a host name or proxy that follows the primary."
+#: Other schemes of redis-py and kombu.
+_REFUSED: Final = {
+    "unix": _SOCKET,
+    "redis+socket": _SOCKET,
+    "sentinel": _SENTINEL,
+    "redis+sentinel": _SENTINEL,
+    "rediss+sentinel": _SENTINEL,
 }
-_OTHERS_AS: Final = {"redis+socket": "unix", "redis+sentinel": "sentinel", "rediss+sentinel": "sentinel"}
 
 
 @dataclass(frozen=True)
@@ -40,46 +46,44 @@ class RedisAddress:
     tls: dict[str, Any]
 
 
-def read_address(told: str) -> RedisAddress:
-    """REDIS_URL, taken apart. Raises ValueError: what `REDIS_URL` is or has, in a sentence that quotes none of it."""
-    scheme, slashes, rest = told.partition("://")
+def read_address(text: str) -> RedisAddress:
+    """REDIS_URL, taken apart. Raises ValueError with the rest of a sentence that begins with `REDIS_URL`."""
+    scheme, slashes, rest = text.partition("://")
     scheme = scheme.lower()
-    if other := _OTHERS.get(_OTHERS_AS.get(scheme, scheme)):
-        raise ValueError(other)
+    if scheme in _REFUSED:
+        raise ValueError(_REFUSED[scheme])
     if not slashes or scheme not in ("redis", "rediss"):
         raise ValueError(_FORM)
-    place, options = _split(rest)
-    login, at, where = place.rpartition("@")
-    where, slash, number = where.partition("/")
-    found, database = _WHERE.fullmatch(where), _DATABASE.fullmatch(slash + number)
-    if found is None or database is None:
-        raise ValueError(_ENCODE if at or ":" in where else _FORM)
-    host, port = _host(found["host"]), int(found["port"] or _PORT)
+    login, at, where, options = _split(rest)
+    place = _PLACE.fullmatch(where)
+    if place is None:
+        raise ValueError(_ENCODE if at or ":" in where.partition("/")[0] else _FORM)
+    host, port = _host(place["host"]), int(place["port"] or _PORT)
     if not 0 < port <= _HIGHEST_PORT:
         raise ValueError(f"has a port that is none: it must be 1 to {_HIGHEST_PORT}.")
-    shown = f"{host}:{port}/{int(database['number'] or 0)}"
+    shown = f"{host}:{port}/{int(place['number'] or 0)}"
     return RedisAddress(f"{scheme}://{_login(login)}{at}{shown}", shown, _tls(scheme, options))
 
 
-def _split(rest: str) -> tuple[str, str]:
-    """What stands before the options, and the options. A password that breaks the URL is found here."""
-    place, _, options = rest.partition("?")
-    login, _, _ = place.rpartition("@")
+def _split(rest: str) -> tuple[str, str, str, str]:
+    """Login, @, place and options. Raises ValueError for characters that a password has and a URL must not."""
+    before, _, options = rest.partition("?")
+    login, at, where = before.rpartition("@")
     if "#" in rest or "@" in options or "/" in login or not rest.isprintable() or " " in rest:
         raise ValueError(_ENCODE)
-    return place, options
+    return login, at, where, options
 
 
-def _host(named: str) -> str:
+def _host(name: str) -> str:
     try:
-        return f"[{IPv6Address(named[1:-1])}]" if named.startswith("[") else named
+        return f"[{IPv6Address(name[1:-1])}]" if name.startswith("[") else name
     except AddressValueError:
         raise ValueError("has a host in brackets that is no IPv6 address.") from None
 
 
-def _login(told: str) -> str:
+def _login(text: str) -> str:
     """User name and password, encoded in the way that all read alike."""
-    user, colon, password = told.partition(":")
+    user, colon, password = text.partition(":")
     return quote(_decoded(user), safe="") + colon + quote(_decoded(password), safe="")
 
 
@@ -92,38 +96,42 @@ def _decoded(part: str) -> str:
         raise ValueError("has a percent-encoding that is not UTF-8.") from None
 
 
-def _required(told: str) -> ssl.VerifyMode:
-    return ssl.VerifyMode[f"CERT_{told.upper().removeprefix('CERT_')}"]
+def _verify_mode(value: str) -> ssl.VerifyMode:
+    return ssl.VerifyMode[f"CERT_{value.upper().removeprefix('CERT_')}"]
 
 
-def _yes(told: str) -> bool:
-    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[told.lower()]
+def _boolean(value: str) -> bool:
+    return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[value.lower()]
 
 
-def _file(told: str) -> str:
-    with Path(told).open("rb"):
-        return told
+def _file(path: str) -> str:
+    with Path(path).open("rb"):
+        return path
 
 
 #: What may stand behind the `?`, with the reader of each. The names are redis-py's and kombu's.
 _OPTIONS: Final[dict[str, Callable[[str], Any]]] = {
-    "ssl_cert_reqs": _required, "ssl_check_hostname": _yes,
-    "ssl_ca_certs": _file, "ssl_certfile": _file, "ssl_keyfile": _file,
-}  # fmt: skip
+    "ssl_cert_reqs": _verify_mode,
+    "ssl_check_hostname": _boolean,
+    "ssl_ca_certs": _file,
+    "ssl_certfile": _file,
+    "ssl_keyfile": _file,
+}
+_VALUES: Final = {"ssl_cert_reqs": "it is required, optional or none", "ssl_check_hostname": "it is true or false"}
 
 
-def _tls(scheme: str, options: str) -> dict[str, Any]:
+def _tls(scheme: str, text: str) -> dict[str, Any]:
     """How to verify. Without options: against the system's authorities, and the host's name."""
-    told = parse_qsl(options, keep_blank_values=True)
-    names = [name for name, _ in told]
+    options = parse_qsl(text, keep_blank_values=True)
+    names = [name for name, _ in options]
     if not set(names) <= set(_OPTIONS) or len(names) != len(set(names)):
         raise ValueError(f"may have these options behind its ?, each once, and no others: {', '.join(_OPTIONS)}.")
     if scheme == "redis":
-        if told:
+        if options:
             raise ValueError("has options for TLS: it must begin with rediss:// then.")
         return {}
     tls: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-    for name, value in told:
+    for name, value in options:
         try:
             tls[name] = _OPTIONS[name](value)
         except KeyError:
@@ -132,9 +140,6 @@ def _tls(scheme: str, options: str) -> dict[str, Any]:
             raise ValueError(f"names a file for {name} that cannot be read.") from None
     _load(tls)
     return tls
-
-
-_VALUES: Final = {"ssl_cert_reqs": "it is required, optional or none", "ssl_check_hostname": "it is true or false"}
 
 
 def _load(tls: dict[str, Any]) -> None:

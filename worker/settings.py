@@ -42,12 +42,12 @@ class Settings(BaseSettings):
         8000, validation_alias="PORT", description="The receiver's port."
     )
     sentry_dsn: SecretStr | None = Field(
-        None, validation_alias="SENTRY_DSN", description="Where bugs go; empty: nowhere."
+        None, validation_alias="SENTRY_DSN", description="Sentry's address for bug reports. Empty: none."
     )
     config: Path = Field(Path("examrelay.toml"), description="The tenants file.")
     data: Path = Field(Path(".data"), description="Folder of `examrelay up`: the embedded Valkey's files and logs.")
     durability: Literal["fsync", "memory"] = Field(
-        "fsync", description="`memory` accepts a Redis that may lose what it acknowledged."
+        "fsync", description="`memory` accepts a Redis that may lose acknowledged results."
     )
     payload_keys: SecretStr | None = Field(
         None,
@@ -56,23 +56,25 @@ class Settings(BaseSettings):
     )
     index_key: SecretStr | None = Field(
         None,
-        description="Key of the names made of candidate data (HMAC), 32 bytes in base64. Never changed. Empty: made at "
-        "the first start and kept in Redis.",
+        description="Key of the names made from candidate data (HMAC), 32 bytes in base64. Never change it. Empty: "
+        "made at the first start and stored in Redis.",
     )
     replicas: Annotated[int, Field(ge=0, le=5)] = Field(
-        0, description="Replicas that must have an event before it is acknowledged."
+        0, description="How many replicas must have an event before it is acknowledged."
     )
     max_body_bytes: Annotated[int, Field(ge=1024, le=20 * 2**20)] = Field(
-        2 * 2**20, description="Larger bodies are kept as a stub and buried."
+        2 * 2**20, description="Of a larger body only its beginning is stored, and its event is dead."
     )
     keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
-        75, description="The receiver closes a connection that is idle for so long. Longer than your proxy's."
+        75, description="The receiver closes a connection that is idle for this long. Set it longer than your proxy's."
     )
     lease_seconds: Annotated[float, Field(ge=1)] = Field(
-        120, description="A claim that is not settled by then is free again."
+        120, description="Events whose task has not finished by then are due again."
     )
     sweep_seconds: Annotated[float, Field(ge=0.5, le=60)] = Field(3, description="Pause between sweeps.")
-    log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: console on a terminal, else JSON."
+    )
 
     @field_validator("sentry_dsn", "payload_keys", "index_key")
     @classmethod
@@ -116,7 +118,9 @@ class LocalSettings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, validation_alias="PORT")
     config: Path = Path("examrelay.toml")
     data: Path = Path(".data")
-    sandbox: bool = Field(False, description="`1`: `examrelay up` brings a stand-in Rhythm, as with `--sandbox`.")
+    sandbox: bool = Field(
+        False, description="`1`: `examrelay up` also starts a stand-in for Rhythm, as with `--sandbox`."
+    )
 
 
 def _keys(value: SecretStr | None) -> tuple[bytes, ...]:

@@ -1,4 +1,4 @@
-"""Reads what a platform sent: which model it is checked against, and what is said when it does not fit.
+"""Reads what a platform sent: checks it against the platform's model, and says what does not fit.
 
 Pure: no I/O, no clock. Whatever the bytes, the answer is an outcome, None (not a result), or a `PermanentError` whose
 detail names fields and what is wrong with them, never a value: values are personal.
@@ -6,16 +6,17 @@ detail names fields and what is wrong with them, never a value: values are perso
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
 
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
-from schemas import certiverse, drillster, members, prov, values
+from schemas import members, values
 from schemas.event import Reason
 from schemas.outcome import ExamOutcome, Source
+from schemas.platform import Platform, platform_of
 from worker.encodings import looks_like
 from worker.errors import PermanentError
 
@@ -25,40 +26,20 @@ PROBLEMS_SHOWN = 5
 UTF8_BOM = b"\xef\xbb\xbf"
 
 
-class Payload(Protocol):
-    """What every payload model can tell."""
-
-    @property
-    def is_result(self) -> bool: ...
-
-    def to_outcome(self) -> ExamOutcome: ...
-
-
-#: The whole payload of each source; each is a `Payload` too.
-MODELS: Final[dict[Source, type[values.Payload]]] = {
-    Source.CERTIVERSE: certiverse.ExamResult,
-    Source.DRILLSTER: drillster.TestCompletedEvent,
-    Source.PROV: prov.ScoreResult,
-}
-#: As much of it as tells whether it is a result at all; not there where all that is documented to be sent is one.
-KINDS: Final[dict[Source, type[values.Payload]]] = {Source.DRILLSTER: drillster.Kind}
-
-
 @dataclass(frozen=True, slots=True)
-class Careful:
-    """A payload whose members were read one by one, and what was said twice in it, differently."""
+class Checked:
+    """A payload that fits its model, and its members that are present twice with different meanings."""
 
-    payload: Payload
-    twice: tuple[str, ...]
-
-    @property
-    def is_result(self) -> bool:
-        return self.payload.is_result
+    payload: values.Result
+    repeated: Sequence[str] = ()
 
     def to_outcome(self) -> ExamOutcome:
+        """What it means; repeated members are among its contradictions."""
         outcome = self.payload.to_outcome()
-        said = "; ".join(filter(None, (*self.twice[:PROBLEMS_SHOWN], outcome.contradiction)))
-        return outcome.model_copy(update={"contradiction": said or None})
+        if not self.repeated:
+            return outcome
+        contradiction = "; ".join(filter(None, (*self.repeated[:PROBLEMS_SHOWN], outcome.contradiction)))
+        return outcome.model_copy(update={"contradiction": contradiction})
 
 
 #: pydantic's own messages may quote the value; ours say only what was expected.
@@ -83,10 +64,10 @@ COMPLAINTS = {
 
 
 def event_id(tenant: str, source: Source, path: str, body: bytes) -> str:
-    """The id of the event that a delivery makes: the same for the same bytes to the same place, whenever they come.
+    """The id of a delivery's event: the same for the same bytes to the same place, whenever they come.
 
-    `path` is the part below the source as it stood in the URL, `body` is decoded (not gzip). Each of the four goes in
-    behind its length, so that no two deliveries run together into the same bytes.
+    `path` is the part below the source as it stood in the URL, `body` is decoded (not gzip). Each of the four is
+    preceded by its length, so two different deliveries never hash the same bytes.
     """
     digest = hashlib.sha256()
     for part in (tenant.encode(), source.encode(), path.encode("utf-8", "surrogatepass"), body):
@@ -97,35 +78,35 @@ def event_id(tenant: str, source: Source, path: str, body: bytes) -> str:
 
 def read(source: Source, body: bytes, path: str = "") -> ExamOutcome | None:
     """What the delivery means; None if it is not a result. Raises `PermanentError` as `validate` does."""
-    payload = validate(source, body, path)
-    return payload.to_outcome() if payload else None
+    checked = validate(source, body, path)
+    return checked.to_outcome() if checked else None
 
 
-def validate(source: Source, body: bytes, path: str = "") -> Payload | None:
-    """The payload, checked; None if it is not a result (another event type that the platform documents).
+def validate(source: Source, body: bytes, path: str = "") -> Checked | None:
+    """The payload, checked; None if it is not a result (another message that the platform documents).
 
-    `path` is the part below the source, percent-encoded as in the URL; only Drillster uses it.
+    `path` is the part below the source, percent-encoded as in the URL.
     Raises `PermanentError` with `INVALID_JSON` or `INVALID_PAYLOAD`.
     """
-    body = body.removeprefix(UTF8_BOM)
-    payload = _at_once(MODELS[source], body, path) or _carefully(source, body, path)
-    return payload if payload and payload.is_result else None
+    platform, body = platform_of(source), body.removeprefix(UTF8_BOM)
+    checked = _read_at_once(platform.model, body, path) or _read_by_member(platform, body, path)
+    return checked if checked and checked.payload.is_result else None
 
 
-def _at_once(model: type[values.Payload], body: bytes, path: str) -> Payload | None:
-    """The payload, if it fits the model as it is. (Not what goes by several names: that is none the models know.)"""
+def _read_at_once(model: type[values.Result], body: bytes, path: str) -> Checked | None:
+    """The payload, if each member is there once in the model's own spelling. Spelled models have no such spelling."""
     if issubclass(model, members.Spelled):
         return None
     try:
         payload = model.model_validate_json(body, context={"path": path})
     except ValidationError:
         return None
-    return payload if members.plain(body, model) else None  # type: ignore[return-value]  # each is a Payload
+    return Checked(payload) if members.plain(body, model) else None
 
 
-def _carefully(source: Source, body: bytes, path: str) -> Payload | None:
-    """The payload, read member by member; None if it does not fit and says of itself that it is no result."""
-    model, reader = MODELS[source], members.Reader({"path": path})
+def _read_by_member(platform: Platform, body: bytes, path: str) -> Checked | None:
+    """The payload, read member by member; None if it does not fit and says of itself that it is not a result."""
+    model, reader = platform.model, members.Reader({"path": path})
     try:
         document = members.parse(body)
     except ValueError:
@@ -133,15 +114,15 @@ def _carefully(source: Source, body: bytes, path: str) -> Payload | None:
     try:
         payload = model.model_validate(reader.agreed(model, document), context=reader.context)
     except ValidationError as error:
-        if source in KINDS and _is_something_else(KINDS[source], document, path):
+        if platform.kind and _is_something_else(platform.kind, document, path):
             return None
         # Not chained: the cause holds the input, and tracebacks travel.
         raise _refusal(error) from None
-    return Careful(payload, tuple(reader.twice))  # type: ignore[arg-type]  # each is a Payload
+    return Checked(payload, reader.repeated)
 
 
-def _not_json(model: type[values.Payload], body: bytes, path: str) -> PermanentError:
-    """In the words of pydantic's parser, which tell the place."""
+def _not_json(model: type[values.Result], body: bytes, path: str) -> PermanentError:
+    """In the words of pydantic's parser, which name the place."""
     try:
         model.model_validate_json(body, context={"path": path})
     except ValidationError as error:
@@ -149,14 +130,14 @@ def _not_json(model: type[values.Payload], body: bytes, path: str) -> PermanentE
     return PermanentError(Reason.INVALID_JSON, "not JSON")
 
 
-def _is_something_else(kind: type[values.Payload], document: object, path: str) -> bool:
-    """Whether what does not fit says of itself that it is no result."""
+def _is_something_else(kind: type[values.Message], document: object, path: str) -> bool:
+    """Whether a payload that does not fit says of itself that it is not a result."""
     reader = members.Reader({"path": path})
     try:
-        told = kind.model_validate(reader.agreed(kind, document), context=reader.context)
+        message = kind.model_validate(reader.agreed(kind, document), context=reader.context)
     except ValidationError:
         return False
-    return not told.is_result and not reader.twice  # type: ignore[attr-defined]
+    return not message.is_result and not reader.repeated
 
 
 def _refusal(error: ValidationError) -> PermanentError:
@@ -172,14 +153,14 @@ def _refusal(error: ValidationError) -> PermanentError:
 
 
 def _hint(error: ValidationError) -> str:
-    """What the body looks like. The error has it: as bytes, or as text where it is UTF-8."""
+    """What the body looks like. The error holds it: as bytes, or as text where it is UTF-8."""
     body = error.errors(include_url=False)[0]["input"]
-    told = looks_like(body if isinstance(body, bytes) else str(body).encode("utf-8", "replace"))
-    return f"it looks like {told}. " if told else ""
+    look = looks_like(body if isinstance(body, bytes) else str(body).encode("utf-8", "replace"))
+    return f"it looks like {look}. " if look else ""
 
 
 def _place(problem: ErrorDetails) -> str:
-    """`testParts[0].rawScore`. A member that was absent and taken from the path goes by the model's name for it."""
+    """`testParts[0].rawScore`."""
     steps = (f"[{step}]" if isinstance(step, int) else f".{to_camel(step)}" for step in problem["loc"])
     return "".join(steps).removeprefix(".")
 

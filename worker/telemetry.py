@@ -1,4 +1,4 @@
-"""Logs and Sentry: set-up, and what must not leave. Personal data is in neither: only ids, states, reasons, counts."""
+"""Logs and Sentry. Neither gets personal data: only ids, states, reasons and counts."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ _SHARED = (
 
 
 def set_up(settings: Settings, process: str) -> None:
-    """Logs to stderr, bugs to Sentry. Once a process, by its entry point."""
+    """Logs go to stderr, bugs to Sentry. Called once a process, by its entry point."""
     set_up_logs(settings)
     structlog.contextvars.bind_contextvars(process=process)
     if settings.sentry_dsn is not None:
@@ -35,7 +35,7 @@ def set_up(settings: Settings, process: str) -> None:
 
 
 def _without_values(event: Any, _hint: Any) -> Any:
-    """An event with the types of its exceptions, but our own messages only: others may quote what they choked on."""
+    """An event with the types of its exceptions, but only our own messages: others may quote personal data."""
     for exception in event.get("exception", {}).get("values", ()):
         if not (exception.get("module") or "").startswith("worker."):
             exception["value"] = "(message withheld: it may quote personal data)"
@@ -63,13 +63,13 @@ def set_up_logs(settings: Settings) -> None:
     )
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for chatty in ("celery.worker.strategy", "celery.app.trace", "uvicorn.access"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)  # a line a hint says nothing; Flower shows them
+        logging.getLogger(chatty).setLevel(logging.WARNING)  # a line for each hint is of no use; Flower shows them
     logging.getLogger("celery.beat").addFilter(lambda record: "Sending due task" not in str(record.msg))
-    logging.getLogger("urllib3").setLevel(logging.WARNING)  # below that it tells URLs, and those name students
+    logging.getLogger("urllib3").setLevel(logging.WARNING)  # below that it logs URLs, and those name students
 
 
 def report_bug(error: BaseException, **tags: str) -> None:
-    """To Sentry and to the log, under the ids of what was at hand."""
+    """Report to Sentry and to the log, with the ids of what was being done as tags."""
     with sentry_sdk.new_scope() as scope:
         for name, value in tags.items():
             scope.set_tag(name, value)

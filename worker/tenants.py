@@ -1,6 +1,6 @@
-"""The tenants file: each association's sources, its Rhythm, its exam map. Pure but for reading the secrets it names.
+"""The tenants file: each association's sources, its Rhythm, its exam map. Reads the file and the secrets that it names.
 
-A mistake is one message with file, tenant and key. A secret is given as `env:NAME` or `file:PATH`, never as itself.
+A mistake is one message with file, tenant and key. A secret is given as `env:NAME` or `file:PATH`, never in the file.
 """
 
 import base64
@@ -27,9 +27,9 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from schemas.outcome import Source
-from schemas.vocabulary import VOCABULARIES
-from worker.errors import ConfigurationError
-from worker.exam_map import Exam, mistakes
+from schemas.platform import platform_of
+from worker.errors import ConfigurationError, Unacceptable
+from worker.exam_map import Exam, mistakes, senders_of
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -118,7 +118,7 @@ Credentials = Annotated[
 
 
 class ApiKey(_Section):
-    """A Rhythm API key, sent as `Bearer KEY` or, as Rhythm's older documents show it, as it is."""
+    """A Rhythm API key, sent as `Bearer KEY` or unchanged, as Rhythm's older documents show it."""
 
     kind: Literal["api_key"]
     key: Secret
@@ -153,11 +153,11 @@ class RhythmConnection(_Section):
     credentials: Annotated[ApiKey | OAuth, Field(discriminator="kind")]
     #: One deadline for a whole call, connecting included.
     timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 15
-    #: A task waits for its turn for ten seconds at most, so less than one in five would never get one.
+    #: At least one call in five seconds: a task waits for its turn for at most ten seconds.
     calls_per_second: Annotated[float, Field(ge=0.2)] | None = None
     #: Sync tasks of this tenant at once. Carries no order.
     concurrency: Annotated[int, Field(ge=1, le=64)] = 2
-    #: `none` gives up the fence against a write that comes late (README).
+    #: `none` gives up the guard against a write that comes late (README).
     guard: Literal["sys_version", "none"] = "sys_version"
     #: Rhythm documents a patch's value as a string, and its record's score as a number.
     patch_values: Literal["native", "string"] = "native"
@@ -169,8 +169,8 @@ class SourceRules(_Section):
     """Who may send a source's events, and what in them may name a registration."""
 
     credentials: Annotated[tuple[Credentials, ...], Field(min_length=1)]
-    registration_ids: tuple[Literal["eligibilityId", "bookingId", "ticket.reference"], ...] = ("eligibilityId",)
-    #: The `thirdParty` whose id is Rhythm's student id (Drillster).
+    registration_ids: tuple[Text, ...] = ("eligibilityId",)
+    #: The third party whose id is Rhythm's student id, of a platform that sends third party ids (Drillster).
     third_party: Text | None = None
 
 
@@ -199,9 +199,9 @@ class Tenant(_Section):
     @model_validator(mode="after")
     def _names_what_a_platform_sends(self) -> "Tenant":
         problems = [*_of_sources(self.sources)]
-        spoken = [VOCABULARIES[source] for source in self.sources]
-        for place, exam in enumerate(self.exams if spoken else ()):
-            problems += [(("exams", place, *key), what) for key, what in mistakes(exam, spoken)]
+        platforms = [platform_of(source) for source in self.sources]
+        for place, exam in enumerate(self.exams if platforms else ()):
+            problems += [(("exams", place, *key), what) for key, what in mistakes(exam, platforms)]
         if problems:
             raise ValidationError.from_exception_data("Tenant", [_line(key, what) for key, what in problems])
         return self
@@ -222,19 +222,14 @@ def _line(key: tuple[str | int, ...], what: str) -> InitErrorDetails:
 
 def _of_sources(sources: Mapping[Source, SourceRules]) -> Iterator[_Problem]:
     for source, rules in sources.items():
-        sent = VOCABULARIES[source].registration_ids
-        never = (
-            [id for id in rules.registration_ids if id not in sent]
-            if "registration_ids" in rules.model_fields_set
-            else []
-        )
-        if never:
-            yield (
-                ("sources", source, "registration_ids"),
-                f"{source} never sends {never[0]}; it sends: {', '.join(sent)}",
-            )
-        if rules.third_party and source is not Source.DRILLSTER:
-            yield ("sources", source, "third_party"), f"{source} sends no third party ids: only Drillster does"
+        platform = platform_of(source)
+        never = [id for id in rules.registration_ids if id not in platform.registration_ids]
+        if never and "registration_ids" in rules.model_fields_set:
+            sent = ", ".join(platform.registration_ids) or "none"
+            yield ("sources", source, "registration_ids"), f"{source} never sends {never[0]}; it sends: {sent}"
+        if rules.third_party and not platform.third_party_ids:
+            only = senders_of("third_party_ids")
+            yield ("sources", source, "third_party"), f"{source} sends no third party ids: only {only}"
 
 
 class Tenants(_Section):
@@ -246,6 +241,21 @@ class Tenants(_Section):
 
     def __getitem__(self, name: str) -> Tenant:
         return self.tenants[name]
+
+    def find(self, tenant: object, source: object) -> SourceRules | None:
+        """The rules of a tenant's source, named by a stranger; None when there is no such tenant or source."""
+        if not isinstance(tenant, str) or tenant not in self.tenants:
+            return None
+        return next((rules for name, rules in self.tenants[tenant].sources.items() if name == source), None)
+
+    def rules(self, tenant: object, source: object) -> SourceRules:
+        """The rules of a tenant's source. Raises Unacceptable, with the names that there are."""
+        if not isinstance(tenant, str) or tenant not in self.tenants:
+            raise Unacceptable(f"there is no such tenant; there are: {', '.join(self.tenants)}")
+        rules = self.find(tenant, source)
+        if rules is None:
+            raise Unacceptable(f"this tenant has no such source; it has: {', '.join(self.tenants[tenant].sources)}")
+        return rules
 
 
 def load_tenants(path: Path, environ: Mapping[str, str]) -> Tenants:
@@ -280,7 +290,7 @@ def _problems(error: ValidationError) -> list[str]:
         if problem["type"] == "too_short" and any(
             place == other["loc"][: len(place)] != other["loc"] for other in problems
         ):
-            continue  # the list is not empty: an entry of it is wrong, which has its own line
+            continue  # the list is not empty: one of its entries is wrong, and has its own line
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "unknown key (a misspelling?)"

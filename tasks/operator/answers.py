@@ -23,14 +23,14 @@ def confirm(at: Services, event: Event, id: str) -> str:
         raise Unchecked(f"tenant {event.tenant} is not in the tenants file, so its Rhythm cannot be asked for {id}")
     if not REGISTRATION_ID.fullmatch(id):
         raise Refused("that cannot be the id of a registration")
-    found = _read(at, event.tenant, id)
-    if found is None:
+    registration = _read(at, event.tenant, id)
+    if registration is None:
         raise Refused(f"Rhythm has no registration {id}")
     exam = at.tenants[event.tenant].exam_for(_outcome(at, event).exam_codes)
-    unfit = matching.cannot_be(found, exam) if exam else None
+    unfit = matching.cannot_be(registration, exam) if exam else None
     if unfit:
         raise Refused(f"registration {id} {unfit}")
-    return f"registration {id} is {found.status or 'without a status'}, for exam {found.exam_id}"
+    return f"registration {id} is {registration.status or 'without a status'}, for exam {registration.exam_id}"
 
 
 def _read(at: Services, tenant: str, id: str) -> Registration | None:
@@ -38,17 +38,18 @@ def _read(at: Services, tenant: str, id: str) -> Registration | None:
     try:
         return Reader(at.rhythm(at.tenants[tenant], gate), gate).truth(id)
     except ReadingStopped as stopped:
-        told = stopped.error.detail or str(stopped.error.reason)
-        raise Unchecked(f"Rhythm cannot be asked for registration {id} now: {told}; `examrelay status`") from None
+        why = stopped.error.detail or str(stopped.error.reason)
+        raise Unchecked(f"Rhythm cannot be asked for registration {id} now: {why}; `examrelay status`") from None
     except ExamrelayError as error:
         raise Refused(f"registration {id}: {error.detail}") from None
 
 
 def _outcome(at: Services, event: Event) -> ExamOutcome:
-    looked = at.ledger.look(event.tenant, event.id)
+    look = at.ledger.look(event.tenant, event.id)
     try:
-        if looked and (payload := process.validate(looked[0], at.ledger.sealer)):
-            return process.transform(payload, looked[0])
+        outcome = process.outcome_of(look[0], at.ledger.sealer) if look else None
     except PermanentError as error:
         raise Refused(f"the payload of {event.id} cannot be used ({error}), whatever it is about") from None
-    raise Refused(f"{event.id} is no result")
+    if outcome is None:
+        raise Refused(f"{event.id} is no result")
+    return outcome

@@ -22,13 +22,13 @@ class Plan:
 
     id: str
     state: EventState
-    #: What would become of it: `written`, `unchanged`, or the move and reason that end it before.
+    #: What would become of it: `written`, `unchanged`, or the reason or state that ends it before.
     verdict: str = ""
     detail: str = ""
     registration: str | None = None
     #: Why each other candidate was not chosen.
     not_chosen: dict[str, str] = field(default_factory=dict)
-    #: Field -> [what Rhythm says, what it would say].
+    #: Field -> [what Rhythm says now, what it would say].
     difference: dict[str, list[Any]] = field(default_factory=dict)
     operations: list[dict[str, Any]] = field(default_factory=list)
 
@@ -38,13 +38,13 @@ def plan_event(at: Services, tenant: str, id: str) -> Plan | None:
 
     Calls Rhythm to read, through the tenant's gate like everything else.
     """
-    found = at.ledger.look(tenant, id)
-    if found is None:
+    look = at.ledger.look(tenant, id)
+    if look is None:
         return None
-    work, state = found
+    work, state = look
     plan = Plan(id, state)
     try:
-        outcome = _outcome(at, work)
+        outcome = process.outcome_of(work, at.ledger.sealer)
     except PermanentError as error:
         plan.verdict, plan.detail = error.reason, error.detail
         return plan
@@ -55,16 +55,10 @@ def plan_event(at: Services, tenant: str, id: str) -> Plan | None:
     return plan
 
 
-def _outcome(at: Services, work: Work) -> ExamOutcome | None:
-    payload = process.validate(work, at.ledger.sealer)
-    return process.transform(payload, work) if payload else None
-
-
 def _plan(at: Services, tenant: str, plan: Plan, work: Work, outcome: ExamOutcome) -> None:
     rules, gate = at.tenants[tenant], at.gate(tenant)
-    reader = Reader(at.rhythm(rules, gate), gate)
-    run = Run(tenant, rules, "plan", at.ledger, reader)
-    job = Job(work, outcome, sync.UNMAPPED, redis_now(at.redis))
+    run = Run(tenant, rules, "plan", at.ledger, Reader(at.rhythm(rules, gate), gate))
+    job = Job(work, redis_now(at.redis), outcome)
     try:
         sync.consider(run, [job])
         sync.resolve(run, undecided([job]))
@@ -72,21 +66,21 @@ def _plan(at: Services, tenant: str, plan: Plan, work: Work, outcome: ExamOutcom
     except ReadingStopped as stopped:
         plan.verdict, plan.detail = stopped.error.reason, stopped.error.detail
         return
-    _tell(plan, job, run)
+    _fill(plan, job, run)
 
 
-def _tell(plan: Plan, job: Job, run: Run) -> None:
+def _fill(plan: Plan, job: Job, run: Run) -> None:
     chosen = job.registration
     plan.registration = chosen.id if chosen else None
     plan.not_chosen = {
-        one.id: matching.why_not(job.outcome, job.exam, one) or "is less likely, or as likely as another"
-        for one in job.candidates
-        if chosen is None or one.id != chosen.id
+        other.id: matching.why_not(job.outcome, job.exam, other) or "is less likely, or as likely as another"
+        for other in job.candidates
+        if chosen is None or other.id != chosen.id
     }
     if chosen is not None and job.changed:
         guard = run.rules.rhythm.guard
         plan.difference = {name: [getattr(chosen, name), value] for name, value in job.changed.items()}
-        plan.operations = [one.directive(False) for one in changes.patch(job.changed, chosen, guard)]
+        plan.operations = [operation.directive(False) for operation in changes.patch(job.changed, chosen, guard)]
     decision = job.decision
     if decision is None:
         held = run.rules.writes == "hold"

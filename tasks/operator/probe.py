@@ -1,7 +1,7 @@
-"""A tenant's Rhythm tried out with operations that change nothing: url, credentials, exam map, guard.
+"""Tries out a tenant's Rhythm with operations that change nothing: url, credentials, exam map, guard.
 
-The writes are patches whose only operation is a `test` that cannot hold: Rhythm must refuse them, and says by that
-that we may write there, and that the guard which every real write begins with is honoured.
+The writes are patches whose only operation is a `test` that cannot hold. When Rhythm refuses them as it must, the
+credentials may write there, and the guard with which every real write begins is honoured.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,34 +12,28 @@ from worker.bootstrap import Services
 from worker.errors import ExamrelayError
 from worker.health import Finding
 from worker.ledger.gate import GateClosed
-from worker.rhythm.client import (
-    REFUSED_PATCH,
-    CredentialsRefused,
-    ItemState,
-    Rhythm,
-    RhythmRejected,
-    RhythmThrottled,
-    RhythmUnavailable,
-)
+from worker.rhythm.batch import ItemState
+from worker.rhythm.client import REFUSED_PATCH, Rhythm
+from worker.rhythm.failures import CredentialsRefused, RhythmRejected, RhythmThrottled, RhythmUnavailable
 from worker.tenants import RhythmConnection
 
 
 def probe(at: Services, tenant: str) -> Iterator[Finding]:
-    """What is found of a tenant's Rhythm, one call after the other, through its gate. Never raises for Rhythm."""
+    """Check a tenant's Rhythm, one call after the other, through its gate. A failure of Rhythm is a finding."""
     rules, gate = at.tenants[tenant], at.gate(tenant)
     reader = Reader(at.rhythm(rules, gate), gate)
     found: list[Registration] = []
     try:
         for exam in rules.exams:
-            known = reader.of_exam(exam.exam_id)
-            found += [one for one in known if not one.sys_locked]
-            detail = f"has registrations, {len(known)} on the first page" if known else "nobody is registered for it"
-            yield Finding(f"exam {exam.exam_id}", True if known else None, detail, tenant)
+            page = reader.of_exam(exam.exam_id)
+            found += [registration for registration in page if not registration.sys_locked]
+            detail = f"has registrations, {len(page)} on the first page" if page else "nobody is registered for it"
+            yield Finding(f"exam {exam.exam_id}", True if page else None, detail, tenant)
         if not found:
             advice = "no registration to try the rest on: if people are registered, url, tenant_id or exam_id is wrong"
             yield Finding("rhythm", None, advice, tenant)
             return
-        sample = next((one for one in found if one.student_id), found[0])
+        sample = next((registration for registration in found if registration.student_id), found[0])
         yield _by_id(reader, sample, tenant)
         yield _by_student(reader, sample, tenant)
     except ReadingStopped as stopped:
@@ -54,25 +48,26 @@ def probe(at: Services, tenant: str) -> Iterator[Finding]:
 
 
 def _by_id(reader: Reader, sample: Registration, tenant: str) -> Finding:
-    known = reader.truth(sample.id)
-    detail = "a registration that a search lists cannot be read"
-    if known is not None:
-        detail = "read consistently" if known.sys_version is not None else "has no sys_version for the guard"
-    return Finding("read by id", known is not None and known.sys_version is not None, detail, tenant)
+    registration = reader.truth(sample.id)
+    if registration is None:
+        return Finding("read by id", False, "a registration that a search lists cannot be read", tenant)
+    guarded = registration.sys_version is not None
+    detail = "read consistently" if guarded else "has no sys_version for the guard"
+    return Finding("read by id", guarded, detail, tenant)
 
 
 def _by_student(reader: Reader, sample: Registration, tenant: str) -> Finding:
     if not sample.student_id or not sample.exam_id:
         return Finding("read by student", None, "no registration with a student_id to try it on", tenant)
-    known = any(one.id == sample.id for one in reader.of_student(sample.student_id, sample.exam_id))
-    detail = "finds the registration" if known else "does not find a registration that a search lists"
-    return Finding("read by student", known, detail, tenant)
+    listed = any(other.id == sample.id for other in reader.of_student(sample.student_id, sample.exam_id))
+    detail = "finds the registration" if listed else "does not find a registration that a search lists"
+    return Finding("read by student", listed, detail, tenant)
 
 
 def _write(reader: Reader, connection: RhythmConnection, write: Callable[[], str | None]) -> tuple[bool | None, str]:
-    """Whether a write that must be refused was, and what that means. As with real ones only a 429 closes the gate."""
+    """Whether a write that must be refused was refused, and what that means. Only a 429 closes the gate."""
     try:
-        taken = write()
+        unclear = write()
     except RhythmRejected:
         return True, "may write; the guard holds"
     except CredentialsRefused as error:
@@ -86,10 +81,9 @@ def _write(reader: Reader, connection: RhythmConnection, write: Callable[[], str
         return False, error.detail
     except ExamrelayError as error:
         return False, f"{error.detail}: a refused guard must be answered with 400, 412 or 422"
-    if taken is not None:
-        return True, taken
-    told = "Rhythm applies a patch whose `test` fails: sys_version guards nothing here"
-    return connection.guard == "none", told
+    if unclear is not None:
+        return True, unclear
+    return connection.guard == "none", "Rhythm applies a patch whose `test` fails: sys_version guards nothing here"
 
 
 def _patch(rhythm: Rhythm, id: str) -> str | None:

@@ -1,7 +1,7 @@
 """Reads Rhythm back: whether each registration that we wrote last still says what we wrote. Writes nothing there.
 
-Work goes on meanwhile, and a search may be behind. So a difference counts only when it is seen twice: the second time
-by a consistent read, and with nothing on its way to that registration from before that read until after it.
+Events are synced meanwhile, and a search may show an old state. So a difference counts only when it is seen twice: the
+second time by a consistent read, during which no write to that registration was under way.
 """
 
 import time
@@ -26,14 +26,14 @@ from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.ledger.written import Remembered, accept, remembered
 from worker.rules import changes
 
-#: An audit takes every fifth turn at most: results go first.
+#: An audit makes a fifth of the calls that the tenant's pace allows; results go first.
 SHARE: Final = 5
 #: Calls a second to a Rhythm without a pace.
 UNPACED: Final = 2.0
-#: A gate that opens again within this is waited for; for a longer time the audit ends, and goes on when run again.
+#: The audit waits for a gate that opens within this; else it ends, and continues when it is run again.
 LONGEST_CLOSED: Final = timedelta(seconds=60)
 _TIMES_CLOSED: Final = 10
-#: A registration that something is on its way to is looked at again so often, with a pause between.
+#: How often a registration to which a write is under way is looked at again, and the pause between.
 _TIMES_BUSY: Final = 5
 _BUSY_SECONDS: Final = 0.5
 _T = TypeVar("_T")
@@ -44,7 +44,7 @@ class ReadBack:
     """What was read back, and where it differs."""
 
     registrations: int = 0
-    #: Where something was on its way whenever it was looked at.
+    #: Those to which a write was under way each time they were looked at.
     busy: list[str] = field(default_factory=list)
     differences: list[Difference] = field(default_factory=list)
 
@@ -64,7 +64,7 @@ class _SlowGate(Gate):
 
 
 class Auditor:
-    """Reads one tenant's Rhythm back. `calls_per_second`: instead of the audit's share of the tenant's pace."""
+    """Reads one tenant's Rhythm back. `calls_per_second` replaces the audit's share of the tenant's pace."""
 
     def __init__(self, at: Services, tenant: str, calls_per_second: float | None = None) -> None:
         self._at = at
@@ -75,9 +75,9 @@ class Auditor:
         self._gate = _SlowGate(at.ledger.scripts, tenant, pace, seconds=1 / rate)
 
     def read_back(self, restart: bool = False, progress: Progress = lambda _: None) -> ReadBack:
-        """Read every registration back, from where an interrupted audit left off unless told otherwise.
+        """Read every registration back. Continues an interrupted audit, unless `restart`.
 
-        `progress` is told how many events were gone through. Raises ReadingStopped.
+        `progress` is called with the number of events gone through. Raises ReadingStopped.
         """
         done = ReadBack()
         mark = marks.Mark() if restart else marks.load(self._at.redis, self._tenant)
@@ -90,55 +90,53 @@ class Auditor:
             done.registrations += len(wrote)
             self._confirm(suspects, done)
             _, since, seen = page[-1]
-            differing = [one.id for one in done.differences]
+            differing = [difference.id for difference in done.differences]
             marks.save(self._at.redis, self._tenant, marks.Mark(since, seen, walked, differing))
             progress(walked)
         marks.forget(self._at.redis, self._tenant)
         return done
 
     def accept(self, registration: str, who: str) -> str:
-        """Take what a person made of a registration as it is now. Returns what became of it, in words.
+        """Accept what a person made of a registration. Returns `accepted`, `holds`, `busy` or `unknown`.
 
-        What we wrote is kept: a later result of the same delivery still meets a registration that a person has edited.
+        What we wrote is kept, so a later result of the same delivery is still held as `registration_edited`.
         Raises ReadingStopped.
         """
         kept = self._remembered([registration])[registration]
         if kept.values is None:
             return "unknown"
-        found = self._patiently(lambda reader: reader.truth(registration))
-        if not _differs(kept, found):
+        current, at = self._patiently(lambda reader: reader.truth(registration)), self._at
+        if not _differs(kept, current):
             return "holds"
-        now = redis_now(self._at.redis)
-        told = {"values": found and _as_now(kept.values, found), "by": who, "at": now.isoformat()}
-        at = self._at
-        done = accept(at.redis, at.ledger.sealer, self._tenant, registration, kept, told)
+        values = current and _as_now(kept.values, current)
+        override = {"values": values, "by": who, "at": redis_now(at.redis).isoformat()}
+        done = accept(at.redis, at.ledger.sealer, self._tenant, registration, kept, override)
         return "accepted" if done else "busy"
 
     def _last_written(self, ids: Iterable[str]) -> dict[str, Remembered]:
         """The registrations whose last values these events brought."""
-        wanted = list(ids)
-        answers = read(self._at.redis, [("HGET", key(self._tenant, "event", id), "registration") for id in wanted])
-        of = dict(zip(wanted, answers, strict=True))
-        kept = self._remembered(text(one) for one in answers if isinstance(one, bytes))
-        return {name: one for name, one in kept.items() if one.event in of}
+        events = list(ids)
+        written = read(self._at.redis, [("HGET", key(self._tenant, "event", id), "registration") for id in events])
+        kept = self._remembered(text(id) for id in written if isinstance(id, bytes))
+        return {id: last for id, last in kept.items() if last.event in events}
 
     def _remembered(self, registrations: Iterable[str]) -> dict[str, Remembered]:
         return remembered(self._at.redis, self._at.ledger.sealer, self._tenant, registrations)
 
     def _suspects(self, wrote: dict[str, Remembered]) -> list[str]:
-        """Those that at first sight do not say it."""
+        """Those that differ at first sight."""
         found = self._patiently(lambda reader: reader.by_id(wrote))
         return [id for id, kept in wrote.items() if id in found.failures or _differs(kept, found.get(id))]
 
     def _confirm(self, suspects: Iterable[str], done: ReadBack) -> None:
-        """Look a second time, and again where something was on its way."""
+        """Look a second time, and again while a write is under way."""
         waiting = list(suspects)
         for _ in range(_TIMES_BUSY):
             if not waiting:
                 return
-            looked = [(id, self._look_again(id)) for id in waiting]
-            done.differences += [one for _, one in looked if isinstance(one, Difference)]
-            waiting = [id for id, one in looked if one is False]
+            seen = {id: self._look_again(id) for id in waiting}
+            done.differences += [result for result in seen.values() if isinstance(result, Difference)]
+            waiting = [id for id, result in seen.items() if result is False]
             if waiting:
                 time.sleep(_BUSY_SECONDS)
         done.busy += waiting
@@ -149,12 +147,12 @@ class Auditor:
         if before.owner is not None:
             return False
         try:
-            found = self._patiently(lambda reader: reader.truth(id))
+            current = self._patiently(lambda reader: reader.truth(id))
         except ExamrelayError:
             return False  # Rhythm fails for this one, and answers others
         if self._remembered([id])[id] != before:
             return False
-        differs = _differs(before, found)
+        differs = _differs(before, current)
         return Difference("rhythm", id, id, *differs) if differs else True
 
     def _patiently(self, call: Callable[[Reader], _T]) -> _T:

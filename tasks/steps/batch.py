@@ -1,4 +1,4 @@
-"""What the steps of a sync share: one batch's surroundings, and a failure that stays with its event."""
+"""What the steps of sync share: what a batch works with, and that a failure stays with its own event."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from worker.tenants import Tenant
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One batch's surroundings."""
+    """What one batch works with."""
 
     tenant: str
     rules: Tenant
@@ -27,7 +27,7 @@ class Run:
 
 
 def each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
-    """Run a step for each event: its failure, or a bug that only it meets, is its own."""
+    """Run a step for each event. A failure, or a bug that one event meets, decides that event alone."""
     for job in jobs:
         try:
             step(job)
@@ -36,29 +36,29 @@ def each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
         except OutOfTime as late:
             job.put_back(delay=late.delay)
         except SealUnknown as error:
-            job.put_back(error, PAUSE)  # as it is, until the key is back
+            job.put_back(error, PAUSE)  # waits until the key is configured again
         except ExamrelayError as error:
             job.fail(error)
-        except Exception as error:  # noqa: BLE001  # to Sentry, and tried again
+        except Exception as error:  # noqa: BLE001  # a bug goes to Sentry and is tried again
             report_bug(error, event_id=job.work.id)
             job.fail(TransientError(Reason.INTERNAL_ERROR, type(error).__name__))
 
 
 def as_far_as_it_goes(run: Run, jobs: Sequence[Job], step: Callable[[Job], None], seconds: float) -> None:
-    """As `each`, for a step that reads Rhythm for each event and takes `seconds` at most, but one event in any case.
+    """As `each`, for a step that reads Rhythm for each event: for so many seconds, and for one event in any case.
 
-    An event that it does not get to is put back: because its time is up, or because the gate closes halfway. What was
-    found until then waits for the gate, if that opens soon. Raises ReadingStopped.
+    Events that it does not reach are put back, when the time is up and when the gate closes midway. In the second case
+    the others wait for the gate, if it opens soon. Raises ReadingStopped.
     """
     run.rhythm.allow(seconds)
     done: set[str] = set()
 
-    def one(job: Job) -> None:
+    def note_done(job: Job) -> None:
         step(job)
         done.add(job.work.id)
 
     try:
-        each(jobs, one)
+        each(jobs, note_done)
     except ReadingStopped as stopped:
         if not done:
             raise

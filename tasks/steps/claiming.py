@@ -1,4 +1,4 @@
-"""What the tasks share: claim a tenant's work batch by batch, tell Flower how it went, report what no step owns."""
+"""What the tasks share: claim a tenant's work batch by batch, show Flower how it went, report unexpected exceptions."""
 
 import secrets
 import time
@@ -21,45 +21,45 @@ from worker.telemetry import report_bug
 
 #: Events in one claim: as many as one of Rhythm's batches holds.
 BATCH: Final = 100
-#: A task goes on claiming for this long while no other tenant waits: what it does shares Celery's cost a message.
+#: A task goes on claiming for this long while no other tenant waits, so that its batches share Celery's cost of a task.
 GO_ON_SECONDS: Final = 2.0
 
 _LOG = structlog.get_logger()
 
 
 class AttemptFailed(Exception):
-    """What Flower shows of a task that did not get everything through: a summary, by state and reason."""
+    """What Flower shows of a task some of whose events did not go through: a summary, by state and reason."""
 
 
 @contextmanager
 def reported(task: str, tenant: str = "") -> Iterator[None]:
-    """Around a task: an exception that no step owns goes to the log and Sentry once, and to Flower by its type alone.
+    """Around a task: an exception that no step expects goes to the log and to Sentry once, and to Flower by its type.
 
-    Celery would log it with its message, which may quote a payload; so the tasks say `throws`, and it is told here.
+    Celery would log its message, which may quote a payload. So the tasks are declared with `throws`, which keeps Celery
+    from logging it, and it is reported here.
     """
     try:
         yield
     except (AttemptFailed, Retry):
         raise
-    except Exception as error:  # noqa: BLE001  # whatever it is; what was claimed is due again when its lease ends
+    except Exception as error:  # noqa: BLE001  # any bug; the claimed events are due again when their lease ends
         report_bug(error, task=task, tenant=tenant)
-        told = f"not finished: {type(error).__name__}"
+        message = f"not finished: {type(error).__name__}"
     else:
         return
-    raise AttemptFailed(told) from None
+    raise AttemptFailed(message) from None
 
 
 def is_ours(services: Services, tenant: str) -> bool:
-    """Whether the tenants file of this process has the tenant; if not its work waits for a worker that has it."""
+    """Whether the tenants file of this process has the tenant. If not, its work waits for a worker that has it."""
     ours = tenant in services.tenants.tenants
     if not ours:
-        _tell_of_unknown(tenant)
+        _report_unknown(tenant)
     return ours
 
 
-@cache
-def _tell_of_unknown(tenant: str) -> None:
-    """Once a process."""
+@cache  # once a process
+def _report_unknown(tenant: str) -> None:
     _LOG.error("tenant.unknown", tenant=tenant, advice="change the tenants file of every process, and restart them")
     report_bug(ConfigurationError("a tenant has work and is not in this worker's tenants file"), tenant=tenant)
 
@@ -73,16 +73,16 @@ class Tally:
     stopped: Counter[str] = field(default_factory=Counter)
 
     def add(self, decisions: Sequence[Decision], states: Sequence[str]) -> None:
-        """Count a settled batch."""
+        """Count a batch whose decisions were applied: `states` is what each event ended up in."""
         self.states.update(states)
         for decision in decisions:
             if decision.reason is not None:
                 (self.retried if decision.move == "defer" else self.stopped)[decision.reason] += 1
 
     def report(self) -> None:
-        """Raise what Flower shall show: FAILURE for what waits for a person, else RETRY for what is tried again.
+        """Raise what Flower has to show: FAILURE when an event needs a person, else RETRY when one is tried again.
 
-        Raised like this, `Retry` publishes nothing: the ledger holds when each is due.
+        Raising `Retry` publishes no message. When each event is due stands in the ledger.
         """
         if self.stopped:
             raise AttemptFailed(self.summary())
@@ -99,10 +99,9 @@ class Tally:
 def work(
     services: Services, tenant: str, stage: Stage, slots: int, handle: Callable[[Claim, str], Sequence[Decision]]
 ) -> Tally:
-    """Claim and handle batches until nothing is due, time is up, or another tenant waits. Returns what was done.
+    """Claim and handle batches until nothing is due, the time is up, or another tenant waits. Returns what was done.
 
-    `handle` gets a claim and its token. Whatever it raises leaves its batch to the lease: those events are claimed
-    again when it ends.
+    `handle` gets a claim and its token. When it raises, the events of that batch are claimed again after their lease.
     """
     ledger, token, tally = services.ledger, secrets.token_hex(8), Tally()
     began_at, ended = time.monotonic(), False
@@ -113,7 +112,7 @@ def work(
                 break
             began = time.monotonic()
             decisions = handle(claim, token)
-            # One event alone: there is no backlog, and whatever comes next has a hint of its own.
+            # One event alone: there is no backlog, and the next event will bring its own hint.
             last = claim.others or len(claim.works) == 1 or time.monotonic() - began_at > GO_ON_SECONDS
             states = ledger.apply(tenant, stage, token, decisions, last=last)
             ended = last
@@ -128,7 +127,7 @@ def work(
 def _log(tenant: str, stage: Stage, decisions: Sequence[Decision], states: Sequence[str], seconds: float) -> None:
     """One line a batch, and one for each event that did not go through."""
     log = _LOG.bind(tenant=tenant, stage=stage)
-    log.info("batch.settled", events=len(states), ms=round(seconds * 1000, 1), **Counter(states))
+    log.info("batch.applied", events=len(states), ms=round(seconds * 1000, 1), **Counter(states))
     for decision in decisions:
         if decision.reason is not None:
             level = log.info if decision.reason.policy is Policy.GATE else log.warning

@@ -1,7 +1,7 @@
 """How a batch reads Rhythm: through the gate, each registration once, and never a state older than one already seen.
 
-A read that fails for one event does not condemn the tenant. It is followed by the probe, a cheap read that owes nothing
-to any event: if Rhythm answers that, the failure is the event's own (`EventFailure`), else the gate closes
+A read that fails for one event must not stop the whole tenant. It is followed by the probe, a cheap read that concerns
+no event: if Rhythm answers the probe, the failure belongs to the event (`EventFailure`); if not, the gate closes
 (`ReadingStopped`).
 """
 
@@ -18,38 +18,51 @@ from schemas.event import Policy
 from schemas.rhythm import Registration
 from worker.errors import ExamrelayError, TransientError
 from worker.ledger.gate import Gate, GateClosed
-from worker.rhythm.client import Rhythm, RhythmRejected, RhythmThrottled
-from worker.rhythm.failures import EventFailure
+from worker.rhythm.client import Rhythm
+from worker.rhythm.failures import EventFailure, RhythmRejected, RhythmThrottled
 
 _T = TypeVar("_T")
-#: A paced tenant's turn did not come in time: soon again, others first.
-_NEXT_TURN: Final = timedelta(seconds=1)
-#: A probe that was answered speaks for Rhythm this long; what fails meanwhile is probed once, at the end of the batch.
+#: For so long after an answered probe a failure is the event's own; one more probe at the end of the batch confirms it.
 VOUCHED_SECONDS: Final = 2.0
-#: Searches that fail in a row, and none went through: not one odd id is to blame, so the ids are read one by one.
+#: After so many failed searches, and none that worked, the search itself is at fault: the ids are read one by one.
 _SEARCHES_IN_VAIN: Final = 8
-#: After this long a batch begins a step with one read at most: a write takes up to 15 s, and the task ends after 40 s.
-READING_SECONDS: Final = 24.0
-#: For the parts of a search that failed. The first part is read in any case.
-_DIVIDING_SECONDS: Final = 4.0
-#: Part of a batch that failed together, and that there was no time to divide: the others go first next time.
+#: For ids whose search failed and for which there was no time to divide it: the others go first next time.
 _FAILED_TOGETHER: Final = timedelta(seconds=2)
 #: How long a batch waits for a gate that has closed, with what it has found.
 LONGEST_PAUSE: Final = timedelta(seconds=10)
 
 
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """For how many seconds each step of a batch may read. The first read of a step is made in any case."""
+
+    recall: float = 4.0
+    look_up: float = 10.0
+    #: Reads that are repeated because they showed an old state.
+    repeat: float = 4.0
+    settle: float = 4.0
+    #: The parts of a search that failed.
+    divide: float = 4.0
+    #: All of them together: a write takes up to 15 s, and the task ends after 40 s.
+    batch: float = 24.0
+
+
+SPANS: Final = Spans()
+
+
 class ReadingStopped(Exception):
-    """Rhythm may not or cannot be read now. Nothing of the batch is to blame."""
+    """Rhythm may not or cannot be read now. No event of the batch is the cause."""
+
+    #: For a paced tenant whose turn did not come in time. While the gate is closed nothing is claimed anyway.
+    delay: Final = timedelta(seconds=1)
 
     def __init__(self, error: TransientError) -> None:
         super().__init__(error)
         self.error = error
-        #: The gate keeps everything from being claimed while it is closed; this is for what it lets pass.
-        self.delay = _NEXT_TURN
 
 
 class OutOfTime(Exception):
-    """The step's time is up before this event was looked at. It is due again after `delay`, without an attempt."""
+    """The step's time was up before this event's turn came. It is due again after `delay`, without an attempt."""
 
     def __init__(self, delay: timedelta = timedelta(0)) -> None:
         super().__init__(delay)
@@ -58,10 +71,9 @@ class OutOfTime(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What reading by id has shown."""
+    """The registrations that were read by id, and the ids that could not be read."""
 
     registrations: dict[str, Registration] = field(default_factory=dict)
-    #: Ids that could not be read, and why.
     failures: dict[str, Exception] = field(default_factory=dict)
 
     def get(self, id: str) -> Registration | None:
@@ -74,11 +86,12 @@ class Found:
 class Reader:
     """One batch's reads, and what they have shown."""
 
-    def __init__(self, rhythm: Rhythm, gate: Gate) -> None:
+    def __init__(self, rhythm: Rhythm, gate: Gate, spans: Spans = SPANS) -> None:
         self.rhythm = rhythm
         self.gate = gate
+        self.spans = spans
         self._true: dict[str, Registration] = {}
-        self._last = time.monotonic() + READING_SECONDS
+        self._last = time.monotonic() + spans.batch
         self._ends, self._begun = float("inf"), False
         #: Reads that were answered, probes included.
         self.answers = 0
@@ -87,7 +100,7 @@ class Reader:
     # A step's time
 
     def allow(self, seconds: float) -> None:
-        """Give the step that begins so much time for its reads; the first of them is made in any case."""
+        """Give the step that begins so much time for its reads."""
         now = time.monotonic()
         self._ends, self._begun = max(now, min(now + seconds, self._last)), False
 
@@ -130,7 +143,7 @@ class Reader:
                 in_vain += 1
                 parts += [part[: len(part) // 2], part[len(part) // 2 :]]
                 if part is ids:
-                    self.allow(_DIVIDING_SECONDS)
+                    self.allow(self.spans.divide)
                 else:
                     self._note(part, OutOfTime(_FAILED_TOGETHER), found)
 
@@ -168,20 +181,20 @@ class Reader:
 
     def of_student(self, student: str, exam_id: str) -> list[Registration]:
         """A person's registrations for an exam."""
-        found = self._read(lambda: self.rhythm.student_exam(student, exam_id))
-        return [self._newest(registration) for registration in found]
+        registrations = self._read(lambda: self.rhythm.student_exam(student, exam_id))
+        return [self._newest(registration) for registration in registrations]
 
     def of_email(self, email: str, exam_id: str) -> list[Registration]:
         """The registrations with an e-mail address for an exam.
 
-        Whether Rhythm's search compares letter by letter is not documented, so the address is looked for as it was
-        sent, then in its other spellings, until somebody is found.
+        Whether Rhythm's search compares letter by letter is not documented. So it is asked for the address as it was
+        sent, then for its other spellings, until it finds somebody.
         """
         for spelling in spellings(email):
-            found = self._read(partial(self.rhythm.search, email=spelling, exam_ids=[exam_id]))
-            same = [self._newest(one) for one in found if folded(one.email_address or "") == folded(email)]
-            if same:
-                return same
+            listed = self._read(partial(self.rhythm.search, email=spelling, exam_ids=[exam_id]))
+            theirs = [self._newest(one) for one in listed if folded(one.email_address or "") == folded(email)]
+            if theirs:
+                return theirs
         return []
 
     def of_exam(self, exam_id: str) -> list[Registration]:
@@ -189,38 +202,38 @@ class Reader:
         return self._read(lambda: self.rhythm.page_of_exam(exam_id))
 
     def truth(self, id: str) -> Registration | None:
-        """The registration as it is now, whatever a plain read would show. Raises OutOfTime."""
+        """The registration as it is now, by a consistent read. Raises OutOfTime."""
         self.in_time()
-        found = self._read(lambda: self.rhythm.get(id, consistent=True))
-        if found is not None:
-            self._true[id] = found
-        return found
+        registration = self._read(lambda: self.rhythm.get(id, consistent=True))
+        if registration is not None:
+            self._true[id] = registration
+        return registration
 
     def not_before(self, registration: Registration, seen: int | None) -> Registration:
-        """The registration, read again if it is older than a version that was seen before."""
+        """The registration, read again if a newer version of it was seen before."""
         if seen is None or registration.sys_version is None or registration.sys_version >= seen:
             return registration
         return self.truth(registration.id) or registration
 
     def _newest(self, registration: Registration) -> Registration:
-        known = self._true.get(registration.id)
-        return known if known and (known.sys_version or 0) >= (registration.sys_version or 0) else registration
+        true = self._true.get(registration.id)
+        return true if true and (true.sys_version or 0) >= (registration.sys_version or 0) else registration
 
     def _read(self, call: Callable[[], _T]) -> _T:
-        """Raises ReadingStopped; or what Rhythm has against this one read, whatever its tries of others."""
+        """What the call returns. Raises ReadingStopped; or this read's own failure, while Rhythm answers others."""
         try:
-            found = call()
+            result = call()
         except ExamrelayError as error:
             raise self.judged(error, self.answers) from None
         self._answered()
-        return found
+        return result
 
     # Whose failure it is
 
     def judged(self, error: ExamrelayError, answers: int, writing: bool = False) -> ExamrelayError:
-        """A failed call's error, as its event's own. Raises ReadingStopped: the gate is closed, or closes.
+        """The error of a failed call, as the event's own. Raises ReadingStopped: the gate is closed, or closes now.
 
-        `answers`: how many there were when it failed. `writing`: what is in question is whether we may write.
+        `answers`: the count when the call failed. `writing`: the question is whether our credentials may write.
         """
         if isinstance(error, GateClosed):
             raise ReadingStopped(error)
@@ -234,18 +247,18 @@ class Reader:
         return EventFailure(error, answers)
 
     def _prove_against(self, error: TransientError, writing: bool) -> None:
-        """The probe. If it fails as this call did, what stopped the batch is told in the call's own words."""
+        """Probe. If the probe fails as the call did, the batch stops with the error of the call."""
         try:
             self.prove(writing)
         except ReadingStopped as stopped:
             if isinstance(stopped.error, GateClosed) or stopped.error.reason is not error.reason:
                 raise
             if error.retry_after:
-                self.gate.close(error.reason, error.retry_after)  # of two answers the one that asks for more counts
+                self.gate.close(error.reason, error.retry_after)  # the longer of two `Retry-After` counts
             raise ReadingStopped(error) from None
 
     def prove(self, writing: bool = False) -> None:
-        """The probe: whether Rhythm answers, and takes our credentials. Raises ReadingStopped, the gate closed."""
+        """Probe: whether Rhythm answers and accepts our credentials. Raises ReadingStopped, the gate closed."""
         try:
             self.rhythm.probe(writing)
         except GateClosed as closed:
@@ -264,14 +277,8 @@ class Reader:
         """Whether this batch may begin something more."""
         return time.monotonic() < self._last
 
-    def wait_after(self, error: ExamrelayError | None) -> None:
-        """As `wait`, after a write that was not processed. Raises ReadingStopped."""
-        if isinstance(error, RhythmThrottled):
-            self.gate.close(error.reason, error.retry_after)
-        self.wait()
-
     def wait(self) -> None:
-        """Until a gate that has closed lets Rhythm be called again, if that is soon. Raises ReadingStopped."""
+        """Wait until a gate that has closed allows calls again, if that is soon. Raises ReadingStopped."""
         try:
             self.prove()
         except ReadingStopped as stopped:

@@ -1,36 +1,24 @@
-"""What Rhythm's answer means for each event; and, before anything else, what an earlier try's may have been."""
-
-from typing import Final
+"""What Rhythm's answer to a write means for each event; and what became of an earlier try whose answer was lost."""
 
 from schemas.event import Reason
 from schemas.rhythm import Registration
 from tasks.steps.batch import Run, as_far_as_it_goes, each
-from tasks.steps.job import Job
+from tasks.steps.job import Job, versions_since
 from tasks.steps.reading import Found
 from tasks.steps.writing import write
-from worker.errors import ExamrelayError, PermanentError
+from worker.errors import PermanentError
 from worker.ledger.work import Intent
-from worker.rhythm.client import (
-    CredentialsRefused,
-    ItemResult,
-    ItemState,
-    MissingReference,
-    RhythmRejected,
-    RhythmThrottled,
-)
+from worker.rhythm.batch import ItemResult, ItemState
+from worker.rhythm.failures import CredentialsRefused, MissingReference, RhythmRejected, RhythmThrottled
 from worker.rules import changes
-
-#: For reading what earlier tries, or this one's refused writes, have done.
-RECALL_SECONDS: Final = 4.0
-SETTLE_SECONDS: Final = 4.0
 
 
 def recall(run: Run, jobs: list[Job]) -> None:
-    """Settle by reading what an earlier try may have written: a lost reply, a worker that died."""
-    doubted = [job for job in jobs if job.work.intent is not None]
-    run.rhythm.allow(RECALL_SECONDS)
+    """Find out by reading whether an earlier try has written: its reply was lost, or its worker died."""
+    doubted, seconds = [job for job in jobs if job.work.intent is not None], run.rhythm.spans.recall
+    run.rhythm.allow(seconds)
     found = run.rhythm.by_id(job.work.intent.registration for job in doubted if job.work.intent)
-    as_far_as_it_goes(run, doubted, lambda job: _recall(run, job, job.work.intent, found), RECALL_SECONDS)
+    as_far_as_it_goes(run, doubted, lambda job: _recall(run, job, job.work.intent, found), seconds)
 
 
 def _recall(run: Run, job: Job, intent: Intent | None, found: Found) -> None:
@@ -44,81 +32,71 @@ def _recall(run: Run, job: Job, intent: Intent | None, found: Found) -> None:
     if job.landed(registration):
         job.settle_landed(registration)
         return
-    moved_by = 0 if intent.base is None else (registration.sys_version or 0) - intent.base
+    moved_by = 0 if intent.base is None else versions_since(intent.base, registration)
     if moved_by > 1 and not job.accepts(Reason.REGISTRATION_EDITED):
-        # One of these versions may be ours, and the next one a person's, who took it back.
+        # One of these versions may be ours, and a later one may be a person's, who took our write back.
         raise PermanentError(
             Reason.REGISTRATION_EDITED, f"registration {registration.id} was changed after a write that may be ours"
         )
-    if moved_by and run.rules.rhythm.guard != "none":  # on top of another version it cannot be applied any more
+    if moved_by and run.rules.rhythm.guard != "none":  # the guard refuses it on any other version
         job.has_not_written()
 
 
 def read_answers(run: Run, jobs: list[Job], results: dict[str, ItemResult]) -> None:
-    """What Rhythm's answer means for each event. First those that need no reading, which may stop."""
-    told = {job.work.id: results.get(job.target.id) for job in jobs}
+    """What Rhythm's answer means for each event. Those that need no read come first, since reading may stop midway."""
+    result_of = {job.work.id: results.get(job.target.id) for job in jobs}
     for job in jobs:
-        job.in_doubt = _in_doubt(job, told[job.work.id])
-    jobs = sorted(jobs, key=lambda job: _rank(told[job.work.id]))
+        job.in_doubt = _in_doubt(job, result_of[job.work.id])
+    jobs = sorted(jobs, key=lambda job: _rank(result_of[job.work.id]))
     answers = run.rhythm.answers
-    run.rhythm.allow(SETTLE_SECONDS)
-    each(jobs, lambda job: _read_answer(run, job, told[job.work.id], answers))
+    run.rhythm.allow(run.rhythm.spans.settle)
+    each(jobs, lambda job: _read_answer(run, job, result_of[job.work.id], answers))
 
 
 def _rank(result: ItemResult | None) -> int:
-    """What is applied needs no reading; a 429 forbids it, so it comes before what does."""
+    """First the applied ones, which need no read; then a 429, which closes the gate before anything else is read."""
     if result is not None and result.state is ItemState.APPLIED:
         return 0
     return 1 if result is not None and isinstance(result.error, RhythmThrottled) else 2
 
 
 def _in_doubt(job: Job, result: ItemResult | None) -> bool:
-    """Whether a write of the event's, this one or an earlier one, may have been applied without our knowing."""
+    """Whether a write of this event, now or in an earlier try, may have been applied without our knowing."""
     if result is None:
         return job.work.intent is not None
     if isinstance(result.error, RhythmRejected | MissingReference):
-        return True  # until it was read
+        return True  # until a read shows it
     maybe_applied = result.error is None or getattr(result.error, "maybe_applied", False)
     return maybe_applied or job.work.intent is not None
 
 
 def _read_answer(run: Run, job: Job, result: ItemResult | None, answers: int) -> None:
-    if result is None:
+    """`answers`: the count when the write ended; if there are more by now, Rhythm is known to answer others."""
+    if result is None or result.state is ItemState.UNKNOWN:
         job.put_back()
         return
-    after = result.registration
+    error, after = result.error, result.registration
     match result.state:
-        case ItemState.UNKNOWN:
-            job.put_back()
+        case ItemState.FAILED if isinstance(error, RhythmRejected | MissingReference):
+            _read_rejection(run, job, error)
         case ItemState.FAILED:
-            _read_failure(run, job, result.error, answers)
+            assert error is not None
+            raise run.rhythm.judged(error, answers, writing=isinstance(error, CredentialsRefused))
         case ItemState.APPLIED if after is not None and not changes.stand(job.values, after):
-            job.has_not_written()  # nothing older can come any more
+            job.has_not_written()  # no older write can be applied any more
             raise PermanentError(Reason.RHYTHM_ALTERED, f"registration {after.id} reads back different")
         case ItemState.APPLIED:
             sys_version = after.sys_version if after else (job.target.sys_version or 0) + 1
             job.settle("written", job.target.id, sys_version, job.values_text())
 
 
-def _read_failure(run: Run, job: Job, error: ExamrelayError | None, answers: int) -> None:
-    """A write that failed. One that may have been applied keeps its intent: the next try begins by reading.
-
-    `answers`: how many reads were answered when it failed; with one more, Rhythm is known to answer others.
-    """
-    assert error is not None
-    if isinstance(error, RhythmRejected | MissingReference):
-        _read_rejection(run, job, error)
-        return
-    raise run.rhythm.judged(error, answers, writing=isinstance(error, CredentialsRefused))
-
-
 def _read_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference) -> None:
-    """Refused: because the record moved (then plan anew), or for what it says (then it never will)."""
+    """Refused: because the registration has changed (then plan again), or for the patch itself (then dead)."""
     now = run.rhythm.truth(job.target.id)
     if now is None or not _moved(job.target, now):
         if error.status is not None:
             raise error
-        result = write(run, [job])[job.target.id]  # one of a batch, and no reason given: alone it gets one
+        result = write(run, [job])[job.target.id]  # the batch gave no status for it; sent alone it gets one
         _read_answer(run, job, result, run.rhythm.answers)
         return
     job.in_doubt = False
@@ -129,5 +107,5 @@ def _read_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference
 
 
 def _moved(before: Registration, now: Registration) -> bool:
-    """Whether the registration was changed; where Rhythm gives no version, by what it says."""
+    """Whether the registration was changed: by its version, or by its fields where Rhythm gives no version."""
     return now != before if now.sys_version is None else now.sys_version != before.sys_version

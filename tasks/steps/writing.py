@@ -1,6 +1,6 @@
-"""How a batch is written to Rhythm: one patch or one batch, and the search for the item that Rhythm refuses it for.
+"""How a batch is written to Rhythm: one patch or one batch call, and the search for the item that Rhythm refuses.
 
-A registration without a result was not written, and Rhythm said nothing of it: it is planned anew.
+A registration without a result was not sent, or Rhythm said nothing about it; its event is planned again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,19 +12,21 @@ from tasks.steps.job import Job
 from tasks.steps.reading import ReadingStopped
 from worker.errors import ExamrelayError
 from worker.ledger.gate import GateClosed
-from worker.rhythm.client import CredentialsRefused, ItemResult, ItemState, Rhythm, RhythmRejected, RhythmThrottled
+from worker.rhythm.batch import ItemResult, ItemState
+from worker.rhythm.client import Rhythm
+from worker.rhythm.failures import CredentialsRefused, RhythmRejected, RhythmThrottled
 from worker.rules import changes
 
-#: Not processed, and perhaps for one item alone.
+#: Not processed, perhaps because of one item alone.
 _REFUSED: Final = (RhythmRejected, CredentialsRefused)
 Patches = Mapping[str, Sequence[PatchOperation]]
 Results = dict[str, ItemResult]
 
 
 def write(run: Run, jobs: list[Job]) -> Results:
-    """Call Rhythm: one patch, or one batch. Only now is anything changed there.
+    """Call Rhythm: one patch, or one batch. Nothing is changed there before this step.
 
-    What has failed before goes after the others, in batches that each failure halves, until the one to blame is alone.
+    Events that failed before go after the others, in batches that each failure halves, until the failing one is alone.
     """
     results: Results = {}
     for group in _groups(jobs):
@@ -52,11 +54,12 @@ def _write(run: Run, jobs: list[Job]) -> Results:
         if len(jobs) > 1 and all(isinstance(error, CredentialsRefused) for error in errors):
             run.rhythm.prove(writing=True)
             return _without_refused(rhythm, patches)
-        if all(isinstance(error, GateClosed | RhythmThrottled) for error in errors) and not all(
-            one.named for one in jobs
-        ):
-            # None was processed, and what look-ups have found would have to be looked up again.
-            run.rhythm.wait_after(errors[0])
+        looked_up = not all(job.named for job in jobs)
+        if looked_up and all(isinstance(error, GateClosed | RhythmThrottled) for error in errors):
+            # None was processed; without waiting here, all look-ups would have to be made again.
+            if isinstance(errors[0], RhythmThrottled):
+                run.rhythm.gate.close(errors[0].reason, errors[0].retry_after)
+            run.rhythm.wait()
             return send(rhythm, patches)
     except ReadingStopped:
         pass
@@ -64,7 +67,7 @@ def _write(run: Run, jobs: list[Job]) -> Results:
 
 
 def send(rhythm: Rhythm, patches: Patches) -> Results:
-    """Write each registration's patch. Returns each one's result; a failure of the whole call is each one's."""
+    """Write each registration's patch. Returns the result of each; a failure of the whole call is the result of all."""
     if not patches:
         return {}
     if len(patches) == 1:
@@ -82,11 +85,11 @@ def send(rhythm: Rhythm, patches: Patches) -> Results:
 
 
 def _without_refused(rhythm: Rhythm, patches: Patches) -> Results:
-    """Find the item for which a batch was refused whole, and write the others: at most 9 batches for one in 100.
+    """Find the item for which a batch was refused whole, and write the others: at most 9 batch calls for one in 100.
 
-    Half of the suspects are sent. Accepted, the culprit is in the other half; refused, it is in this one and the other
-    is set aside. What was set aside goes in one call at the end. Nothing is blamed that was not refused alone: a batch
-    may be refused for its size, and then there is no culprit.
+    Half of the suspects are sent. If they are accepted, the item is in the other half. If they are refused, it is among
+    them, and the other half is set aside. All that was set aside goes in one call at the end. The last suspect is sent
+    alone and fails only when refused alone, because a batch may also be refused for its size.
     """
     results: Results = {}
     suspects, aside = list(patches), list[str]()

@@ -1,4 +1,4 @@
-"""The stand-in for acceptance tests; what else runs, each test starts."""
+"""The stand-in for acceptance tests. Each test starts the other processes that it needs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +18,14 @@ def running_sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture
 def rhythm(running_sandbox: Sandbox) -> Sandbox:
-    """A stand-in with nothing in it."""
+    """The stand-in, emptied."""
     running_sandbox.reset()
     return running_sandbox
 
 
 @pytest.fixture
 def stack(rhythm: Sandbox, tmp_path: Path) -> Iterator[Stack]:
-    """Everything running, with leases short enough to wait for."""
+    """All processes, with leases short enough for a test to wait for."""
     with stack_at(tmp_path, rhythm, EXAMRELAY_LEASE_SECONDS="5", EXAMRELAY_SWEEP_SECONDS="1") as running:
         running.start("web", "worker", "sweeper", "beat")
         yield running

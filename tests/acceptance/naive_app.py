@@ -1,4 +1,4 @@
-"""The pipeline that examrelay is not: the payload in the message, and `autoretry_for`. For the loss it shows."""
+"""A pipeline with the payload in the message and `autoretry_for`, to show how it loses a result."""
 
 import os
 
@@ -12,7 +12,7 @@ runs = redis.Redis.from_url(os.environ["REDIS_URL"])
 
 @app.task(autoretry_for=(ConnectionError,), retry_backoff=False, default_retry_delay=0, max_retries=None)
 def sync(payload: str) -> None:
-    """Rhythm is down, and Redis has no room just now."""
+    """Fails as if Rhythm were down, while Redis has no memory left."""
     runs.incr("runs")
     runs.config_set("maxmemory", 1)
     raise ConnectionError("Rhythm does not answer")

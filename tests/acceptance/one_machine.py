@@ -28,9 +28,12 @@ class Up:
         self.environ = clean_environ(self.mark, EXAMRELAY_DATA=str(data))
         with (data / "said").open("wb") as said:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "worker", "up", "--sandbox", "--quiet", "--port", "0"], cwd=ROOT,
-                env=self.environ, stdout=said, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                [sys.executable, "-m", "worker", "up", "--sandbox", "--quiet", "--port", "0"],
+                cwd=ROOT,
+                env=self.environ,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
 
     def __enter__(self) -> "Up":
         try:

@@ -19,15 +19,10 @@ from tests.running import ROOT, Valkey, free_port, wait_until
 from tests.tenants import ENVIRON, write_tenants
 from worker.ledger import queries
 from worker.ledger.audit.books import Books, books
+from worker.local.commands import ARGUMENTS
 
-_CELERY = ("-m", "celery", "-A", "worker.celery")
-_QUIET = ("--without-gossip", "--without-mingle", "-E")
-PROCESSES: dict[str, tuple[str, ...]] = {
-    "web": ("-m", "worker.receiver"),
-    "worker": (*_CELERY, "worker", "-c", "2", "-Q", "examrelay,examrelay.receive", "-n", "worker@%h", *_QUIET),
-    "sweeper": (*_CELERY, "worker", "-P", "solo", "-Q", "examrelay.sweep", "-n", "sweeper@%h", *_QUIET),
-    "beat": (*_CELERY, "beat"),
-}
+#: As `examrelay up` runs them, and a second worker under another name.
+PROCESSES = ARGUMENTS | {"second": (*ARGUMENTS["worker"], "-n", "second@%h")}
 
 
 class Stack:
@@ -43,10 +38,18 @@ class Stack:
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = redis.Redis.from_url(valkey.url, socket_timeout=5)
         config = write_tenants(folder, rhythm.url, **tables)
-        self.environ = os.environ | ENVIRON | environ | {
-            "REDIS_URL": valkey.url, "PORT": str(self.port), "EXAMRELAY_CONFIG": str(config),
-            "EXAMRELAY_DATA": str(folder), "EXAMRELAY_LOG_FORMAT": "json",
-        }  # fmt: skip
+        self.environ = (
+            os.environ
+            | ENVIRON
+            | environ
+            | {
+                "REDIS_URL": valkey.url,
+                "PORT": str(self.port),
+                "EXAMRELAY_CONFIG": str(config),
+                "EXAMRELAY_DATA": str(folder),
+                "EXAMRELAY_LOG_FORMAT": "json",
+            }
+        )
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, *names: str) -> None:
@@ -54,9 +57,13 @@ class Stack:
         for name in names:
             with self.log(name).open("ab") as output:
                 self.running[name] = subprocess.Popen(
-                    [sys.executable, *PROCESSES[name]], cwd=ROOT, env=self.environ, start_new_session=True,
-                    stdout=output, stderr=output,
-                )  # fmt: skip
+                    [sys.executable, "-m", *PROCESSES[name]],
+                    cwd=ROOT,
+                    env=self.environ,
+                    start_new_session=True,
+                    stdout=output,
+                    stderr=output,
+                )
         if "web" in names:
             wait_until(lambda: requests.get(f"{self.url}/healthz", timeout=2).ok, 20, "the receiver")
 

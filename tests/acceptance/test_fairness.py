@@ -4,27 +4,26 @@ import json
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from sandbox.control import Sandbox
 from schemas.outcome import Source
-from tests.acceptance.stack import PROCESSES, Stack, stack_at
+from tests.acceptance.stack import Stack, stack_at
 from tests.acceptance.test_patience import BETA
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT
-from worker.ledger.client import Scripts
-from worker.ledger.recording import record_arguments
-from worker.ledger.sealed import Sealer
-from worker.sources import event_id
+from worker.receiver.intake import Intake
+from worker.settings import Settings
 
+pytestmark = pytest.mark.alone
 WAITING, STILL, PAGE = 50_000, 10_000, 500
 SINGLES = 20
 #: An event may find a batch before it at each of its stages; seconds, for the machine has other work.
 STAGES = 2
 SLACK = 0.4
-PROCESSES["four"] = tuple("4" if part == "2" else part for part in PROCESSES["worker"])
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def stack(rhythm: Sandbox, tmp_path: Path) -> Iterator[Stack]:
     """One worker as in the Procfile, and a Rhythm that takes 50 ms for a call; `acme` and `beta` alike."""
     rhythm.options(latency_ms=50)
     with stack_at(tmp_path, rhythm, {"more": BETA.format(url=rhythm.url)}) as running:
-        running.start("web", "four", "sweeper", "beat")
+        running.start("web", "worker", "sweeper", "beat")
         yield running
 
 
@@ -50,23 +49,22 @@ def singles(stack: Stack, name: str) -> list[float]:
 
 
 def fill(stack: Stack) -> None:
-    """Put a backlog of `acme` on the books with the receiver's own script, all due at once."""
-    scripts, sealer = Scripts(stack.client), Sealer()
-    for begin in range(0, WAITING, PAGE):
-        ids = [f"reg-{number}" for number in range(begin, begin + PAGE)]
-        stack.rhythm.seed(ORG, [registration(id, student_id=f"stu-{id}") for id in ids])
-        with stack.client.pipeline(transaction=False) as pipeline:
-            for id in ids:
-                body = certiverse(f"dlv-{id}", id, student=f"stu-{id}")
-                event = event_id(TENANT, Source.CERTIVERSE, "", body)
-                arguments = record_arguments(TENANT, event, Source.CERTIVERSE, "", sealer.seal(body, event), "")
-                scripts.queue(pipeline, "record", *arguments)
-            pipeline.execute()
+    """Record a backlog of `acme`, several at a time, all due at once."""
+    intake = Intake(Settings(REDIS_URL=stack.valkey.url, EXAMRELAY_CONFIG=stack.environ["EXAMRELAY_CONFIG"]))
+    with ThreadPoolExecutor(8) as senders:
+        for begin in range(0, WAITING, PAGE):
+            ids = [f"reg-{number}" for number in range(begin, begin + PAGE)]
+            stack.rhythm.seed(ORG, [registration(id, student_id=f"stu-{id}") for id in ids])
+            bodies = [certiverse(f"dlv-{id}", id, student=f"stu-{id}") for id in ids]
+            list(senders.map(lambda body: intake.accept(TENANT, Source.CERTIVERSE, body), bodies))
+    intake.close()
 
 
 def batches(stack: Stack) -> list[float]:
     """How long each batch of `acme` took, in seconds, by the worker's log."""
-    lines = [line[line.index("{") :] for line in stack.log("four").read_text().splitlines() if "batch.settled" in line]
+    lines = [
+        line[line.index("{") :] for line in stack.log("worker").read_text().splitlines() if "batch.applied" in line
+    ]
     told = [json.loads(line) for line in lines]
     return [one["ms"] / 1000 for one in told if one["tenant"] == TENANT]
 

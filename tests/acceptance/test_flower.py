@@ -2,11 +2,9 @@
 
 import requests
 
-from tests.acceptance.stack import PROCESSES, Stack
+from tests.acceptance.stack import Stack
 from tests.events import certiverse
 from tests.running import free_port, wait_until
-
-PROCESSES["flower"] = ("-m", "celery", "-A", "worker.celery", "flower", "--address=127.0.0.1")
 
 
 def shown(port: int, state: str, task: str) -> list[str]:

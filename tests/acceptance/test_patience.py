@@ -10,14 +10,13 @@ import pytest
 
 from sandbox.control import Sandbox
 from schemas.event import EventState, Reason
-from tests.acceptance.stack import PROCESSES, Stack, stack_at
+from tests.acceptance.stack import Stack, stack_at
 from tests.acceptance.test_survival import seed
 from tests.events import certiverse, registration
 from tests.pipeline import ORG
 from tests.running import wait_until
 
 PACE = 5
-PROCESSES["second"] = tuple(part.replace("worker@", "second@") for part in PROCESSES["worker"])
 BETA = """
 [tenants.beta.rhythm]
 url = "{url}"
@@ -45,7 +44,7 @@ def began(stack: Stack, after: int = 0) -> list[float]:
     return [one["at"] for one in stack.rhythm.requests(after)]
 
 
-@pytest.mark.parametrize(("seconds", "as_date"), [(30, False), (8, True)], ids=["30 seconds", "a date"])
+@pytest.mark.parametrize(("seconds", "as_date"), [(15, False), (12, True)], ids=["seconds", "a date"])
 def test_nobody_calls_before_retry_after_not_even_after_a_restart_of_all(
     stack: Stack, seconds: int, as_date: bool
 ) -> None:
@@ -69,6 +68,7 @@ def test_nobody_calls_before_retry_after_not_even_after_a_restart_of_all(
     stack.written_once(ids)
 
 
+@pytest.mark.alone
 def test_a_backlog_drains_at_the_allowed_pace_after_an_outage(stack: Stack) -> None:
     stack.rhythm.fault("status", status=503, times=None)
     bodies, ids = seed(stack, 2000)
@@ -115,6 +115,7 @@ def test_refused_credentials_wait_and_go_through_when_they_are_mended(stack: Sta
     stack.written_once(ids)
 
 
+@pytest.mark.alone
 def test_a_tenant_whose_rhythm_hangs_does_not_delay_another(stack: Stack) -> None:
     stack.rhythm.fault("hang", seconds=20, tenant=ORG, times=None)
     bodies, _ = seed(stack, 1500)

@@ -55,7 +55,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> I
 
 @pytest.fixture
 def stack(running: Stack) -> Stack:
-    """The same with nothing on the books and in its log."""
+    """The same with nothing recorded and nothing in its log."""
     make_room(running)
     drained(running)
     running.client.delete("ballast", *running.client.keys("er:*"))
@@ -66,9 +66,13 @@ def stack(running: Stack) -> Stack:
 def send(stack: Stack, script: str) -> None:
     """Run a client in a process of its own, outside of this folder."""
     done = subprocess.run(
-        [sys.executable, "-c", CLIENT + script, stack.valkey.url], cwd="/", capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", CLIENT + script, stack.valkey.url],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=60,
         env={name: value for name, value in os.environ.items() if name in ("PATH", "HOME")},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -94,7 +98,9 @@ def whys(stack: Stack) -> list[str]:
 
 def test_text_and_bytes_by_position_and_by_name_are_the_same_event_as_at_the_receiver(stack: Stack) -> None:
     body = certiverse()
-    send(stack, f"""
+    send(
+        stack,
+        f"""
 body = {body.decode()!r}
 send("acme", "certiverse", body)
 send("acme", "certiverse", body.encode())
@@ -103,7 +109,8 @@ send("acme", "certiverse", body=body.encode(), options={{"expires": -5, "countdo
 send("acme", "certiverse", body, options={{"link": celery.signature("tasks.nothing"), "ignore_result": False}})
 send("acme", "certiverse", b"\\xff\\xfe")
 send("acme", "drillster", "{{}}", "TEST_COMPLETED/a%2Fb")
-""")  # fmt: skip
+""",
+    )
     drained(stack)
     assert len(events_of(stack)) == 3
     assert whys(stack) == []
@@ -115,7 +122,9 @@ send("acme", "drillster", "{{}}", "TEST_COMPLETED/a%2Fb")
 
 
 def test_a_raw_kombu_producer_will_do(stack: Stack) -> None:
-    send(stack, """
+    send(
+        stack,
+        """
 import kombu, uuid
 with kombu.Connection(sys.argv[1]) as connection:
     id = str(uuid.uuid4())
@@ -123,7 +132,8 @@ with kombu.Connection(sys.argv[1]) as connection:
         [["acme", "certiverse", "{}"], {}, {}], exchange="", routing_key="examrelay.receive",
         headers={"task": "tasks.receive", "id": id}, correlation_id=id,
     )
-""")  # fmt: skip
+""",
+    )
     wait_until(lambda: events_of(stack), 20, "the event")
     drained(stack)
 
@@ -275,11 +285,14 @@ def test_a_result_cannot_be_revoked_by_its_messages_id(stack: Stack) -> None:
 
 
 def test_a_body_over_the_limit_and_keys_in_it_are_kept_as_the_receiver_keeps_them(stack: Stack) -> None:
-    send(stack, f"""
+    send(
+        stack,
+        f"""
 send("acme", "certiverse", "x" * (2 * 2**20 + 1))
 keys = {{"apiKey": "{SECRETS["ACME_PROV_KEY"]}", "secretKey": "{SECRETS["ACME_PROV_SECRET"]}"}}
 send("acme", "prov", json.dumps({{"candidateId": "c-1", **keys}}))
-""")  # fmt: skip
+""",
+    )
     drained(stack)
     wait_until(lambda: stack.counts().get("dead:body_too_large") == 1, 20, "the burial")
     kept = b"".join(stack.client.dump(key) or b"" for key in stack.client.keys("er:*"))

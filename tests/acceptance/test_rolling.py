@@ -11,12 +11,12 @@ import pytest
 
 from sandbox.control import Sandbox
 from schemas.event import EventState
-from tests.acceptance.stack import PROCESSES, Stack, stack_at
-from tests.acceptance.test_survival import seed
+from tests.acceptance.stack import Stack, stack_at
+from tests.acceptance.test_survival import seed, under_way
 from tests.running import wait_until
 from worker.celery import app
 
-PROCESSES["second"] = tuple(part.replace("worker@", "second@") for part in PROCESSES["worker"])
+pytestmark = pytest.mark.alone
 WORKERS = ("worker", "second")
 ROUNDS = {signal.SIGTERM: 3, signal.SIGKILL: 6}
 MOST, PAUSE = 4000, 0.008
@@ -67,12 +67,6 @@ def restart(stack: Stack, name: str, how: signal.Signals) -> None:
     again = ready(stack, name)
     stack.start(name)
     wait_until(again, 20, f"{name} ready again")
-
-
-def under_way(stack: Stack) -> bool:
-    """Whether a write has begun that Rhythm has not answered."""
-    last = stack.rhythm.counts()["calls"] - 10
-    return any(one["kind"] in ("batch", "patch") and one.get("ended_at") is None for one in stack.rhythm.requests(last))
 
 
 def waiting(stack: Stack) -> int:

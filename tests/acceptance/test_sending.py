@@ -21,9 +21,13 @@ from worker.receiver.openapi import OPENAPI
 
 PAGE = (ROOT / "docs" / "sending.md").read_text()
 SECRETS = {
-    "ACME_CERTIVERSE_TOKEN": "t0ken", "ACME_CERTIVERSE_KEY": "k3y", "ACME_CERTIVERSE_SIGNING": WHSEC,
-    "ACME_DRILLSTER": "dr1llster", "ACME_PROV_KEY": "MARKED-k3y", "ACME_PROV_SECRET": "MARKED-s3cret",
-}  # fmt: skip
+    "ACME_CERTIVERSE_TOKEN": "t0ken",
+    "ACME_CERTIVERSE_KEY": "k3y",
+    "ACME_CERTIVERSE_SIGNING": WHSEC,
+    "ACME_DRILLSTER": "dr1llster",
+    "ACME_PROV_KEY": "MARKED-k3y",
+    "ACME_PROV_SECRET": "MARKED-s3cret",
+}
 
 
 class Block(NamedTuple):
@@ -72,7 +76,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(running: Stack) -> Stack:
-    """The same with nothing on the books."""
+    """The same with nothing recorded."""
     wait_until(lambda: not running.client.exists("unacked", "examrelay", "examrelay.receive"), 20, "empty queues")
     running.client.delete("-", *running.client.keys("er:*"))
     return running

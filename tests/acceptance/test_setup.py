@@ -116,9 +116,14 @@ def clone(tmp_path: Path) -> Path:
 
 def make(clone: Path, environ: dict[str, str], target: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        ["make", target, f"PYTHON={sys.executable}"], cwd=clone, env=environ, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        ["make", target, f"PYTHON={sys.executable}"],
+        cwd=clone,
+        env=environ,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
 
 
 def installed(clone: Path) -> dict[str, str]:

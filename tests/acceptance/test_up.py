@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -57,8 +57,15 @@ def test_status_has_the_keys_that_scripts_hold_on_to(up: Up) -> None:
     status = json.loads(up.command("status", "--json").stdout)
     assert set(status) == {"tenants", "sweep_at", "workers", "processes", "warnings", "durability"}
     assert set(status["tenants"]["acme"]) == {
-        "states", "oldest_seconds", "gate", "received", "ready", "held", "dead", "refused",
-    }  # fmt: skip
+        "states",
+        "oldest_seconds",
+        "gate",
+        "received",
+        "ready",
+        "held",
+        "dead",
+        "refused",
+    }
     assert (status["durability"], len(status["workers"])) == ("fsync", 2)
 
 
@@ -147,27 +154,51 @@ def test_told_twice_it_kills_at_once_what_does_not_end(tmp_path: Path) -> None:
         assert up.alive() == {}
 
 
-def test_a_child_that_keeps_dying_is_started_ever_more_slowly() -> None:
-    said: list[str] = []
-    twice = asyncio.Event()
+class Notes:
+    """Keeps what is said about children until there are so many messages."""
 
-    class Notes:
-        def line(self, _name: str, _line: str) -> None: ...
+    def __init__(self, wanted: int) -> None:
+        self.messages: list[str] = []
+        self.enough = asyncio.Event()
+        self._wanted = wanted
 
-        def about(self, _name: str, what: str) -> None:
-            said.append(what)
-            if len(said) == 2:
-                twice.set()
+    def line(self, _name: str, _line: str) -> None: ...
 
-    async def keep() -> None:
-        children = Children(os.environ, Notes())
-        dying = Program("dying", [sys.executable, "-S", "-c", "print('up', flush=True); input()"], says="up")
-        await children.start([dying], 10)
-        await asyncio.wait_for(twice.wait(), 10)
+    def about(self, _name: str, message: str) -> None:
+        self.messages.append(message)
+        if len(self.messages) == self._wanted:
+            self.enough.set()
+
+
+def kept(program: list[str], messages: int, between: Callable[[], object] = lambda: None) -> list[str]:
+    """The first messages about a child that is kept running, which prints `up`. `between`: called once it is ready."""
+
+    async def keep() -> list[str]:
+        notes = Notes(messages)
+        children = Children(os.environ, notes)
+        await children.start([Program("dying", program, says="up")], 10)
+        between()
+        await asyncio.wait_for(notes.enough.wait(), 15)
         await children.stop([["dying"]])
+        return notes.messages[:messages]
 
-    asyncio.run(keep())
-    assert said == [f"ended with exit code 1; starting it again in {pause} s" for pause in (0.5, 1)]
+    return asyncio.run(keep())
+
+
+def test_a_child_that_keeps_dying_is_started_ever_more_slowly() -> None:
+    program = [sys.executable, "-S", "-c", "print('up', flush=True); input()"]
+    assert kept(program, 2) == [f"ended with exit code 1; starting it again in {pause} s" for pause in (0.5, 1)]
+
+
+def test_a_child_that_cannot_be_started_again_is_tried_again(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.symlink_to("/bin/echo")
+    assert kept([str(program), "up"], 4, between=program.unlink) == [
+        "ended with exit code 0; starting it again in 0.5 s",
+        "cannot be started: No such file or directory",
+        "ended with exit code 0; starting it again in 1 s",
+        "cannot be started: No such file or directory",
+    ]
 
 
 def test_a_child_that_does_not_start_is_named_with_its_last_words(tmp_path: Path) -> None:
@@ -250,14 +281,21 @@ def test_the_procfile_runs_the_same_under_honcho(tmp_path: Path) -> None:
     server = Valkey().start()
     mark, port = uuid.uuid4().hex, free_port()
     environ = clean_environ(
-        mark, REDIS_URL=server.url, PORT=str(port), FLOWER_PORT=str(free_port()),
-        EXAMRELAY_CONFIG=str(write_tenants(tmp_path, "http://127.0.0.1:9")), **ENVIRON,
+        mark,
+        REDIS_URL=server.url,
+        PORT=str(port),
+        FLOWER_PORT=str(free_port()),
+        EXAMRELAY_CONFIG=str(write_tenants(tmp_path, "http://127.0.0.1:9")),
+        **ENVIRON,
         PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    )  # fmt: skip
+    )
     honcho = subprocess.Popen(
-        [sys.executable, "-m", "honcho", "start"], cwd=ROOT, env=environ, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "honcho", "start"],
+        cwd=ROOT,
+        env=environ,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    )
     try:
         wait_until(lambda: requests.get(f"http://127.0.0.1:{port}/readyz", timeout=5).ok, 40, "/readyz")
         flower = f"http://127.0.0.1:{environ['FLOWER_PORT']}/healthcheck"

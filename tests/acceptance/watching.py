@@ -1,4 +1,4 @@
-"""What others can see of tasks: events, answers to `inspect`, and what a Sentry is sent."""
+"""What others can see of tasks: Celery's events, answers to `inspect`, and what is sent to Sentry."""
 
 import base64
 import gzip
@@ -16,7 +16,7 @@ from tests.running import free_port
 
 
 class Collector:
-    """A Sentry that keeps what it is sent."""
+    """A Sentry server that keeps what it receives."""
 
     def __init__(self) -> None:
         self.port = free_port()

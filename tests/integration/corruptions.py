@@ -47,7 +47,7 @@ class Ground:
         return str(self.chance.choice(sorted(self.client.keys(self.key(kind, "*")))).decode())
 
     def written(self) -> str:
-        """An event on the books that wrote last to its registration: what a pruned one wrote is no more looked at."""
+        """A recorded event that wrote last to its registration: what a pruned one wrote is no more looked at."""
         records = sorted(self.client.keys(self.key("registration", "*")))
         last = [event.decode() for name in records if (event := self.client.hget(name, "event"))]
         return self.chance.choice([id for id in last if id in self.ids()])
@@ -166,7 +166,7 @@ def keep_an_outcome(at: Ground) -> Kinds:
 def lose_a_history(at: Ground) -> Kinds:
     id = at.event()
     at.client.delete(at.key("history", id))
-    at.client.hdel(at.key("event", id), "history:1")
+    at.client.hdel(at.key("event", id), "history")
     return ("history",)
 
 
@@ -317,7 +317,7 @@ def write_over_a_key(at: Ground) -> Kinds:
 
 def write_something_else_into_what_was_written(at: Ground) -> Kinds:
     at.client.hset(
-        at.record(at.written()), "values:1", '{"status": "no show", "score": "1.00", "exam_date": "2026-05-04T1'
+        at.record(at.written()), "values", '{"status": "no show", "score": "1.00", "exam_date": "2026-05-04T12:30:00Z"}'
     )
     return ("rhythm",)
 

@@ -1,13 +1,18 @@
-"""What the Rhythm tests share: a tenant's connection, registrations, and a peer on a raw socket that misbehaves."""
+"""What the Rhythm tests share: a tenant's connection, registrations, and a misbehaving server on a raw socket."""
 
 import contextlib
 import socket
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import requests
+
+from worker.rhythm.auth import Token
+from worker.rhythm.client import Rhythm
 from worker.tenants import RhythmConnection
 
 TENANT = "acme.org"
@@ -26,17 +31,51 @@ def connection(url: str, **settings: Any) -> RhythmConnection:
     )
 
 
+class ProcessTokens:
+    """A TokenStore of this process; production shares tokens in Redis (worker/ledger/tokens.py)."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, Token] = {}
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def get(self, key: str) -> Token | None:
+        return self._tokens.get(key)
+
+    def put(self, key: str, token: Token) -> None:
+        self._tokens[key] = token
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        with self._locks[key]:
+            yield
+
+
+def free() -> None:
+    """A gate that is open."""
+
+
+def rhythm_at(settings: RhythmConnection, session: requests.Session, take_turn: Callable[[], None] = free) -> Rhythm:
+    """A client with tokens of its own."""
+    return Rhythm(settings, session, take_turn, ProcessTokens())
+
+
 def registration(id: str, **members: Any) -> dict[str, Any]:
     """What the stand-in is seeded with."""
     return {
-        "id": id, "name": "Candidate", "exam_id": "exam-1", "exam_offering_id": "offering-1", "student_id": "student-1",
-        "email_address": "candidate@example.org", "date": "2026-01-01T00:00:00Z", "status": "registered",
-    } | members  # fmt: skip
+        "id": id,
+        "name": "Candidate",
+        "exam_id": "exam-1",
+        "exam_offering_id": "offering-1",
+        "student_id": "student-1",
+        "email_address": "candidate@example.org",
+        "date": "2026-01-01T00:00:00Z",
+        "status": "registered",
+    } | members
 
 
 @dataclass
 class Peer:
-    """A server on a raw socket, and what it has been sent."""
+    """A server on a raw socket, and the requests that it received."""
 
     url: str
     requests: list[bytes] = field(default_factory=list)
@@ -51,7 +90,7 @@ class Peer:
 
 @contextmanager
 def peer(*plays: Play, mute: bool = False) -> Iterator[Peer]:
-    """A peer that answers its requests by `plays` in turn, the last again and again; `mute` takes no request first."""
+    """A server that answers each request with the next of `plays` and repeats the last; `mute`: without reading it."""
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.settimeout(0.05)
@@ -114,7 +153,7 @@ def say(content: bytes, *, close: bool = False) -> Play:
 
 
 def trickle(start: bytes, drop: bytes = b" ") -> Play:
-    """`start`, then drop after drop, each well within the timeout of a single read, for as long as the test runs."""
+    """`start`, then one byte after the other, each within the timeout of a single read, until the test ends."""
 
     def play(accepted: socket.socket, over: threading.Event) -> None:
         accepted.sendall(start)

@@ -1,4 +1,4 @@
-"""A plain HTTP client of the stand-in, as a stranger would write it from the vendor's document: for its own tests."""
+"""A plain HTTP client for the stand-in's own tests, written only from the vendor's document."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ TO_PASSED = [{"op": "add", "path": "/status", "value": "passed"}]
 
 
 def seeded(sandbox: Sandbox) -> Sandbox:
-    """Anew, with reg-1 to reg-5 of a student each."""
+    """Reset, then seeded with reg-1 to reg-5, one for each student."""
     sandbox.reset()
     sandbox.seed(TENANT, [{"id": f"reg-{n}", "student_id": f"student-{n}", "exam_id": "exam-1"} for n in range(1, 6)])
     return sandbox
@@ -73,7 +73,7 @@ def ids(response: requests.Response) -> list[str]:
 
 
 def eventually(holds: Callable[[], Any], seconds: float = 5) -> Any:
-    """What `holds` gives once it is true; the state asked for is read over HTTP, which is pause enough."""
+    """What `holds` returns once it is true. It reads over HTTP, so no pause is needed between two tries."""
     deadline = time.monotonic() + seconds
     while not (found := holds()):
         assert time.monotonic() < deadline, "did not come to hold in time"

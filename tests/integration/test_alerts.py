@@ -1,4 +1,4 @@
-"""The alert rules name figures that there are, and each is on the operators' page."""
+"""The alert rules name metrics that exist, and docs/operations.md has each alert."""
 
 import re
 import shutil

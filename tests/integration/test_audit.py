@@ -1,4 +1,4 @@
-"""The audit finds what is wrong with a ledger or with Rhythm, and invents nothing while work goes on.
+"""The audit finds what is wrong in a ledger or in Rhythm, and reports nothing false while work goes on.
 
 With EXAMRELAY_FULL=1: 200 corruptions and 100 clean runs; else fewer of both.
 """
@@ -38,7 +38,7 @@ FAST = 10_000.0
 
 
 def audited(pipeline: Pipeline) -> tuple[Books, ReadBack]:
-    """Both halves of an audit, as the command does them, without waiting for a pace."""
+    """Both parts of an audit (ledger, Rhythm), as the command runs them, without waiting for a pace."""
     at = pipeline.services
     return books(at.redis, TENANT, at.ledger.sealer), Auditor(at, TENANT, FAST).read_back()
 
@@ -53,10 +53,13 @@ def person(number: int) -> dict[str, str]:
 
 
 def seed(rhythm: Sandbox, numbers: range) -> None:
-    rhythm.seed(ORG, [
-        registration(f"reg-{number}", student_id=f"stu-{number}", email_address=f"p{number}@example.org")
-        for number in numbers
-    ])  # fmt: skip
+    rhythm.seed(
+        ORG,
+        [
+            registration(f"reg-{number}", student_id=f"stu-{number}", email_address=f"p{number}@example.org")
+            for number in numbers
+        ],
+    )
 
 
 def sitting(number: int, **more: object) -> bytes:
@@ -65,7 +68,7 @@ def sitting(number: int, **more: object) -> bytes:
 
 
 def populate(pipeline: Pipeline) -> None:
-    """Events in every state; one that was pruned; one whose reply was lost and that is not settled yet."""
+    """Events in every state, one that was pruned, and one whose write has lost its reply and is not settled yet."""
     seed(pipeline.rhythm, range(30))
     pruned = pipeline.run(sitting(29))[0]
     client = pipeline.services.redis
@@ -89,7 +92,7 @@ def populate(pipeline: Pipeline) -> None:
 
 @contextmanager
 def kept(client: "redis.Redis", rhythm: Sandbox) -> Iterator[None]:
-    """Redis and the stand-in are afterwards what they were."""
+    """Restores Redis and the stand-in afterwards."""
     dumped = {name: (client.pttl(name), client.dump(name)) for name in client.keys("*")}
     records = list(rhythm.registrations(ORG).values())
     try:
@@ -330,7 +333,7 @@ def test_an_override_is_not_accepted_while_something_is_written_there(pipeline: 
 
 
 def test_a_result_that_a_person_has_entered_already_becomes_what_we_expect(pipeline: Pipeline) -> None:
-    """`unchanged`, by the delivery that wrote before: from then on these values count, not the older ones."""
+    """`unchanged`, by the delivery that wrote before: from then on the audit expects these values."""
     seed(pipeline.rhythm, range(1))
     pipeline.run(sitting(0))
     pipeline.rhythm.edit(ORG, "reg-0", score=60)

@@ -1,4 +1,4 @@
-"""The payloads that failed when the first edition was tried, byte for byte, through receive, process and sync.
+"""The payloads that failed when the first edition was tried, byte for byte, from the receiver to Rhythm.
 
 `tests/cases/` holds them. Rhythm has one open registration of the person in each, whose name is the case's.
 """
@@ -32,7 +32,7 @@ credentials = [ { kind = "basic", user = "prov", password = "env:ACME_CERTIVERSE
 
 @dataclass(frozen=True)
 class Case:
-    """What must become of a payload; `student`: whom the payload names, where that is not the case's name."""
+    """A payload and how its event must end; `student`: whom the payload names, where that is not the case's name."""
 
     state: EventState
     reason: Reason | None = None
@@ -50,7 +50,7 @@ EXPECTED = {
     "w02-completed-9999": Case(SYNCED, status="passed", score=82.5),
     "w03-zero-against-zero": Case(HELD, Reason.RESULT_UNSCORED, "cut"),
     "w04-pass-below-the-cut": Case(HELD, Reason.RESULT_CONTRADICTORY, "passed, though the score is below the cut"),
-    "w05-passfail-twice": Case(HELD, Reason.RESULT_CONTRADICTORY, "examResult.passFail: said twice, differently"),
+    "w05-passfail-twice": Case(HELD, Reason.RESULT_CONTRADICTORY, "passFail: present twice, with different values"),
     "w06-PassFail-in-pascal-case": Case(HELD, Reason.RESULT_CONTRADICTORY, "failed, though the score reaches the cut"),
     "w08-prov-75-of-200": Case(HELD, Reason.RESULT_UNSCORED, "points, and a percentage", Source.PROV),
     "d01-drillster-TestCompleted": Case(HELD, Reason.RESULT_UNSCORED, "eventType", Source.DRILLSTER),

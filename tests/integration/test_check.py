@@ -1,4 +1,4 @@
-"""`examrelay check`, alone and `--live`: what it finds, what it does not touch, and how it ends."""
+"""`examrelay check` with and without `--live`: its findings, what it leaves unchanged, and its exit code."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Check = Callable[..., tuple[int, dict[str, Any]]]
 
 @pytest.fixture
 def check(pipeline: Pipeline) -> Check:
-    """Runs it: the exit code, and each finding by what it is about."""
+    """Run it. Returns the exit code and the findings by their subject."""
 
     def run(*arguments: str) -> tuple[int, dict[str, Any]]:
         done = command(pipeline.services.settings.config, "check", "--json", *arguments)
@@ -32,7 +32,7 @@ def check(pipeline: Pipeline) -> Check:
 
 
 def swept(pipeline: Pipeline) -> None:
-    """As if the sweep ran a moment ago, and a worker lives."""
+    """As if a sweep ran a moment ago and a worker were running."""
     pipeline.ledger.sweep(TENANT, timedelta(0), 0)
     worker = Presence(Process("worker", "worker@here", pipeline.services.tenants.digest))
     pipeline.ledger.scripts("seen", *worker.arguments())
@@ -63,8 +63,12 @@ def test_live_tries_every_call_and_changes_nothing(pipeline: Pipeline, check: Ch
     code, found = check("--live")
     assert code == 0
     assert {name for name, one in found.items() if one["tenant"] == TENANT} == {
-        "exam exam-1", "read by id", "read by student", "patch", "batch",
-    }  # fmt: skip
+        "exam exam-1",
+        "read by id",
+        "read by student",
+        "patch",
+        "batch",
+    }
     assert pipeline.registration() == before
     assert pipeline.rhythm.counts()["writes"] == 0
     kinds = {one["kind"] for one in pipeline.rhythm.requests()}
@@ -104,8 +108,9 @@ def test_a_429_to_a_probing_write_closes_the_gate_for_all(pipeline: Pipeline, ch
     code, found = check("--live")
     assert code == 3
     assert [(found[name]["holds"], found[name]["detail"]) for name in ("patch", "batch")] == [
-        (None, "Rhythm answered 429 to a patch"), (None, "the gate is closed (rhythm_throttled)"),
-    ]  # fmt: skip
+        (None, "Rhythm answered 429 to a patch"),
+        (None, "the gate is closed (rhythm_throttled)"),
+    ]
     assert [one["kind"] for one in pipeline.rhythm.requests()].count("batch") == 0, "nobody calls before Retry-After"
 
 
@@ -132,8 +137,11 @@ def test_live_fails_when_no_sweep_ran(check: Check) -> None:
     assert code == 1
     assert found["workers"]["holds"] is False
     assert found["sweep"] == {
-        "check": "sweep", "holds": False, "detail": "no sweep yet: are beat and the sweeper running?", "tenant": None,
-    }  # fmt: skip
+        "check": "sweep",
+        "holds": False,
+        "detail": "no sweep yet: are beat and the sweeper running?",
+        "tenant": None,
+    }
 
 
 def aged(pipeline: Pipeline, key: str, seconds: int) -> None:
@@ -182,7 +190,7 @@ def test_liveness_is_progress(pipeline: Pipeline) -> None:
     assert "the last sweep was 15" in str(checks()["sweep"])
 
 
-def test_a_guard_that_is_given_up_is_said(client: Any, rhythm: Sandbox, tmp_path: Any) -> None:
+def test_a_guard_that_is_switched_off_is_reported(client: Any, rhythm: Sandbox, tmp_path: Any) -> None:
     with pipeline_at(tmp_path, rhythm, rhythm='guard = "none"') as pipeline:
         done = command(pipeline.services.settings.config, "check")
     assert done.returncode == 0

@@ -151,7 +151,7 @@ def test_endless_headers_are_refused(receiver: ReceiverAt) -> None:
     assert answers(receiver, b"POST / HTTP/1.1\r\nX: ", *[b"x" * 60_000] * 3) == [431]
 
 
-def test_what_is_odd_and_right_is_read(receiver: ReceiverAt) -> None:
+def test_an_unusual_and_valid_request_is_read(receiver: ReceiverAt) -> None:
     packed = gzip.compress(BODY, mtime=0)
     coded = head("Content-Encoding: identity", "Content-Encoding: gzip", f"Content-Length: {len(packed)}", CLOSE)
     for sent in (
@@ -190,7 +190,7 @@ def test_an_idle_connection_is_closed_after_the_seconds_that_are_set(receiver: R
     assert Settings.model_fields["keep_alive_seconds"].default > 60  # what load balancers have
 
 
-def test_strangers_with_packed_megabytes_hold_up_nobody(receiver: ReceiverAt) -> None:
+def test_compressed_megabytes_of_unknown_senders_delay_nobody(receiver: ReceiverAt) -> None:
     """Case a02: 7 KB froze the receiver for 7 s."""
     packed = gzip.compress(b'{"apiKey":"no",' + b'"":0,' * 4_000_000 + b'"x":0}')
     start = head("Content-Encoding: gzip", f"Content-Length: {len(packed)}", url="/v1/acme/prov", known=False)

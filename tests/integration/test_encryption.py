@@ -75,10 +75,15 @@ def other_sources(run: Run) -> None:
     run.go(json.dumps(prov | {"candidateId": "", "overallScore": MARK}).encode(), source=Source.PROV)
     user = {"emailAddress": f"{MARK}@example.org", "name": f"{MARK} Doe", "id": f"{MARK}-user"}
     drillster = {
-        "eventType": "TEST_COMPLETED", "eventId": "e-1", "id": "attempt-1", "test": {"id": "CERT-1"},
-        "started": "2026-05-04T12:00:00Z", "completed": "2026-05-04T12:30:00Z", "score": {"percentage": SCORE},
+        "eventType": "TEST_COMPLETED",
+        "eventId": "e-1",
+        "id": "attempt-1",
+        "test": {"id": "CERT-1"},
+        "started": "2026-05-04T12:00:00Z",
+        "completed": "2026-05-04T12:30:00Z",
+        "score": {"percentage": SCORE},
         "user": user | {"thirdPartyIds": [{"id": f"{MARK}-third", "thirdParty": "EXAMPLE"}]},
-    }  # fmt: skip
+    }
     run.go(json.dumps(drillster).encode(), source=Source.DRILLSTER)
 
 
@@ -144,7 +149,7 @@ def bugs(run: Run) -> None:
 
 
 def strays(run: Run) -> None:
-    """What is on a queue and no message, as a worker's consumer meets it."""
+    """Queue entries that are not Celery messages, as a worker's consumer meets them."""
     celery_broker.install(run.pipeline.services.settings.sealing_keys)
     queue = Queue("stray")
     url = run.pipeline.services.settings.redis_url.get_secret_value()
@@ -161,14 +166,30 @@ def strays(run: Run) -> None:
 SCENARIOS: list[Callable[[Run], None]] = [succeed, other_sources, not_understood, held, rhythm_refuses, bugs]
 #: What the scenarios must have met; or marks that are not found prove nothing.
 MET = {
-    ("synced", "written"), ("synced", "unchanged"), ("duplicate", None), ("dead", "invalid_json"),
-    ("dead", "invalid_payload"), ("held", "unknown_exam"), ("held", "result_unscored"), ("held", "integrity_review"),
-    ("held", "result_ancient"), ("held", "result_conflict"), ("held", "registration_ambiguous"),
-    ("held", "registration_mismatch"), ("held", "registration_settled"), ("held", "registration_edited"),
-    ("ready", "registration_locked"), ("ready", "registration_not_found"), ("ready", "rhythm_unavailable"),
-    ("ready", "rhythm_throttled"), ("ready", "credentials_refused"), ("dead", "rhythm_rejected"),
-    ("dead", "missing_reference"), ("held", "rhythm_altered"), ("ready", "internal_error"),
-}  # fmt: skip
+    ("synced", "written"),
+    ("synced", "unchanged"),
+    ("duplicate", None),
+    ("dead", "invalid_json"),
+    ("dead", "invalid_payload"),
+    ("held", "unknown_exam"),
+    ("held", "result_unscored"),
+    ("held", "integrity_review"),
+    ("held", "result_ancient"),
+    ("held", "result_conflict"),
+    ("held", "registration_ambiguous"),
+    ("held", "registration_mismatch"),
+    ("held", "registration_settled"),
+    ("held", "registration_edited"),
+    ("ready", "registration_locked"),
+    ("ready", "registration_not_found"),
+    ("ready", "rhythm_unavailable"),
+    ("ready", "rhythm_throttled"),
+    ("ready", "credentials_refused"),
+    ("dead", "rhythm_rejected"),
+    ("dead", "missing_reference"),
+    ("held", "rhythm_altered"),
+    ("ready", "internal_error"),
+}
 
 
 def of_events(names: set[str]) -> set[str]:
@@ -243,15 +264,19 @@ def payloads(client: "redis.Redis") -> list[str]:
 
 
 def test_the_finder_finds(client: "redis.Redis") -> None:
-    """Or the tests above prove nothing."""
+    """Without this the tests above would prove nothing."""
     encoded = base64.b64encode(f"..{MARK}..".encode())
     for name, put in {
-        "string": lambda: client.set("string", f"x{MARK}y"), "hash": lambda: client.hset("hash", "field", MARK.upper()),
-        "field": lambda: client.hset("field", MARK, "x"), "list": lambda: client.rpush("list", "a", MARK),
-        "set": lambda: client.sadd("set", MARK), "zset": lambda: client.zadd("zset", {MARK: 1}),
-        "base64": lambda: client.set("base64", encoded), "hex": lambda: client.set("hex", MARK.encode().hex()),
+        "string": lambda: client.set("string", f"x{MARK}y"),
+        "hash": lambda: client.hset("hash", "field", MARK.upper()),
+        "field": lambda: client.hset("field", MARK, "x"),
+        "list": lambda: client.rpush("list", "a", MARK),
+        "set": lambda: client.sadd("set", MARK),
+        "zset": lambda: client.zadd("zset", {MARK: 1}),
+        "base64": lambda: client.set("base64", encoded),
+        "hex": lambda: client.set("hex", MARK.encode().hex()),
         f"name:{MARK}": lambda: client.set(f"name:{MARK}", "x"),
-    }.items():  # fmt: skip
+    }.items():
         put()
         assert name in having(dump(client), MARK)
     client.set("plain", Sealer().seal(f"{MARK} {os.urandom(8).hex()}".encode(), "x"))

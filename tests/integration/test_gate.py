@@ -1,4 +1,4 @@
-"""The gate: while Rhythm throttles, is away or refuses us, nobody calls and nobody's attempts are spent."""
+"""The gate: while Rhythm throttles, does not answer or refuses us, nobody calls and no event spends an attempt."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -25,14 +25,14 @@ GATE = f"er:{TENANT}:gate"
 
 @pytest.fixture(autouse=True)
 def balanced(client: "redis.Redis") -> Iterator[None]:
-    """Whatever a test does, the books balance at its end."""
+    """Whatever a test does, the ledger's counts are right at its end."""
     yield
     assert books(client, TENANT).differences == ()
 
 
 @pytest.fixture
 def paced(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> Iterator[Callable[[float], Pipeline]]:
-    """Makes a pipeline of so many calls a second."""
+    """Makes a pipeline with this many calls a second."""
     made: list[Any] = []
 
     def make(calls_per_second: float) -> Pipeline:
@@ -67,7 +67,7 @@ def time_is_up(pipeline: Pipeline) -> None:
 
 
 def on(pipeline: Pipeline, id: str) -> tuple[EventState, Reason | None, int]:
-    """Whatever waits is due and synced. The event's state, reason and attempts."""
+    """Makes everything that waits due and syncs it. Returns the event's state, reason and attempts."""
     pipeline.due_now()
     pipeline.sync()
     return seen(pipeline, id)
@@ -79,7 +79,7 @@ def seen(pipeline: Pipeline, id: str) -> tuple[EventState, Reason | None, int]:
 
 
 def gates(pipeline: Pipeline) -> Gate:
-    """As a task of its own sees it."""
+    """The gate as a task of its own sees it."""
     return pipeline.services.gate(TENANT)
 
 

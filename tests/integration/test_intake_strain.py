@@ -1,20 +1,20 @@
 """`enqueue` on bad days of Redis: away, hanging, full, forgetful, without its replica."""
 
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Barrier, Thread
 
 import pytest
 import redis
 
-from schemas.outcome import Source
 from tests.intakes import an_intake
 from tests.running import Valkey, wait_until
 from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.ledger import queries
-from worker.ledger.events import Ledger
 from worker.receiver.intake import Intake
 
 
@@ -26,42 +26,40 @@ def own_valkey() -> Iterator[Valkey]:
     server.close()
 
 
-#: Who waits behind others, which wait for a replica, may hear that time is up.
-_NOT_THERE = (
-    "0 replicas are connected, EXAMRELAY_REPLICAS wants 1", "0 of 1 replicas have it", "TimeoutError",
-)  # fmt: skip
+#: By the look at Redis, or by the record itself.
+_NOT_THERE = ("0 replicas are connected, EXAMRELAY_REPLICAS wants 1", "0 of 1 replicas have it")
 
 
-def refused_within_a_second(intake: Intake, body: str = "{}") -> str:
-    """Also when many ask at once. Gives why."""
+def refused_in_time(intake: Intake, body: str = "{}") -> str:
+    """Also when many ask at once: one step takes a second at the longest. Gives why."""
     with ThreadPoolExecutor(8) as threads:
         began = time.monotonic()
         for one in [threads.submit(intake.accept, "acme", "certiverse", body) for _ in range(8)]:
             assert isinstance(one.exception(), LedgerUnavailable), one.exception()
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 1.5
     return str(one.exception())
 
 
-def test_while_redis_is_away_hangs_or_is_full_it_says_so_within_a_second_and_then_goes_on(
+def test_while_redis_is_away_hangs_or_is_full_it_says_so_in_time_and_then_goes_on(
     own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own_valkey.pause()
     intake = an_intake(own_valkey, tmp_path, monkeypatch)
-    refused_within_a_second(intake)
+    refused_in_time(intake)
     own_valkey.resume()
     wait_until(lambda: accepts(intake, "1"), 10, "accepted")
     own_valkey.pause()
-    refused_within_a_second(intake)
+    refused_in_time(intake)
     own_valkey.resume()
     wait_until(lambda: accepts(intake, "2"), 10, "accepted")
     own_valkey.stop()
-    assert "ConnectionError" in refused_within_a_second(intake)
+    assert "ConnectionError" in refused_in_time(intake)
     own_valkey.start()
     wait_until(lambda: accepts(intake, "3"), 10, "accepted")
     with redis.Redis.from_url(own_valkey.url) as client:
         client.config_set("maxmemory", int(client.info("memory")["used_memory"] / 0.9))
         wait_until(lambda: not accepts(intake, "4"), 10, "full")
-        assert "of maxmemory is used" in refused_within_a_second(intake)
+        assert "of maxmemory is used" in refused_in_time(intake)
         client.config_set("maxmemory", 0)
         wait_until(lambda: accepts(intake, "5"), 10, "accepted")
         ids = {intake.accept("acme", "certiverse", body).id for body in "1235"}
@@ -69,19 +67,85 @@ def test_while_redis_is_away_hangs_or_is_full_it_says_so_within_a_second_and_the
     intake.close()
 
 
-def test_what_nobody_waits_for_any_more_is_not_worked_off_later(
+def test_what_was_refused_may_be_recorded_after_all_and_sent_again_is_the_same_event(
     own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intake = an_intake(own_valkey, tmp_path, monkeypatch)
     assert accepts(intake, "0")
     own_valkey.pause()
-    with ThreadPoolExecutor(500) as threads:
-        tried = [threads.submit(accepts, intake, str(number)) for number in range(500)]
-    assert not any(one.result() for one in tried)
+    with ThreadPoolExecutor(100) as threads:
+        assert not any(threads.map(lambda number: accepts(intake, str(number)), range(1, 100)))
     own_valkey.resume()
-    wait_until(lambda: accepts(intake, "500"), 10, "accepted")
+    wait_until(lambda: accepts(intake, "0"), 10, "accepted")
+    with ThreadPoolExecutor(100) as threads:
+        assert all(threads.map(lambda number: accepts(intake, str(number)), range(1, 100)))
     with redis.Redis.from_url(own_valkey.url) as client:
-        assert queries.counts(client, "acme")["accepted"] < 400
+        assert queries.counts(client, "acme")["accepted"] == 100
+    intake.close()
+
+
+def test_a_slow_redis_takes_two_seconds_at_the_longest(
+    own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its every answer takes 0.6 s, and the call needs four: it has lost the script."""
+    with slow_proxy(own_valkey.port) as proxy:
+        intake = an_intake(own_valkey, tmp_path, monkeypatch, REDIS_URL=proxy.url)
+        assert accepts(intake, "1")
+        with redis.Redis.from_url(own_valkey.url) as client:
+            client.script_flush()
+        proxy.seconds = 0.6
+        began = time.monotonic()
+        with pytest.raises(LedgerUnavailable, match="no answer in time"):
+            intake.accept("acme", "certiverse", "2")
+        assert 1 < time.monotonic() - began < 2
+        intake.close()
+
+
+class SlowProxy:
+    """A way to a Redis whose answers come late by so many seconds."""
+
+    def __init__(self, listener: socket.socket, port: int) -> None:
+        self.seconds = 0.0
+        self.url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
+        self._listener, self._port = listener, port
+
+    def accept_all(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._port))
+                Thread(target=self._pass_on, args=(client, server, False), daemon=True).start()
+                Thread(target=self._pass_on, args=(server, client, True), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, late: bool) -> None:
+        with suppress(OSError), source, target:
+            while data := source.recv(2**20):
+                time.sleep(self.seconds if late else 0)
+                target.sendall(data)
+
+
+@contextmanager
+def slow_proxy(port: int) -> Iterator[SlowProxy]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        proxy = SlowProxy(listener, port)
+        Thread(target=proxy.accept_all, daemon=True).start()
+        yield proxy
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_many_threads_at_once_are_all_accepted_from_the_first_call_on(
+    own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one connection pool of 16 the look of the seventeenth was refused, and so its delivery."""
+    intake = an_intake(own_valkey, tmp_path, monkeypatch)
+    begin = Barrier(40)
+
+    def deliver(number: int) -> bool:
+        begin.wait()
+        return accepts(intake, str(number))
+
+    with ThreadPoolExecutor(40) as threads:
+        assert all(threads.map(deliver, range(40)))
     intake.close()
 
 
@@ -113,25 +177,19 @@ def test_with_replicas_asked_for_it_is_on_one_when_it_returns(
     own_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     intake = an_intake(own_valkey, tmp_path, monkeypatch, EXAMRELAY_REPLICAS="1")
-    ledger = Ledger(redis.Redis.from_url(own_valkey.url), timedelta(seconds=60), replicas=1)
-    assert refused_within_a_second(intake) in _NOT_THERE
-    with pytest.raises(LedgerUnavailable, match="0 of 1 replicas"):
-        ledger.record("acme", "evt_1", Source.CERTIVERSE, b"{}", "", "")
+    assert refused_in_time(intake) in _NOT_THERE
     replica = Valkey().start()
     try:
-        with redis.Redis.from_url(replica.url) as client:
-            ledger.client.config_set("repl-diskless-sync-delay", 0)
+        with redis.Redis.from_url(replica.url) as client, redis.Redis.from_url(own_valkey.url) as primary:
+            primary.config_set("repl-diskless-sync-delay", 0)
             client.replicaof("127.0.0.1", own_valkey.port)
             wait_until(lambda: client.info("replication")["master_link_status"] == "up", 20, "replication")
             wait_until(lambda: accepts(intake, "{}"), 10, "accepted")
             receipt = intake.accept("acme", "certiverse", "another")
             assert queries.event(client, "acme", receipt.id)
-            ours = ledger.record("acme", "evt_2", Source.CERTIVERSE, b"{}", "", "")
-            assert queries.event(client, "acme", ours.id)
             replica.pause()
-            assert refused_within_a_second(intake) in _NOT_THERE
+            assert refused_in_time(intake) in _NOT_THERE
             replica.resume()
     finally:
         replica.close()
         intake.close()
-        ledger.client.close()

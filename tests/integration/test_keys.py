@@ -1,4 +1,4 @@
-"""Keys come and go: what cannot be opened waits alone, as it is, until its key is back."""
+"""Payload keys change: an event whose data cannot be decrypted waits unchanged until its key is back; others go on."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from worker.ledger.sealed import key_id
 def under(
     client: "redis.Redis", rhythm: Sandbox, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Pipeline]]:
-    """Makes pipelines on one ledger, each with keys of its own, as processes have them while keys are changed."""
+    """Makes pipelines on one ledger with different keys, like processes while keys are being changed."""
     monkeypatch.setenv("EXAMRELAY_INDEX_KEY", keyed(ONE))
     opened: list[Any] = []
 
@@ -110,7 +110,7 @@ def test_a_rescore_waits_where_what_was_written_before_cannot_be_opened(under: U
     assert both.event(rescore.id).state is EventState.SYNCED
 
 
-def test_an_answer_whose_key_is_missing_is_not_taken_for_none(under: Under) -> None:
+def test_an_operators_answer_whose_key_is_missing_is_not_ignored(under: Under) -> None:
     before, after, both = under(ONE), under(OTHER), under(OTHER, ONE)
     before.rhythm.seed(ORG, [theirs(1)])
     (event,) = after.run(marked(1, passed=None))
@@ -159,8 +159,10 @@ def test_a_damaged_payload_is_a_bug_of_that_event_alone(under: Under) -> None:
     for id in (damaged, swapped):
         event = pipeline.event(id)
         assert (event.state, event.reason, event.detail) == (
-            EventState.RECEIVED, Reason.INTERNAL_ERROR, "SealBroken",
-        )  # fmt: skip
+            EventState.RECEIVED,
+            Reason.INTERNAL_ERROR,
+            "SealBroken",
+        )
         assert event.attempts == 1
     assert pipeline.event(whole).state is EventState.SYNCED
 
@@ -172,8 +174,9 @@ def test_a_newer_form_is_left_alone(under: Under) -> None:
     pipeline.process()
     event = pipeline.event(id)
     assert (event.state, event.detail) == (
-        EventState.RECEIVED, "stored form 09 is not known to this version of examrelay",
-    )  # fmt: skip
+        EventState.RECEIVED,
+        "stored form 09 is not known to this version of examrelay",
+    )
     assert event.attempts == 0
 
 
@@ -183,8 +186,13 @@ def test_a_command_says_which_key_it_lacks(under: Under, valkey: Valkey) -> None
     environ = ENVIRON | {"REDIS_URL": valkey.url, "EXAMRELAY_CONFIG": str(before.services.settings.config)}
     environ |= {"EXAMRELAY_INDEX_KEY": keyed(ONE), "EXAMRELAY_PAYLOAD_KEYS": keyed(OTHER)}
     ended = subprocess.run(
-        [sys.executable, "-m", "worker", "plan", "--id", id], cwd=ROOT, env=environ, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "worker", "plan", "--id", id],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode == 3
-    assert ended.stderr == f"examrelay: what is stored cannot be opened: {MISSING}\n"
+    assert ended.stderr == f"examrelay: stored data cannot be decrypted: {MISSING}\n"

@@ -13,7 +13,9 @@ from worker.ledger import decisions, queries
 from worker.ledger.audit.books import books
 from worker.ledger.decisions import Decision
 from worker.ledger.events import Ledger
+from worker.ledger.recorder import BlockingRecorder
 from worker.ledger.work import Claim
+from worker.settings import Settings
 
 T = "acme"
 REGISTRATIONS = st.sampled_from(["reg-1", "reg-2"])
@@ -30,6 +32,7 @@ class Moves(RuleBasedStateMachine):
     def begin(self) -> None:
         self.client.flushall()
         self.ledger = Ledger(self.client, timedelta(seconds=60))
+        self.recorder = BlockingRecorder(self.client, Settings())
         self.claims: dict[str, tuple[Stage, Claim]] = {}
         self.tokens = 0
         self.synced: set[str] = set()
@@ -37,7 +40,7 @@ class Moves(RuleBasedStateMachine):
     @rule(number=NUMBERS)
     def deliver(self, number: int) -> None:
         before = queries.event(self.client, T, f"evt_{number}")
-        receipt = self.ledger.record(T, f"evt_{number}", Source.CERTIVERSE, b"{}", "", "")
+        receipt = self.recorder.record(T, f"evt_{number}", Source.CERTIVERSE, "", b"{}", "")
         assert receipt.duplicate == (before is not None)
 
     @rule(stage=st.sampled_from(Stage), limit=st.integers(1, 4), slots=st.integers(0, 2))
@@ -79,7 +82,7 @@ class Moves(RuleBasedStateMachine):
         rev = self.client.hget(f"er:{T}:registration:{registration}", "rev") or b"0"
         plan = {"id": work.id, "registration": registration, "rev": rev.decode()}
         plan["delivery_rev"] = work.delivery_record.rev
-        plan["intent"] = f'{{"registration": "{registration}", "base": 1, "values": "{{}}"}}'
+        plan["intent"] = f'{{"registration": "{registration}", "base": "1", "values": "{{}}"}}'
         first = self.ledger.intend(T, token, [plan])
         assert self.ledger.intend(T, token, [plan]) == first, "an intent may be repeated"
 
@@ -118,24 +121,30 @@ class Moves(RuleBasedStateMachine):
         if stage is Stage.PROCESS:
             made = [
                 decisions.prepare(
-                    id, delivery=f"certiverse:{data.draw(st.sampled_from('ab'))}",
-                    version=data.draw(st.sampled_from(["o-1", "o-2", "r-3"])), ref=None,
-                    accepts=frozenset(), outcome=b"sealed",
+                    id,
+                    delivery=f"certiverse:{data.draw(st.sampled_from('ab'))}",
+                    version=data.draw(st.sampled_from(["o-1", "o-2", "r-3"])),
+                    ref=None,
+                    accepts=frozenset(),
+                    outcome=b"sealed",
                 ),
                 decisions.drop(id, EventState.IGNORED, "not a result"),
                 decisions.stop(id, Reason.INVALID_JSON, "not JSON"),
-            ]  # fmt: skip
+            ]
         else:
             made = [
                 decisions.settle(
-                    id, data.draw(st.sampled_from(["written", "unchanged"])), data.draw(REGISTRATIONS),
-                    sys_version=2, values="{}",
+                    id,
+                    data.draw(st.sampled_from(["written", "unchanged"])),
+                    data.draw(REGISTRATIONS),
+                    sys_version=2,
+                    values="{}",
                 ),
                 decisions.stop(id, Reason.UNKNOWN_EXAM, "which?"),
                 decisions.stop(id, Reason.RETRIES_EXPIRED, "502", keep_intent=True),
                 decisions.drop(id, EventState.SUPERSEDED, "newer"),
                 decisions.defer(id, timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True, keep_intent=True),
-            ]  # fmt: skip
+            ]
         made.append(decisions.defer(id, timedelta(0)))
         return data.draw(st.sampled_from(made))
 
@@ -165,3 +174,20 @@ def test_any_sequence_of_moves_leaves_each_event_in_exactly_one_state(client: "r
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+def test_an_event_that_was_pruned_and_is_delivered_again_is_no_difference(client: "redis.Redis") -> None:
+    """Its delivery's record, which is kept longer, leads to it again before it is prepared."""
+    ledger, recorder = Ledger(client, timedelta(seconds=60)), BlockingRecorder(client, Settings())
+    recorder.record(T, "evt_1", Source.CERTIVERSE, "", b"{}", "")
+    ledger.claim(T, Stage.PROCESS, "token", 1, 0)
+    prepared = decisions.prepare(
+        "evt_1", delivery="certiverse:a", version="o-1", ref=None, accepts=frozenset(), outcome=b"sealed"
+    )
+    ledger.apply(T, Stage.PROCESS, "token", [prepared])
+    assert ledger.discard(T, "evt_1", "op", "why")[0]
+    client.zadd(f"er:{T}:events", {"evt_1": 1})
+    client.hset(f"er:{T}:event:evt_1", "received_at", 1)
+    assert ledger.sweep(T, timedelta(seconds=5), 10)[1] == 1
+    assert not recorder.record(T, "evt_1", Source.CERTIVERSE, "", b"{}", "").duplicate
+    assert books(client, T).differences == ()

@@ -20,6 +20,7 @@ from tests.pipeline import TENANT, Pipeline
 from worker.cli import steer
 from worker.ledger import queries
 from worker.ledger.identity import Identity
+from worker.ledger.keys import INDEX_OF
 from worker.ledger.queries import Wanted
 
 #: Events that wait for a person: half held, half dead, several pages of each.
@@ -44,8 +45,8 @@ def some_of_everything(client: "redis.Redis") -> None:
         client.hdel(event_key(id), "result")
         client.hincrby(f"er:{TENANT}:counts", "synced", -1)
         client.hincrby(f"er:{TENANT}:counts", state, 1)
-        if state in queries.INDEX_OF:
-            client.zadd(f"er:{TENANT}:{queries.INDEX_OF[state]}", {id: number})
+        if state in INDEX_OF:
+            client.zadd(f"er:{TENANT}:{INDEX_OF[state]}", {id: number})
             client.hset(event_key(id), "reason", [Reason.INTERNAL_ERROR, Reason.UNKNOWN_EXAM][number // 4 % 2])
 
 
@@ -168,7 +169,7 @@ def looks(client: "redis.Redis", act: Callable[[], object]) -> tuple[int, int]:
         (Wanted(until=datetime(2020, 1, 1, tzinfo=UTC)), 0),
         (Wanted(since=datetime.now(UTC) + timedelta(days=1)), 0),
     ],
-)  # fmt: skip
+)
 def test_the_first_fifty_take_a_page_of_the_shortest_index(large: "redis.Redis", wanted: Wanted, pages: int) -> None:
     asked, given = looks(large, lambda: list(islice(queries.listing(large, TENANT, wanted), 50)))
     assert asked <= pages

@@ -16,26 +16,27 @@ from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
+from tests.running import ROOT
+from tests.stages import on, replay, stands
 from tests.tenants import ENVIRON, write_tenants
 from worker.errors import ConfigurationError
 from worker.ledger import trace
 from worker.ledger.audit.books import books
-from worker.local.up import _SANDBOX_TENANT
 from worker.tenants import load_tenants
 
 CASES = Path(__file__).parents[1] / "cases"
 HELD, READY, SYNCED = EventState.HELD, EventState.READY, EventState.SYNCED
-SOURCES = _SANDBOX_TENANT.partition("[tenants.acme.sources.drillster]")[2].partition("[[tenants")[0]
-EXAM_2 = _SANDBOX_TENANT.rpartition("[[tenants.acme.exams]]")[2]
-TABLES = (
-    f"[[tenants.acme.exams]]{EXAM_2}[tenants.acme.sources.drillster]{SOURCES}"
-    .replace("{{", "{").replace("}}", "}").replace("_DRILLSTER", "_CERTIVERSE").replace("_PROV", "_CERTIVERSE")
-)  # fmt: skip
+SANDBOX = (ROOT / "sandbox" / "tenants.toml").read_text()
+SOURCES = SANDBOX.partition("[tenants.acme.sources.drillster]")[2].partition("[[tenants")[0]
+EXAM_2 = SANDBOX.rpartition("[[tenants.acme.exams]]")[2]
+TABLES = f"[[tenants.acme.exams]]{EXAM_2}[tenants.acme.sources.drillster]{SOURCES}"
+for secret in ("_DRILLSTER", "_PROV"):
+    TABLES = TABLES.replace(secret, "_CERTIVERSE")
 
 
 @pytest.fixture
 def acme(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> Iterator[Pipeline]:
-    """The sandbox's tenant. Its books balance at the end."""
+    """The sandbox's tenant. Its ledger agrees with itself at the end."""
     with pipeline_at(tmp_path, rhythm, more=TABLES) as built:
         yield built
     assert books(client, TENANT).differences == ()
@@ -44,9 +45,13 @@ def acme(client: "redis.Redis", rhythm: Sandbox, tmp_path: Path) -> Iterator[Pip
 def open_one(case: str, **more: Any) -> dict[str, Any]:
     """The registration that Rhythm has beforehand."""
     return {
-        "id": f"reg-{case}", "exam_id": "exam-1", "student_id": f"stu-{case}", "status": "registered",
-        "email_address": f"{case}@example.org", "date": "2026-01-05T00:00:00Z",
-    } | more  # fmt: skip
+        "id": f"reg-{case}",
+        "exam_id": "exam-1",
+        "student_id": f"stu-{case}",
+        "status": "registered",
+        "email_address": f"{case}@example.org",
+        "date": "2026-01-05T00:00:00Z",
+    } | more
 
 
 def sent(case: str) -> bytes:
@@ -54,26 +59,10 @@ def sent(case: str) -> bytes:
     return path.read_bytes()
 
 
-def on(acme: Pipeline, id: str) -> Event:
-    acme.due_now()
-    acme.process()
-    acme.sync()
-    return acme.event(id)
-
-
 def through(acme: Pipeline, body: bytes, *there: dict[str, Any], source: Source = Source.CERTIVERSE) -> Event:
     """Seed, deliver, process, sync."""
     acme.rhythm.seed(ORG, there)
     return on(acme, acme.deliver(body, source))
-
-
-def replay(acme: Pipeline, id: str, **answers: object) -> Event:
-    assert acme.ledger.replay(TENANT, id, "op", answers)[0]
-    return on(acme, id)
-
-
-def stands(event: Event) -> tuple[EventState, str | None]:
-    return event.state, event.reason or event.result
 
 
 def searches(acme: Pipeline) -> int:
@@ -164,9 +153,12 @@ def test_m01_the_address_is_looked_for_as_it_was_sent(acme: Pipeline) -> None:
 
 @pytest.mark.parametrize(
     ("ours", "theirs", "calls"),
-    [("Jo@Example.org", "jo@example.org", 2), ("jo@example.org", "jo@example.org", 1),
-     ("Jos\u00e9@Example.org", "jose\u0301@example.org", 3)],
-)  # fmt: skip
+    [
+        ("Jo@Example.org", "jo@example.org", 2),
+        ("jo@example.org", "jo@example.org", 1),
+        ("Jos\u00e9@Example.org", "jose\u0301@example.org", 3),
+    ],
+)
 def test_and_then_in_its_other_spellings_until_somebody_is_found(
     acme: Pipeline, ours: str, theirs: str, calls: int
 ) -> None:

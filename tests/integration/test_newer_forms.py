@@ -7,6 +7,7 @@ import pytest
 from schemas.event import EventState
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
+from worker.ledger.work import Intent
 
 Undo = Callable[[], object]
 
@@ -34,7 +35,7 @@ def newer_outcome(pipeline: Pipeline, id: str) -> Undo:
 
 def newer_intent(pipeline: Pipeline, id: str) -> Undo:
     event = f"er:{TENANT}:event:{id}"
-    pipeline.services.redis.hset(event, "intent", '{"registration": "reg-1", "base": 1, "values": "{}", "more": 1}')
+    pipeline.services.redis.hset(event, "intent", '{"registration": "reg-1", "base": "1", "values": "{}", "more": 1}')
     return lambda: pipeline.services.redis.hdel(event, "intent")
 
 
@@ -67,3 +68,9 @@ def test_it_waits_spends_nothing_and_goes_through_after_the_upgrade(
     pipeline.process()
     pipeline.sync()
     assert pipeline.event(strange).state is EventState.SYNCED
+
+
+def test_an_intent_of_0_1_0_whose_base_is_a_number_reads_the_same() -> None:
+    stored = '{"registration": "reg-1", "base": %s, "values": "{}"}'
+    assert Intent.from_json(stored % "7") == Intent.from_json(stored % '"7"') == Intent("reg-1", "7", "{}")
+    assert Intent.from_json(stored % "null").base is None

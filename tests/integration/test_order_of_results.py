@@ -16,8 +16,8 @@ import pytest
 
 from schemas.event import EventState, Stage
 from tests.events import certiverse, registration
-from tests.integration.test_writing import SENT, begun
 from tests.pipeline import ORG, TENANT, Pipeline
+from tests.stages import SENT, begun, drain, go_on
 from worker.ledger.audit.books import books
 
 #: O: original · o: the same in other bytes · R: rescore (twice: the same bytes) · t: the retake · m: not JSON.
@@ -97,7 +97,8 @@ def play(pipeline: Pipeline, history: History, batches: list[list[str]], crash: 
         ids |= {pipeline.deliver(history.body(what)) for what in batch}
         if number == crash_at:
             die(pipeline, crash)
-        settle(pipeline)
+        go_on(pipeline)
+        drain(pipeline)
     return ids
 
 
@@ -109,25 +110,14 @@ def die(pipeline: Pipeline, crash: str | int) -> None:
     begun(pipeline, int(crash), "dies")
 
 
-def settle(pipeline: Pipeline) -> None:
-    """Leases end, and on and on until nothing waits."""
-    for _ in range(12):
-        pipeline.due_now()
-        pipeline.process()
-        pipeline.sync()
-        if not any(pipeline.services.redis.zcard(f"er:{TENANT}:due:{stage}") for stage in Stage):
-            return
-    raise AssertionError("events still wait")
-
-
 def said(changes: list[dict[str, Any]]) -> list[tuple[str, float]]:
     """Status and score after each write."""
-    told: list[tuple[str, float]] = []
+    values: list[tuple[str, float]] = []
     now: dict[str, Any] = {}
     for change in changes:
         now |= {name: new for name, (_, new) in change["changes"].items()}
-        told.append((now["status"], now["score"]))
-    return told
+        values.append((now["status"], now["score"]))
+    return values
 
 
 @pytest.mark.parametrize("group", range(GROUPS))

@@ -1,24 +1,31 @@
 """One event hurts only itself: what Rhythm fails with for one event stops no other, and an outage is nobody's fault."""
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from celery.exceptions import SoftTimeLimitExceeded
+from billiard.pool import soft_timeout_sighandler
 
 from sandbox.control import Sandbox
 from schemas.event import EventState, Reason
+from tasks.steps.reading import Spans
+from tasks.sync import sync_tenant
 from tests.events import certiverse, registration
 from tests.integration.test_gate import on, seen, state, time_is_up
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
+from tests.stages import kinds
 from worker.ledger import queries
-from worker.ledger.audit.books import books
-from worker.rhythm.client import Rhythm
+from worker.ledger.gate import GateClosed
 
+pytestmark = pytest.mark.usefixtures("balanced")
 AWAY, REFUSED, EXPIRED = Reason.RHYTHM_UNAVAILABLE, Reason.CREDENTIALS_REFUSED, Reason.RETRIES_EXPIRED
 WRITTEN = (EventState.SYNCED, None, 0)
 FAULTS: dict[str, dict[str, Any]] = {
@@ -47,14 +54,7 @@ READS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"kind": "search", "email": "bad@example.org"},
     ),
     "id": ({"registration": "reg-bad"}, {"kind": ["get", "search"], "ids": ["reg-bad"]}),
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def balanced(client: "redis.Redis") -> Iterator[None]:
-    """Whatever a test does, the books balance at its end."""
-    yield
-    assert books(client, TENANT).differences == ()
+}
 
 
 @pytest.fixture
@@ -83,10 +83,6 @@ def bury(pipeline: Pipeline, id: str) -> tuple[EventState, Reason | None, str]:
     on(pipeline, id)
     event = pipeline.event(id)
     return event.state, event.reason, event.detail or ""
-
-
-def kinds(pipeline: Pipeline) -> list[str]:
-    return [call["kind"] for call in pipeline.rhythm.requests()]
 
 
 # Reads
@@ -284,17 +280,14 @@ def drained(pipeline: Pipeline, ids: list[str], seconds: float) -> float:
     return time.monotonic() - began
 
 
-def test_each_claim_writes_what_it_has_found_however_slow_rhythm_is(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tasks.sync.LOOK_UP_SECONDS", 0.2)
+def test_each_claim_writes_what_it_has_found_however_slow_rhythm_is(pipeline: Pipeline) -> None:
     pipeline.rhythm.options(latency_ms=150)
     ids = deliver(pipeline, *good(pipeline, 6))
     written = 0
     while written < 6:
         before = len(pipeline.rhythm.requests())
         pipeline.services.redis.delete(f"er:{TENANT}:slots:sync")
-        pipeline.sync()
+        sync_tenant(pipeline.services, TENANT, Spans(look_up=0.2))
         now = queries.counts(pipeline.services.redis, TENANT).get("synced:written", 0)
         assert now > written, "each claim makes progress"
         written = now
@@ -303,15 +296,12 @@ def test_each_claim_writes_what_it_has_found_however_slow_rhythm_is(
     assert {seen(pipeline, id) for id in ids} == {WRITTEN}
 
 
-def test_the_look_ups_have_time_of_their_own_after_a_search_that_took_long(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tasks.sync.LOOK_UP_SECONDS", 0.1)
+def test_the_look_ups_have_time_of_their_own_after_a_search_that_took_long(pipeline: Pipeline) -> None:
     pipeline.rhythm.fault("latency", kind="search", times=None, ms=300)
     absent = [certiverse(f"dlv-x{n}", f"reg-x{n}", student=f"stu-{n}") for n in range(2)]
     good(pipeline, 2)
     ids = deliver(pipeline, *absent)
-    pipeline.sync()
+    sync_tenant(pipeline.services, TENANT, Spans(look_up=0.1))
     assert EventState.SYNCED in {seen(pipeline, id)[0] for id in ids}
 
 
@@ -334,6 +324,21 @@ def test_a_throttled_write_waits_with_what_its_look_ups_have_found(pipeline: Pip
     assert kinds(pipeline).count("student_exam") == 5
 
 
+def test_a_closed_gate_never_says_that_it_opens_earlier_than_it_does(pipeline: Pipeline) -> None:
+    """Who waits so long is let through: a millisecond too few made the whole batch look everything up again."""
+    gate = pipeline.services.gate(TENANT)
+    gate.close(Reason.RHYTHM_UNAVAILABLE, timedelta(seconds=5))
+    closed_until = float(state(pipeline)["closed_until"])
+    for _ in range(50):
+        with pytest.raises(GateClosed) as closed:
+            gate.take()
+        seconds, microseconds = pipeline.services.redis.time()
+        assert closed.value.retry_after is not None
+        assert (
+            seconds * 1000 + microseconds / 1000 + closed.value.retry_after / timedelta(milliseconds=1) >= closed_until
+        )
+
+
 def test_what_is_put_back_is_not_movement(pipeline: Pipeline) -> None:
     deliver(pipeline, *good(pipeline, 2))
     moved = f"er:{TENANT}:moved:sync"
@@ -348,17 +353,25 @@ def test_what_is_put_back_is_not_movement(pipeline: Pipeline) -> None:
     assert pipeline.services.redis.get(moved) is not None, "an attempt is"
 
 
-def test_a_task_whose_time_is_up_settles_what_it_has(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Rhythm.student_exam
+@pytest.fixture
+def soft_time_limit() -> Iterator[threading.Timer]:
+    """A timer that does at its end what Celery does when a task's soft time limit is over: its signal, its handler."""
+    before = signal.signal(signal.SIGUSR1, soft_timeout_sighandler)
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+    yield timer
+    timer.cancel()
+    timer.join()
+    signal.signal(signal.SIGUSR1, before)
 
-    def slow(self: Rhythm, student: str, exam: str) -> Any:
-        if student == "stu-1":
-            raise SoftTimeLimitExceeded
-        return original(self, student, exam)
 
-    monkeypatch.setattr(Rhythm, "student_exam", slow)
+def test_a_task_whose_time_is_up_gives_back_what_it_has(pipeline: Pipeline, soft_time_limit: threading.Timer) -> None:
+    """It is in the middle of a call to Rhythm, which takes 5 s."""
+    pipeline.rhythm.fault("latency", kind="student_exam", ids=["stu-1"], ms=5000)
     ids = deliver(pipeline, *good(pipeline, 2))
+    soft_time_limit.start()
+    began = time.monotonic()
     pipeline.sync()
+    assert time.monotonic() - began < 4
     assert {seen(pipeline, id)[1:] for id in ids} == {(AWAY, 0)}
-    lease = [pipeline.services.redis.hget(f"er:{TENANT}:event:{id}", "lease") for id in ids]
-    assert lease == [None, None]
+    leases = [pipeline.services.redis.hget(f"er:{TENANT}:event:{id}", "lease") for id in ids]
+    assert leases == [None, None]

@@ -1,4 +1,4 @@
-"""What 429s teach: the gate's own script, with the test's clock, against a Rhythm that lets so many calls through."""
+"""How a pace is learned from 429s: the gate's own script, with the test's clock, against a Rhythm with a limit."""
 
 import heapq
 import itertools

@@ -1,4 +1,4 @@
-"""What would be written for an event, and why; and that nothing is."""
+"""`plan` shows what would be written for an event, and why; and it writes nothing."""
 
 import pytest
 

@@ -98,8 +98,9 @@ def test_a_file_of_zeros_alone_is_an_empty_one(folder: Path) -> None:
         assert client.dbsize() == 0
 
 
-@pytest.mark.parametrize("tail", [b"garbage", b"\0" * 40 + b"garbage", b"\0" * 5 + HALF, TRANSACTION + b"garbage",
-                                  ANNOTATED + b"\0*1\r\n"])  # fmt: skip
+@pytest.mark.parametrize(
+    "tail", [b"garbage", b"\0" * 40 + b"garbage", b"\0" * 5 + HALF, TRANSACTION + b"garbage", ANNOTATED + b"\0*1\r\n"]
+)
 def test_anything_else_is_never_cut_and_what_to_type_goes_on_before_it(folder: Path, tail: bytes) -> None:
     good = increment(folder).stat().st_size + (len(ANNOTATED) if tail.startswith(ANNOTATED) else 0)
     with increment(folder).open("ab") as file:

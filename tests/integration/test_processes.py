@@ -1,4 +1,4 @@
-"""Each process says that it is at work, on which configuration and version; who says nothing any more is forgotten."""
+"""Each process gives signs of life, with its configuration and version; a silent one is reported, then forgotten."""
 
 import json
 import os
@@ -31,7 +31,7 @@ def tell(client: "redis.Redis", process: Process) -> None:
 
 
 def age(client: "redis.Redis", name: str, seconds: float) -> None:
-    """Let it be that long since a process was seen."""
+    """Make a process' last sign of life this old."""
     client.zincrby("er:processes.seen", -seconds * 1000, name)
 
 
@@ -40,8 +40,12 @@ def test_a_process_is_known_by_what_it_tells(client: "redis.Redis") -> None:
     tell(client, WEB)
     (found,) = processes(client)
     assert (found.kind, found.name, found.digest, found.pid, found.version) == (
-        "web", "web@here:8000", "0123456789ab", 7, "0.1.0",
-    )  # fmt: skip
+        "web",
+        "web@here:8000",
+        "0123456789ab",
+        7,
+        "0.1.0",
+    )
     assert found.seen_at is not None
 
 
@@ -51,7 +55,7 @@ def test_a_restarted_process_takes_its_own_place(client: "redis.Redis") -> None:
     assert [(one.pid, one.digest) for one in processes(client)] == [(8, "another")]
 
 
-def test_one_that_falls_silent_is_told_of_until_it_is_forgotten(client: "redis.Redis") -> None:
+def test_a_silent_process_is_reported_until_it_is_forgotten(client: "redis.Redis") -> None:
     tell(client, WEB)
     age(client, WEB.name, 25)
     assert [one.lives for one in processes(client)] == [True]
@@ -67,13 +71,13 @@ def test_one_that_falls_silent_is_told_of_until_it_is_forgotten(client: "redis.R
     assert client.zcard("er:processes.seen") == 1
 
 
-def test_one_that_ends_is_not_missed(client: "redis.Redis") -> None:
+def test_a_process_that_ends_is_not_reported_as_silent(client: "redis.Redis") -> None:
     tell(client, WEB)
     ended(client, WEB.name)
     assert processes(client) == []
 
 
-def test_it_may_be_asked_all_the_time_and_tells_every_ten_seconds() -> None:
+def test_a_sign_of_life_is_due_every_ten_seconds_however_often_it_is_asked() -> None:
     clock = [100.0]
     presence = Presence(WEB, lambda: clock[0])
     told = 0
@@ -83,7 +87,7 @@ def test_it_may_be_asked_all_the_time_and_tells_every_ten_seconds() -> None:
     assert told == 6
 
 
-def test_a_process_of_another_version_may_tell_more(client: "redis.Redis") -> None:
+def test_members_that_another_version_adds_are_ignored(client: "redis.Redis") -> None:
     name, told, forget = Presence(WEB).arguments()
     Scripts(client)("seen", name, json.dumps(json.loads(str(told)) | {"mood": "good"}), forget)
     assert [one.name for one in processes(client)] == [WEB.name]
@@ -118,7 +122,7 @@ def test_status_shows_them_and_warns(pipeline: Pipeline, capsys: pytest.CaptureF
     assert f"processes run on different tenants files ({'0' * 12}: worker@there; {digest}: beat@here" in shown.err
 
 
-def test_no_worker_and_a_silent_one_are_said_by_readiness_status_and_metrics(pipeline: Pipeline) -> None:
+def test_no_worker_and_a_silent_one_are_shown_by_readiness_status_and_metrics(pipeline: Pipeline) -> None:
     at, client = pipeline.services, pipeline.services.redis
     without = "no worker is running: examrelay up, or what the Procfile says"
     assert readiness(at).checks["workers"] == without
@@ -144,7 +148,7 @@ def test_no_worker_and_a_silent_one_are_said_by_readiness_status_and_metrics(pip
         ({"replicas": 1}, "0 replicas are connected, EXAMRELAY_REPLICAS wants 1"),
     ],
 )
-def test_that_the_receiver_refuses_is_said_by_readiness_status_and_metrics(
+def test_that_the_receiver_refuses_is_shown_by_readiness_status_and_metrics(
     pipeline: Pipeline, change: dict[str, Any], told: str
 ) -> None:
     at, client = pipeline.services, pipeline.services.redis
@@ -181,15 +185,17 @@ def test_a_tenant_that_is_in_no_file_and_a_redis_that_forgets_are_warned_of(pipe
     assert any("appendfsync is everysec" in warning for warning in status["warnings"])
 
 
-def test_all_processes_tell_of_themselves(rhythm: Sandbox, tmp_path: Path) -> None:
+def test_all_processes_give_signs_of_life(rhythm: Sandbox, tmp_path: Path) -> None:
     with stack_at(tmp_path, rhythm, EXAMRELAY_SWEEP_SECONDS="1") as stack:
         stack.start("web", "worker", "sweeper", "beat")
         found = wait_until(lambda: len(seen := processes(stack.client)) == 4 and seen, 30, "all four")
         host = socket.gethostname()
         assert [(one.kind, one.name) for one in found] == [
-            ("beat", at_host("beat")), ("sweeper", f"sweeper@{host}"), ("web", f"web@{host}:{stack.port}"),
+            ("beat", at_host("beat")),
+            ("sweeper", f"sweeper@{host}"),
+            ("web", f"web@{host}:{stack.port}"),
             ("worker", f"worker@{host}"),
-        ]  # fmt: skip
+        ]
         assert len({one.digest for one in found}) == 1
         assert {one.pid for one in found} == {stack.running[name].pid for name in ("web", "worker", "sweeper", "beat")}
         config = Path(stack.environ["EXAMRELAY_CONFIG"])

@@ -1,8 +1,9 @@
-"""The receiver over real HTTP: what each request is answered, and what is on the books afterwards."""
+"""The receiver over real HTTP: the answer to each request, and what is recorded afterwards."""
 
 import asyncio
 import gzip
 import json
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -38,7 +39,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverAt]:
 
 @pytest.fixture
 def receiver(running: ReceiverAt) -> ReceiverAt:
-    """The receiver, with nothing on the books."""
+    """The receiver, with nothing recorded."""
     running.client.flushall()
     return running
 
@@ -104,8 +105,13 @@ def test_the_contract_names_every_route_and_no_other_and_all_that_it_refers_to(
     assert told == {(path, method) for path, method in routes if method != "HEAD"}
     text = receiver.call("GET", "/openapi.json").text
     assert json.loads(text) == OPENAPI
-    for part in text.split('"$ref":"#/components/schemas/')[1:]:
-        assert part.partition('"')[0] in OPENAPI["components"]["schemas"]
+    named = [part.partition('"')[0].split("/") for part in text.split('"$ref":"#/components/')[1:]]
+    assert {kind for kind, _ in named} == {"schemas", "parameters", "responses"}
+    assert all(name in OPENAPI["components"][kind] for kind, name in named)
+    in_paths = {name for path in OPENAPI["paths"] for name in re.findall(r"{(\w+)}", path)}
+    parameters = json.dumps([each.get("parameters", []) for each in OPENAPI["paths"].values()])
+    declared = {one["name"] for one in OPENAPI["components"]["parameters"].values()}
+    assert in_paths == declared | set(re.findall(r'"name": "(\w+)"', parameters))
 
 
 def test_the_same_delivery_again_is_the_same_event_in_its_present_state(receiver: ReceiverAt) -> None:
@@ -223,7 +229,9 @@ def test_the_last_fifty_refusals_of_a_source_are_noted_without_their_bodies(rece
     assert [line.split(" ")[1] for line in lines[:3]] == ["415", "405", "401"]
     assert "MARKED" not in "".join(lines)
     receiver.call("POST", "/v1/nobody/certiverse", b"")
+    receiver.call("POST", "/v1/acme/events/evt_1", b"")
     assert not receiver.client.keys("er:nobody:*")
+    assert not receiver.client.exists("er:acme:refused:drillster")  # it was for no source
 
 
 def test_the_figures_count_by_names_of_the_tenants_file_only(receiver: ReceiverAt) -> None:
@@ -248,7 +256,7 @@ def test_the_figures_count_by_names_of_the_tenants_file_only(receiver: ReceiverA
     assert "MARKED" not in "".join(after)
 
 
-def test_a_sender_who_leaves_in_the_middle_leaves_nothing_on_the_books(receiver: ReceiverAt) -> None:
+def test_a_sender_who_leaves_in_the_middle_leaves_nothing_recorded(receiver: ReceiverAt) -> None:
     head = "POST /v1/acme/certiverse HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
     head += "Authorization: Basic Y2VydGl2ZXJzZTpzM2NyZXQ=\r\n\r\n"
     before = receiver.metrics()
@@ -263,14 +271,13 @@ def test_a_sender_who_leaves_in_the_middle_leaves_nothing_on_the_books(receiver:
 
 
 def test_a_bug_of_ours_is_answered_with_500_and_a_time_to_send_it_again() -> None:
-    """In a route of its own, for ours have none that is known."""
+    """In a route of its own: ours have no known bug."""
 
     async def broken(_request: Request) -> Response:
         raise ZeroDivisionError
 
     route = Route("/v1/{tenant}/{source}", broken, methods=["POST"])
     app = App(routes=[route])
-    app.deliveries = route
     path, told = "/v1/acme/certiverse", list[dict[str, Any]]()
     scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": []}
 

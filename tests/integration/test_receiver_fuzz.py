@@ -1,4 +1,4 @@
-"""Whatever is sent to the receiver: no 5xx but 503, and what is accepted is on the books, and nothing else is."""
+"""Whatever is sent to the receiver: no 5xx except 503; what is accepted is recorded, and nothing else is."""
 
 import http.client
 import json
@@ -52,11 +52,16 @@ BODIES = st.binary(max_size=400) | st.recursive(
 
 
 #: Most are near enough to a delivery to get far.
-NEAR = st.sampled_from([
-    ("POST", "/v1/acme/certiverse", [BASIC]), ("POST", "/v1/acme/drillster/T", [DRILLSTER]),
-    ("PUT", "/v1/acme/drillster/T/%00%2F", [DRILLSTER]), ("POST", "/v1/beta/certiverse/", [("x-api-key", "h3ader")]),
-    ("POST", "/v1/acme/prov", []), ("POST", "/v1/acme/certiverse", [BASIC, ("Content-Encoding", "gzip")]),
-])  # fmt: skip
+NEAR = st.sampled_from(
+    [
+        ("POST", "/v1/acme/certiverse", [BASIC]),
+        ("POST", "/v1/acme/drillster/T", [DRILLSTER]),
+        ("PUT", "/v1/acme/drillster/T/%00%2F", [DRILLSTER]),
+        ("POST", "/v1/beta/certiverse/", [("x-api-key", "h3ader")]),
+        ("POST", "/v1/acme/prov", []),
+        ("POST", "/v1/acme/certiverse", [BASIC, ("Content-Encoding", "gzip")]),
+    ]
+)
 REQUESTS = st.tuples(METHODS, PATHS, HEADERS) | st.builds(lambda near, more: (*near[:2], near[2] + more), NEAR, HEADERS)
 
 

@@ -23,7 +23,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverAt]:
 
 @pytest.fixture
 def receiver(running: ReceiverAt) -> ReceiverAt:
-    """The receiver, with nothing on the books."""
+    """The receiver, with an empty ledger."""
     running.client.flushall()
     return running
 

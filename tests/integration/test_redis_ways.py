@@ -99,20 +99,26 @@ ENQUEUE = "from worker import enqueue; enqueue('acme', 'certiverse', '{}')"
 @pytest.mark.parametrize(
     ("url", "said", "starts"),
     [
-        ("redis://relay:hunter2@127.0.0.1:PORT/3", "invalid username-password pair",
-         [("-m", "worker", "check"), ("-m", "worker.receiver"), (*CELERY, "worker", "-P", "solo")]),
-        ("redis://127.0.0.1:PORT/0?username=relay&password=hunter2", "REDIS_URL may have these options behind its ?",
-         [("-c", ENQUEUE), (*CELERY, "flower")]),
+        (
+            "redis://relay:hunter2@127.0.0.1:PORT/3",
+            "invalid username-password pair",
+            [("-m", "worker", "check"), ("-m", "worker.receiver"), (*CELERY, "worker", "-P", "solo")],
+        ),
+        (
+            "redis://127.0.0.1:PORT/0?username=relay&password=hunter2",
+            "REDIS_URL may have these options behind its ?",
+            [("-c", ENQUEUE), (*CELERY, "flower")],
+        ),
     ],
     ids=["wrong password", "password behind the ?"],
-)  # fmt: skip
+)
 def test_each_start_says_why_in_one_line_and_nothing_of_the_password(
     server: Valkey, tmp_path: Path, url: str, said: str, starts: list[tuple[str, ...]]
 ) -> None:
     environ = ENVIRON | {
         "EXAMRELAY_CONFIG": str(write_tenants(tmp_path, "http://127.0.0.1:1")),
         "REDIS_URL": url.replace("PORT", str(server.port)),
-    }  # fmt: skip
+    }
     with contextlib.ExitStack() as stack:
         logs = [tmp_path / f"{number}.log" for number in range(len(starts))]
         started = [

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import redis
 
-from schemas.event import Reason, Stage
+from schemas.event import Reason, Receipt, Stage
 from schemas.outcome import Source
 from tests.cutting import CuttingProxy, cutting_proxy
 from tests.running import Valkey
 from worker.ledger import decisions
-from worker.ledger.client import SCRIPTS, connect
+from worker.ledger.client import SCRIPTS, connect, script_text
 from worker.ledger.decisions import Decision
 from worker.ledger.events import Ledger
 from worker.ledger.gate import Gate
+from worker.ledger.recorder import BlockingRecorder
 from worker.ledger.tokens import TOKEN
 from worker.ledger.work import Claim
 from worker.settings import Settings
@@ -39,12 +40,13 @@ def ledger_at(url: str, *, patient: bool = False) -> Ledger:
     ledger = Ledger(client, timedelta(seconds=60))
     for name in SCRIPTS:
         client.script_load(ledger.scripts._scripts[name].script)
+    client.script_load(script_text("record"))
     return ledger
 
 
-def record(ledger: Ledger, *numbers: int) -> None:
-    for number in numbers:
-        ledger.record(T, f"evt_{number}", Source.CERTIVERSE, b"{}", "", "")
+def record(ledger: Ledger, *numbers: int) -> list[Receipt]:
+    recorder = BlockingRecorder(ledger.client, Settings())
+    return [recorder.record(T, f"evt_{number}", Source.CERTIVERSE, "", b"{}", "") for number in numbers]
 
 
 def claim(ledger: Ledger, stage: Stage = Stage.PROCESS, limit: int = 100) -> Claim:
@@ -127,10 +129,10 @@ def locked(ledger: Ledger) -> None:
 
 CLOSING = ("close", "rhythm_throttled", 0, 2000, 60_000, 0.5, 0)
 CASES: dict[str, tuple[Act, Act]] = {
-    "record": (lambda _: None, lambda at: at.record(T, "evt_1", Source.CERTIVERSE, b"{}", "", "")),
+    "record": (lambda _: None, lambda at: record(at, 1)),
     "record: one that is recorded already": (
         lambda at: (record(at, 1), at.client.hset(f"er:{T}:event:evt_1", "nonce", "an earlier one's")),
-        lambda at: at.record(T, "evt_1", Source.CERTIVERSE, b"{}", "", ""),
+        lambda at: record(at, 1),
     ),
     "claim": (lambda at: record(at, 1, 2, 3), lambda at: claim(at, limit=2)),
     "claim: a task's second": (
@@ -148,12 +150,16 @@ CASES: dict[str, tuple[Act, Act]] = {
     "apply: defer with an attempt": (
         syncing,
         lambda at: at.apply(
-            T, Stage.SYNC, "token",
-            [decisions.defer("evt_1", timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True)], last=True,
+            T,
+            Stage.SYNC,
+            "token",
+            [decisions.defer("evt_1", timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True)],
+            last=True,
         ),
     ),
     "apply: hold": (
-        syncing, lambda at: at.apply(T, Stage.SYNC, "token", [decisions.stop("evt_1", Reason.UNKNOWN_EXAM, "which?")])
+        syncing,
+        lambda at: at.apply(T, Stage.SYNC, "token", [decisions.stop("evt_1", Reason.UNKNOWN_EXAM, "which?")]),
     ),
     "intend": (syncing, lambda at: at.intend(T, "token", [plan(1), plan(2)])),
     "release": (syncing, lambda at: at.release(T, Stage.SYNC, "token")),
@@ -173,8 +179,9 @@ CASES: dict[str, tuple[Act, Act]] = {
     "token: lock": (lambda _: None, locked),
     "token: unlock": (locked, lambda at: at.scripts("token", TOKEN + "k", "unlock", "me")),
     "token: put": (lambda _: None, lambda at: at.scripts("token", TOKEN + "k", "put", "sealed", 10_000)),
+    "look": (stopped, lambda at: at.look(T, "evt_1")),
     "seen": (lambda _: None, lambda at: at.scripts("seen", "worker", "{}", 60_000)),
-}  # fmt: skip
+}
 
 
 def untimed(told: object) -> str:
@@ -184,9 +191,12 @@ def untimed(told: object) -> str:
 
 def all_that_is_kept(client: "redis.Redis") -> dict[str, str]:
     read = {
-        b"hash": client.hgetall, b"string": client.get, b"set": client.smembers,
-        b"zset": lambda key: client.zrange(key, 0, -1), b"list": lambda key: client.lrange(key, 0, -1),
-    }  # fmt: skip
+        b"hash": client.hgetall,
+        b"string": client.get,
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1),
+        b"list": lambda key: client.lrange(key, 0, -1),
+    }
     keys = [key for key in client.scan_iter("*") if not key.startswith(b"er:said.")]
     kept = {key.decode(): read[client.type(key)](key) for key in sorted(keys)}  # type: ignore[operator]
     return {
@@ -213,7 +223,7 @@ def test_a_repeated_script_answers_the_same_and_moves_nothing_twice(
 
 
 def test_every_script_is_among_the_repeats() -> None:
-    assert {case.partition(":")[0] for case in CASES} == set(SCRIPTS)
+    assert {case.partition(":")[0] for case in CASES} == {"record", *SCRIPTS}
 
 
 def test_a_repeated_claim_is_not_given_what_is_another_s_by_now(client: "redis.Redis", proxy: CuttingProxy) -> None:

@@ -1,4 +1,4 @@
-"""A backup as docs/operations.md has it, taken from a running Valkey, and what happens after it is put back."""
+"""A backup made as docs/operations.md says, from a running Valkey, and what happens after it is restored."""
 
 import shutil
 from pathlib import Path
@@ -58,7 +58,7 @@ def _lose_what_came_since(pipeline: Pipeline, valkey: Valkey, backup: Path) -> N
     pipeline.process()
     pipeline.sync()
     assert (pipeline.event(waiting).state, pipeline.event(waiting).result) == (EventState.SYNCED, "unchanged")
-    assert books(pipeline.services.redis, TENANT).accepted == 1, "what came since is not on the books ..."
+    assert books(pipeline.services.redis, TENANT).accepted == 1, "what came since is not recorded ..."
     (again,) = pipeline.run(since)
     assert (again.state, again.result) == (EventState.SYNCED, "unchanged"), "... until its platform sends it again"
     assert [pipeline.registration("reg-1"), pipeline.registration("reg-2")] == before

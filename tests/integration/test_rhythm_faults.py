@@ -3,6 +3,7 @@
 import gzip
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -25,12 +26,14 @@ from tests.integration.rhythm_peer import (
     head,
     peer,
     registration,
+    rhythm_at,
     say,
     silence,
     trickle,
 )
-from worker.rhythm.client import CredentialsRefused, Rhythm, RhythmThrottled, RhythmUnavailable, open_session
-from worker.rhythm.deadline import connected
+from worker.rhythm.client import Rhythm, open_session
+from worker.rhythm.deadline import DEADLINE, connected
+from worker.rhythm.failures import CredentialsRefused, RhythmThrottled, RhythmUnavailable
 
 SCORE = [PatchOperation(op="add", path="/score", value=Decimal("70.1"))]
 RECORD = b'{"id": "reg-1", "exam_id": "exam-1"}'
@@ -55,10 +58,6 @@ def sandbox(stand_in: Sandbox) -> Sandbox:
 def session() -> Iterator[requests.Session]:
     with open_session() as session:
         yield session
-
-
-def free() -> None:
-    """A gate that is open."""
 
 
 def calls(rhythm: Rhythm) -> dict[str, Any]:
@@ -92,7 +91,7 @@ def test_an_answer_that_does_not_settle_anything_is_unavailable(
     status: int, kind: str, sandbox: Sandbox, session: requests.Session
 ) -> None:
     sandbox.fault("status", kind=kind, status=status, headers={"Retry-After": "7", "Location": sandbox.url})
-    error = failure(Rhythm(connection(sandbox.url), session, free), kind)
+    error = failure(rhythm_at(connection(sandbox.url), session), kind)
     assert (error.status, error.retry_after) == (status, timedelta(seconds=7))
     assert error.maybe_applied is (kind in WRITES)
     assert sandbox.counts()["calls"] == 1
@@ -104,7 +103,7 @@ def test_a_throttled_call_was_not_processed_and_says_when(
     kind: str, sandbox: Sandbox, session: requests.Session
 ) -> None:
     sandbox.options(rate_limit={"calls_per_second": 0.01, "retry_after": "seconds"})
-    rhythm = Rhythm(connection(sandbox.url), session, free)
+    rhythm = rhythm_at(connection(sandbox.url), session)
     rhythm.get("reg-1")
     with pytest.raises(RhythmThrottled) as caught:
         calls(rhythm)[kind]()
@@ -118,7 +117,7 @@ def test_a_throttled_call_may_say_a_date_or_nothing(sandbox: Sandbox, session: r
     for form in ("date", "none"):
         sandbox.reset()
         sandbox.options(rate_limit={"calls_per_second": 0.01, "retry_after": form})
-        rhythm = Rhythm(connection(sandbox.url), session, free)
+        rhythm = rhythm_at(connection(sandbox.url), session)
         rhythm.get("reg-1")
         with pytest.raises(RhythmThrottled) as caught:
             rhythm.get("reg-1")
@@ -136,14 +135,14 @@ def test_an_unknown_key_and_another_ones_tenant_are_refused_credentials(
     sandbox.options(api_keys={"sandbox-key": "someone-else"})
     for settings, status in ((wrong, 401), (connection(sandbox.url), 403)):
         with pytest.raises(CredentialsRefused) as caught:
-            calls(Rhythm(settings, session, free))[kind]()
+            calls(rhythm_at(settings, session))[kind]()
         assert (caught.value.status, caught.value.maybe_applied) == (status, False)
 
 
 @pytest.mark.parametrize("kind", CALLS)
 def test_a_connection_that_is_reset_is_unavailable(kind: str, sandbox: Sandbox, session: requests.Session) -> None:
     sandbox.fault("reset", kind=kind)
-    error = failure(Rhythm(connection(sandbox.url), session, free), kind)
+    error = failure(rhythm_at(connection(sandbox.url), session), kind)
     assert (error.maybe_applied, error.status) == (kind in WRITES, None)
     assert "the connection broke" in error.detail
     assert sandbox.counts()["calls"] == 1
@@ -154,7 +153,7 @@ def test_a_write_whose_reply_is_lost_may_have_been_applied(
     kind: str, sandbox: Sandbox, session: requests.Session
 ) -> None:
     sandbox.fault("apply_then_lose", kind=kind)
-    assert failure(Rhythm(connection(sandbox.url), session, free), kind).maybe_applied
+    assert failure(rhythm_at(connection(sandbox.url), session), kind).maybe_applied
     truth = sandbox.registration(TENANT, "reg-1")
     assert truth is not None
     assert truth["score"] == 70.1
@@ -164,14 +163,14 @@ def test_a_write_whose_reply_is_lost_may_have_been_applied(
 def test_a_call_that_hangs_ends_at_the_deadline(kind: str, sandbox: Sandbox, session: requests.Session) -> None:
     sandbox.fault("hang", kind=kind)
     began = time.monotonic()
-    error = failure(Rhythm(connection(sandbox.url, timeout_seconds=SECONDS), session, free), kind)
+    error = failure(rhythm_at(connection(sandbox.url, timeout_seconds=SECONDS), session), kind)
     assert SECONDS <= time.monotonic() - began < AT_MOST
     assert error.maybe_applied is (kind in WRITES)
     assert "within 0.3 s" in error.detail
 
 
 def test_the_next_call_has_a_whole_deadline_again(sandbox: Sandbox, session: requests.Session) -> None:
-    rhythm = Rhythm(connection(sandbox.url, timeout_seconds=1.1), session, free)
+    rhythm = rhythm_at(connection(sandbox.url, timeout_seconds=1.1), session)
     for _ in range(2):
         sandbox.fault("latency", kind="get", ms=600)
         assert rhythm.get("reg-1") is not None
@@ -183,7 +182,7 @@ def test_an_answer_that_is_not_what_was_asked_for_is_unavailable(
     body: str, kind: str, session: requests.Session
 ) -> None:
     with peer(answer(body=body)) as server:
-        rhythm = Rhythm(connection(server.url), session, free)
+        rhythm = rhythm_at(connection(server.url), session)
         if kind == "batch" and body.startswith("{"):  # it says nothing about the operation, and so does the result
             assert rhythm.batch({"reg-1": SCORE})["reg-1"].state == "unknown"
             return
@@ -207,14 +206,43 @@ def test_an_answer_that_is_not_what_was_asked_for_is_unavailable(
         trickle(head() + b"{"),
     ],
     ids=["silence", "status line", "header", "body", "chunks", "body without length"],
-)  # fmt: skip
+)
 def test_a_peer_that_trickles_is_cut_at_the_deadline(play: Play, kind: str, session: requests.Session) -> None:
     with peer(play) as server:
         began = time.monotonic()
-        error = failure(Rhythm(connection(server.url, timeout_seconds=SECONDS), session, free), kind)
+        error = failure(rhythm_at(connection(server.url, timeout_seconds=SECONDS), session), kind)
         assert SECONDS <= time.monotonic() - began < AT_MOST
     assert "within 0.3 s" in error.detail
     assert error.maybe_applied is (kind == "patch")
+
+
+def test_a_peer_that_reads_no_more_of_a_request_is_cut_at_the_deadline(session: requests.Session) -> None:
+    large = [PatchOperation(op="add", path="/notes", value="x" * 32 * 2**20)]
+    with peer(silence, mute=True) as server:
+        rhythm = rhythm_at(connection(server.url, timeout_seconds=SECONDS), session)
+        began = time.monotonic()
+        with pytest.raises(RhythmUnavailable, match=r"within 0\.3 s") as caught:
+            rhythm.patch("reg-1", large)
+        assert SECONDS <= time.monotonic() - began < AT_MOST
+    assert caught.value.maybe_applied
+
+
+def answer_then_deaf(accepted: socket.socket, over: threading.Event) -> None:
+    answer(body=RECORD)(accepted, over)
+    over.wait()
+
+
+def test_sending_gets_the_time_that_is_left_and_not_the_whole_timeout_again(session: requests.Session) -> None:
+    """As after a slow handshake, which has used up nearly all of the time."""
+    with peer(answer_then_deaf) as server:
+        DEADLINE.set(time.monotonic() + AT_MOST)
+        session.get(server.url)
+        began = time.monotonic()
+        DEADLINE.set(began + SECONDS)
+        with pytest.raises(requests.RequestException):
+            session.post(server.url, b"x" * 32 * 2**20, timeout=AT_MOST * 2)
+        assert SECONDS <= time.monotonic() - began < AT_MOST
+        assert server.connections == 1
 
 
 @pytest.mark.parametrize(
@@ -233,7 +261,7 @@ def test_a_peer_that_trickles_is_cut_at_the_deadline(play: Play, kind: str, sess
 )
 def test_an_answer_that_breaks_off_is_unavailable(play: Play, session: requests.Session) -> None:
     with peer(play) as server:
-        error = failure(Rhythm(connection(server.url), session, free), "patch")
+        error = failure(rhythm_at(connection(server.url), session), "patch")
     assert error.maybe_applied
     assert error.status is None
 
@@ -241,21 +269,21 @@ def test_an_answer_that_breaks_off_is_unavailable(play: Play, session: requests.
 def test_an_answer_that_is_too_long_is_not_read_to_its_end(session: requests.Session) -> None:
     bomb = gzip.compress(b" " * (64 * 2**20))
     with peer(answer(body=bomb, headers={"Content-Encoding": "gzip"})) as server:
-        error = failure(Rhythm(connection(server.url), session, free), "patch")
+        error = failure(rhythm_at(connection(server.url), session), "patch")
     assert "too long" in error.detail
     assert error.maybe_applied
 
 
 def test_a_compressed_answer_is_read(session: requests.Session) -> None:
     with peer(answer(body=gzip.compress(RECORD), headers={"Content-Encoding": "gzip"})) as server:
-        found = Rhythm(connection(server.url), session, free).get("reg-1")
+        found = rhythm_at(connection(server.url), session).get("reg-1")
     assert found is not None
     assert found.exam_id == "exam-1"
 
 
 def test_a_refusal_counts_even_when_its_body_does_not_end(session: requests.Session) -> None:
     with peer(trickle(head(429, Content_Length="1000", Retry_After="60"))) as server:
-        rhythm = Rhythm(connection(server.url, timeout_seconds=SECONDS), session, free)
+        rhythm = rhythm_at(connection(server.url, timeout_seconds=SECONDS), session)
         with pytest.raises(RhythmThrottled) as caught:
             rhythm.get("reg-1")
     assert caught.value.retry_after == timedelta(seconds=60)
@@ -264,19 +292,19 @@ def test_a_refusal_counts_even_when_its_body_does_not_end(session: requests.Sess
 def test_a_date_to_wait_for_is_measured_by_rhythms_clock(session: requests.Session) -> None:
     dates = {"Date": "Sun, 01 Mar 2009 09:00:00 GMT", "Retry-After": "Sun, 01 Mar 2009 09:00:30 GMT"}
     with peer(answer(429, headers=dates)) as server, pytest.raises(RhythmThrottled) as caught:
-        Rhythm(connection(server.url), session, free).get("reg-1")
+        rhythm_at(connection(server.url), session).get("reg-1")
     assert caught.value.retry_after == timedelta(seconds=30)
 
 
 def test_a_redirect_is_not_followed(session: requests.Session) -> None:
     with peer(answer(body=RECORD)) as there, peer(answer(307, headers={"Location": there.url})) as here:
-        failure(Rhythm(connection(here.url), session, free), "patch")
+        failure(rhythm_at(connection(here.url), session), "patch")
         assert (len(here.requests), len(there.requests)) == (1, 0)
 
 
 def test_one_connection_serves_all_calls_refusals_included(session: requests.Session) -> None:
     with peer(answer(body=RECORD), answer(404, "{}"), answer(500, "<html>"), answer(body=RECORD)) as server:
-        rhythm = Rhythm(connection(server.url), session, free)
+        rhythm = rhythm_at(connection(server.url), session)
         assert rhythm.get("reg-1") is not None
         assert rhythm.get("reg-1") is None
         failure(rhythm, "get")
@@ -290,20 +318,20 @@ def test_one_connection_serves_all_calls_refusals_included(session: requests.Ses
 def test_a_refused_connection_was_not_a_write(session: requests.Session) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    error = failure(Rhythm(connection(f"http://127.0.0.1:{port}"), session, free), "patch")
+    error = failure(rhythm_at(connection(f"http://127.0.0.1:{port}"), session), "patch")
     assert not error.maybe_applied
     assert "refused" in error.detail
 
 
 @pytest.mark.parametrize("host", ["x" * 64, "a..b"])
 def test_a_name_that_has_no_address_was_not_a_write(host: str, session: requests.Session) -> None:
-    error = failure(Rhythm(connection(f"https://{host}"), session, free), "patch")
+    error = failure(rhythm_at(connection(f"https://{host}"), session), "patch")
     assert not error.maybe_applied
     assert "no connection" in error.detail
 
 
 def test_what_is_no_url_was_not_a_write(session: requests.Session) -> None:
-    error = failure(Rhythm(connection("https://127.0.0.1:99999"), session, free), "patch")
+    error = failure(rhythm_at(connection("https://127.0.0.1:99999"), session), "patch")
     assert not error.maybe_applied
     assert "is the url right" in error.detail
 
@@ -324,7 +352,7 @@ def test_a_connection_that_is_not_accepted_ends_at_the_deadline_and_was_not_a_wr
     with deaf() as port:
         began = time.monotonic()
         settings = connection(f"http://127.0.0.1:{port}", timeout_seconds=SECONDS)
-        error = failure(Rhythm(settings, session, free), "patch")
+        error = failure(rhythm_at(settings, session), "patch")
         assert SECONDS * 0.9 <= time.monotonic() - began < AT_MOST
     assert not error.maybe_applied
 
@@ -334,22 +362,27 @@ def test_the_addresses_of_a_host_share_the_time_and_are_tried_in_turn() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
         with deaf(port, "127.0.0.2"):  # and at 127.0.0.3 nobody listens
-            deadline = time.monotonic() + 1.5
-            with connected(["127.0.0.3", "127.0.0.2", "127.0.0.1"], port, deadline) as sock:
+            DEADLINE.set(time.monotonic() + 1.5)
+            with connected(["127.0.0.3", "127.0.0.2", "127.0.0.1"], port) as sock:
                 assert sock.getpeername() == ("127.0.0.1", port)
                 assert 0.2 < (sock.gettimeout() or 0) < 0.8
+        DEADLINE.set(time.monotonic() + 60)
+        with connected(["127.0.0.1", "127.0.0.1"], port) as sock:  # the handshake gets what is left, not a share
+            assert (sock.gettimeout() or 0) > 40
     with pytest.raises(ConnectionRefusedError):
-        connected(["127.0.0.3", "127.0.0.1"], port, time.monotonic() + 5)
+        connected(["127.0.0.3", "127.0.0.1"], port)
 
 
 @pytest.mark.parametrize(
-    "play", [silence, say(b"HTTP/1.1 400 Bad Request\r\n\r\n", close=True)], ids=["mute", "no TLS"]
+    "play",
+    [silence, trickle(b"\x16\x03\x03\x40\x00", b"\x02"), say(b"HTTP/1.1 400 Bad Request\r\n\r\n", close=True)],
+    ids=["mute", "a handshake without end", "no TLS"],
 )
 def test_without_tls_there_was_no_write(play: Play, session: requests.Session) -> None:
     with peer(play, mute=True) as server:
         url = server.url.replace("http:", "https:")
         began = time.monotonic()
-        error = failure(Rhythm(connection(url, timeout_seconds=SECONDS), session, free), "patch")
+        error = failure(rhythm_at(connection(url, timeout_seconds=SECONDS), session), "patch")
         assert time.monotonic() - began < AT_MOST
     assert not error.maybe_applied
     assert "no connection" in error.detail
@@ -361,7 +394,7 @@ def test_no_trace_of_a_failure_tells_of_a_person(sandbox: Sandbox, session: requ
         nobody = f"http://127.0.0.1:{listening.getsockname()[1]}"
     for url in (sandbox.url, nobody):
         with pytest.raises(RhythmUnavailable) as caught:
-            Rhythm(connection(url), session, free).student_exam("jane-canary", "exam-1")
+            rhythm_at(connection(url), session).student_exam("jane-canary", "exam-1")
         error: BaseException | None = caught.value
         while error is not None:
             assert "canary" not in "".join(traceback.format_exception_only(error)) + repr(error.args)

@@ -9,9 +9,9 @@ import pytest
 import requests
 
 from sandbox.control import Sandbox, start
-from tests.integration.rhythm_peer import TENANT, answer, connection, peer, registration
-from worker.rhythm.auth import ProcessTokens
-from worker.rhythm.client import CredentialsRefused, Rhythm, RhythmThrottled, RhythmUnavailable, open_session
+from tests.integration.rhythm_peer import TENANT, ProcessTokens, answer, connection, free, peer, registration
+from worker.rhythm.client import Rhythm, open_session
+from worker.rhythm.failures import CredentialsRefused, RhythmThrottled, RhythmUnavailable
 from worker.tenants import RhythmConnection
 
 
@@ -54,14 +54,13 @@ def tokens() -> ProcessTokens:
     return ProcessTokens()
 
 
-def free() -> None:
-    """A gate that is open."""
-
-
 def oauth(url: str, domain: str | None = None, secret: str = "SECRET") -> RhythmConnection:
     credentials = {
-        "kind": "oauth", "domain": domain or url, "client_id": "sandbox-client", "client_secret": f"env:{secret}",
-    }  # fmt: skip
+        "kind": "oauth",
+        "domain": domain or url,
+        "client_id": "sandbox-client",
+        "client_secret": f"env:{secret}",
+    }
     return connection(url, credentials=credentials)
 
 
@@ -76,12 +75,6 @@ def test_one_token_serves_all_calls_of_all_who_share_the_store(
         rhythm = Rhythm(oauth(sandbox.url), session, free, tokens, clock)
         assert rhythm.get("reg-1") is not None
         assert rhythm.get("reg-1") is not None
-    assert bought(sandbox) == 1
-
-
-def test_without_a_store_tokens_are_shared_by_the_process(sandbox: Sandbox, session: requests.Session) -> None:
-    for _ in range(3):
-        assert Rhythm(oauth(sandbox.url), session, free).get("reg-1") is not None
     assert bought(sandbox) == 1
 
 
@@ -205,12 +198,16 @@ def test_a_refused_token_request_is_refused_credentials(status: int, session: re
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [
-        (429, "{}", RhythmThrottled), (503, "{}", RhythmUnavailable), (302, "{}", RhythmUnavailable),
-        (200, "<html>", RhythmUnavailable), (200, "{}", RhythmUnavailable),
-        (200, '{"access_token": ""}', RhythmUnavailable), (200, '{"access_token": "a\\nb"}', RhythmUnavailable),
+        (429, "{}", RhythmThrottled),
+        (503, "{}", RhythmUnavailable),
+        (302, "{}", RhythmUnavailable),
+        (200, "<html>", RhythmUnavailable),
+        (200, "{}", RhythmUnavailable),
+        (200, '{"access_token": ""}', RhythmUnavailable),
+        (200, '{"access_token": "a\\nb"}', RhythmUnavailable),
         (200, '{"access_token": "a", "expires_in": 0}', RhythmUnavailable),
     ],
-)  # fmt: skip
+)
 def test_a_token_endpoint_that_gives_no_token_leaves_the_write_unsent(
     status: int, body: str, error: type[RhythmUnavailable], session: requests.Session, clock: Clock
 ) -> None:

@@ -1,4 +1,4 @@
-"""What a test does to the stand-in and reads of it, and its process: what is written, sent and logged can be proven."""
+"""The stand-in's own acts and its process: a test can seed it, script failures, and read what was written and sent."""
 
 import os
 import signal
@@ -36,10 +36,13 @@ def test_every_write_is_a_version_with_its_stamps_and_history(sandbox: Sandbox, 
         {"at": 0, "by": "api", "operation": "patch", "sys_version": 2, "changes": {"score": [None, 81]}},
         {"at": 0, "by": "api", "operation": "patch", "sys_version": 3, "changes": {}},
         {
-            "at": 0, "by": "registrar", "operation": "edit", "sys_version": 4,
+            "at": 0,
+            "by": "registrar",
+            "operation": "edit",
+            "sys_version": 4,
             "changes": {"notes": [None, "seen"], "score": [81, None]},
         },
-    ]  # fmt: skip
+    ]
     times = [entry["at"] for entry in sandbox.history(TENANT, "reg-1")]
     assert times == sorted(times)
     assert abs(times[-1] - time.time()) < 5
@@ -91,10 +94,13 @@ def test_every_call_is_logged_and_counted_but_those_of_the_tests(sandbox: Sandbo
     assert times == sorted(times)
     assert sandbox.requests(after=3) == calls[3:]
     assert sandbox.counts() == {
-        "calls": 4, "writes": 2, "letters": 2, "tokens": 0,
+        "calls": 4,
+        "writes": 2,
+        "letters": 2,
+        "tokens": 0,
         "by_kind": {"GET get": 1, "POST batch": 1, "POST search": 1, "GET student_exam": 1},
         "by_status": {"200": 3, "404": 1},
-    }  # fmt: skip
+    }
 
 
 def test_a_reset_forgets_everything(sandbox: Sandbox, rhythm: Rhythm) -> None:

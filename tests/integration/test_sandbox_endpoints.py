@@ -1,4 +1,4 @@
-"""The stand-in's endpoints: who may call and how fast, and what each answers, in every shape an option gives it."""
+"""The stand-in's endpoints: who may call, how fast, and what each answers under every option."""
 
 import json
 import time
@@ -13,9 +13,11 @@ from sandbox.control import Sandbox
 from tests.integration.sandbox_rhythm import TENANT, TO_PASSED, Rhythm, add, eventually, guard, ids, patch_of, seeded
 
 FORM = {
-    "grant_type": "client_credentials", "client_id": "sandbox-client", "client_secret": "sandbox-secret",
+    "grant_type": "client_credentials",
+    "client_id": "sandbox-client",
+    "client_secret": "sandbox-secret",
     "audience": "https://api.rhythmsoftware.com",
-}  # fmt: skip
+}
 
 
 @pytest.fixture

@@ -15,10 +15,14 @@ def busy(pipeline: Pipeline) -> Pipeline:
     """A ledger with events in many states."""
     pipeline.rhythm.seed(ORG, [registration("reg-a"), registration("reg-b"), registration("reg-c")])
     pipeline.run(
-        certiverse("dlv-1", "reg-a"), certiverse("dlv-2", exam="NEW"), certiverse("dlv-3", registration=None),
-        certiverse("dlv-4", "reg-c", passed=None), certiverse("dlv-5", "reg-b", termination="proctor"),
-        b"no JSON", b"{}",
-    )  # fmt: skip
+        certiverse("dlv-1", "reg-a"),
+        certiverse("dlv-2", exam="NEW"),
+        certiverse("dlv-3", registration=None),
+        certiverse("dlv-4", "reg-c", passed=None),
+        certiverse("dlv-5", "reg-b", termination="proctor"),
+        b"no JSON",
+        b"{}",
+    )
     pipeline.deliver(certiverse("dlv-6", "reg-c"))
     return pipeline
 

@@ -33,9 +33,11 @@ def held(pipeline: Pipeline, count: int, begin: int = 0) -> list[Event]:
 def test_what_waits_is_grouped_by_reason_and_cause_first(pipeline: Pipeline, run: Run) -> None:
     pipeline.rhythm.seed(ORG, [registration("reg-a"), registration("reg-b"), registration("reg-c", exam_id="exam-2")])
     pipeline.run(
-        *(certiverse(f"dlv-1{number}", exam="NEW") for number in range(3)), certiverse("dlv-2", exam="OLD"),
-        *(certiverse(f"dlv-3{number}", None) for number in range(2)), certiverse("dlv-4", "reg-c"),
-    )  # fmt: skip
+        *(certiverse(f"dlv-1{number}", exam="NEW") for number in range(3)),
+        certiverse("dlv-2", exam="OLD"),
+        *(certiverse(f"dlv-3{number}", None) for number in range(2)),
+        certiverse("dlv-4", "reg-c"),
+    )
     told = json.loads(run("held", "list", "--json", "--limit", "1").stdout)
     assert told["reasons"] == {"unknown_exam": 4, "registration_ambiguous": 2, "registration_mismatch": 1}
     causes = [(one["events"], one["reason"], one["cause"]) for one in told["causes"]]
@@ -156,9 +158,14 @@ def test_what_has_moved_meanwhile_stops_it_unless_told_to_go_on(
     """Between the count and the answer another operator discards the second of three."""
     events = held(pipeline, 3)
     shown = on_terminal(
-        pipeline.services.settings.config, "replay", "--reason", "unknown_exam", *option, answer="y\n",
+        pipeline.services.settings.config,
+        "replay",
+        "--reason",
+        "unknown_exam",
+        *option,
+        answer="y\n",
         meanwhile=lambda: pipeline.ledger.discard("acme", events[1].id, "bob", "first"),
-    )  # fmt: skip
+    )
     assert "3 events to replay" in shown
     assert f"{events[1].id} was not moved: it is discarded" in shown
     assert f"{moved} done, {3 - moved} not" in shown

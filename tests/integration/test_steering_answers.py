@@ -1,4 +1,4 @@
-"""An answer is looked at before anything moves, and each event that was named says where it stands."""
+"""Answers are checked before anything moves, and each event that was named is shown with its state."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,17 +19,21 @@ from worker.errors import Unchecked
 def replayed(pipeline: Pipeline, *ids: str, **more: Any) -> bool:
     answers = {name: more.pop(name) for name in ("registration", "verdict", "accept") if name in more}
     state = more.pop("state", None)
-    return steer.replay(pipeline.services, Filters(ids=ids, state=state), answers, Scope(yes=True, **more))
+    return steer.replay_events(pipeline.services, Filters(ids=ids, state=state), answers, Scope(yes=True, **more))
 
 
 @pytest.fixture
 def unmatched(pipeline: Pipeline) -> Event:
     """Ready: no registration of this person yet."""
-    pipeline.rhythm.seed(ORG, [
-        registration("reg-2", student_id="stu-2", email_address="x@example.org"),
-        registration("reg-exam-2", exam_id="exam-2"), registration("reg-draft", status="draft"),
-        registration("reg-off", status="cancelled"),
-    ])  # fmt: skip
+    pipeline.rhythm.seed(
+        ORG,
+        [
+            registration("reg-2", student_id="stu-2", email_address="x@example.org"),
+            registration("reg-exam-2", exam_id="exam-2"),
+            registration("reg-draft", status="draft"),
+            registration("reg-off", status="cancelled"),
+        ],
+    )
     (event,) = pipeline.run(certiverse(student=None, email="nobody@example.org"))
     assert (event.state, event.reason) == (EventState.READY, Reason.REGISTRATION_NOT_FOUND)
     return event
@@ -54,7 +58,7 @@ def test_a_registration_that_cannot_be_it_is_refused_and_nothing_moves(
     assert pipeline.event(unmatched.id) == unmatched
 
 
-def test_one_that_can_be_it_is_told_and_written(
+def test_a_registration_that_can_be_it_is_shown_and_written(
     pipeline: Pipeline, unmatched: Event, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert replayed(pipeline, unmatched.id, registration="reg-2")
@@ -77,7 +81,7 @@ def test_a_rhythm_that_cannot_be_asked_leaves_everything_as_it_was(
     assert pipeline.event(unmatched.id) == unmatched
 
 
-def test_could_not_be_checked_is_exit_code_3(pipeline: Pipeline, unmatched: Event) -> None:
+def test_a_rhythm_that_may_not_be_called_is_exit_code_3(pipeline: Pipeline, unmatched: Event) -> None:
     pipeline.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, timedelta(seconds=60))
     config = pipeline.services.settings.config
     done = command(config, "replay", "--id", unmatched.id, "--registration", "reg-2", "--yes")
@@ -94,7 +98,7 @@ def test_a_payload_that_cannot_be_read_has_no_registration(
 
 
 @pytest.mark.parametrize("answer", [{"verdict": "passed"}, {"accept": ["registration_settled"]}])
-def test_an_answer_to_what_nothing_asks_is_refused(
+def test_an_answer_that_no_event_needs_is_refused(
     pipeline: Pipeline, unmatched: Event, capsys: pytest.CaptureFixture[str], answer: dict[str, Any]
 ) -> None:
     assert not replayed(pipeline, unmatched.id, **answer)
@@ -133,10 +137,10 @@ def test_each_event_that_was_named_says_where_it_stands(pipeline: Pipeline, caps
     )
     assert not replayed(pipeline, waits, state=EventState.READY)
     assert "is received" in (told := capsys.readouterr().err)
-    assert "next looked at " in told
-    assert "the other filters do not take it" in told
+    assert ", due at " in told
+    assert "the other filters exclude it" in told
     with pytest.raises(Exception, match="there is no tenant beta"):
-        steer.discard(pipeline.services, Filters(tenant="beta", ids=(waits,)), Scope(yes=True))
+        steer.discard_events(pipeline.services, Filters(tenant="beta", ids=(waits,)), Scope(yes=True))
 
 
 def test_an_id_that_does_not_move_ends_with_1(pipeline: Pipeline) -> None:
@@ -149,10 +153,10 @@ def test_waiting_events_are_taken_when_they_are_asked_for(
     pipeline: Pipeline, unmatched: Event, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = pipeline.services
-    assert steer.replay(at, Filters(reason="registration_not_found"), {}, Scope(yes=True))
+    assert steer.replay_events(at, Filters(reason="registration_not_found"), {}, Scope(yes=True))
     shown = capsys.readouterr()
     assert shown.out == "0 events to replay\n"
-    assert "without --state or --id, held and dead events are looked for" in shown.err
+    assert "without --state and --id only held and dead events are taken" in shown.err
     found = Filters(reason="registration_not_found", state=EventState.READY)
-    assert steer.discard(at, found, Scope(yes=True, why="they left"))
+    assert steer.discard_events(at, found, Scope(yes=True, why="they left"))
     assert pipeline.event(unmatched.id).state is EventState.DISCARDED

@@ -1,4 +1,4 @@
-"""What waits for a machine can be steered, too: not from under a worker, and never with a write in doubt."""
+"""Waiting events can be replayed and discarded too, but not while a worker has them or a write is in doubt."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -43,8 +43,9 @@ def test_a_ready_event_is_replayed_with_an_answer_and_is_due_at_once(pipeline: P
     (event,) = pipeline.run(certiverse())
     assert (event.state, event.reason, event.attempts) == (EventState.READY, Reason.REGISTRATION_NOT_FOUND, 1)
     assert pipeline.ledger.replay(TENANT, event.id, "ann", {"registration": "reg-2"}, "asked them") == (
-        True, "received",
-    )  # fmt: skip
+        True,
+        "received",
+    )
     balanced(pipeline)
     again = pipeline.event(event.id)
     assert (again.state, again.attempts, again.reason) == (EventState.RECEIVED, 0, None)
@@ -130,7 +131,7 @@ def by_its_workers(pipeline: Pipeline, id: str) -> None:
 def test_a_write_in_doubt_outlives_the_death_of_its_event(
     pipeline: Pipeline, ends: Callable[[Pipeline, str], None]
 ) -> None:
-    """Replayed, it reads first; else its own write would be another hand's, and a rescore be held for it."""
+    """After a replay it reads first. Otherwise its own write would look like another writer's, and hold a rescore."""
     pipeline.rhythm.seed(ORG, [registration()])
     pipeline.rhythm.fault("apply_then_lose", kind="patch")
     id = pipeline.deliver(certiverse())
@@ -150,5 +151,5 @@ def test_a_write_in_doubt_outlives_the_death_of_its_event(
 
 @pytest.mark.parametrize("id", ["evt_nothing", ""])
 @BOTH
-def test_what_there_is_not_does_not_move(pipeline: Pipeline, act: Act, id: str) -> None:
+def test_an_unknown_id_does_not_move(pipeline: Pipeline, act: Act, id: str) -> None:
     assert act(pipeline, id) == (False, "")

@@ -1,4 +1,4 @@
-"""What an operator does with messages on nobody's books, by the real command."""
+"""What an operator does with strays (messages that name no known tenant or source), by the real command."""
 
 import json
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def kept(pipeline: Pipeline, args: object, kwargs: object) -> str:
     ],
     ids=["text by place", "bytes by name"],
 )
-def test_a_stray_is_put_on_the_books_as_if_it_had_been_sent_well(
+def test_a_stray_is_recorded_as_if_it_had_been_sent_correctly(
     pipeline: Pipeline, run: Run, args: object, kwargs: object
 ) -> None:
     pipeline.rhythm.seed(ORG, [registration()])
@@ -56,7 +56,7 @@ def test_a_stray_is_put_on_the_books_as_if_it_had_been_sent_well(
     assert act.split()[1:] == ["ann", "receive", id, event]
 
 
-def test_a_stray_stays_when_it_cannot_be_put_on_the_books(pipeline: Pipeline, run: Run) -> None:
+def test_a_stray_stays_when_it_cannot_be_recorded(pipeline: Pipeline, run: Run) -> None:
     id = kept(pipeline, ["acne", "certiverse", "{}"], {})
     for more, told in ((("--tenant", "acne"), "there is no such tenant"), (("--tenant", TENANT), "no such source")):
         done = run("strays", "receive", id, *more, "--source", "prov")
@@ -65,7 +65,7 @@ def test_a_stray_stays_when_it_cannot_be_put_on_the_books(pipeline: Pipeline, ru
     empty = kept(pipeline, [], {"what": 1})
     done = run("strays", "receive", empty, "--tenant", TENANT, "--source", "certiverse")
     assert done.returncode == 2
-    assert "no result can be told in it" in done.stderr
+    assert "it holds no result that can be read" in done.stderr
     assert {one.id for one in queries.strays(pipeline.services.redis)} == {id, empty}
 
 
@@ -79,10 +79,10 @@ def test_a_stray_is_discarded_with_who_and_why(pipeline: Pipeline, run: Run) -> 
     assert f"there is no stray {id}" in again.stderr
 
 
-def test_queue_entries_that_were_no_messages_are_shown_and_discarded(pipeline: Pipeline, run: Run) -> None:
+def test_queue_entries_that_are_not_celery_messages_are_shown_and_discarded(pipeline: Pipeline, run: Run) -> None:
     client, sealer = pipeline.services.redis, pipeline.ledger.sealer
     client.lpush(MALFORMED, sealer.seal(b"garbage", MALFORMED), sealer.seal(b"more", MALFORMED))
-    assert "2 queue entries were no messages" in run("strays", "list").stdout
+    assert "2 queue entries are not Celery messages" in run("strays", "list").stdout
     assert run("strays", "show", "malformed").stdout == "more\ngarbage\n"
     assert run("strays", "discard", "malformed", "--why", "told them").stdout == "2 discarded\n"
     assert client.exists(MALFORMED) == 0

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from schemas.event import EventState
 from tasks.process import process
-from tasks.steps.claiming import AttemptFailed, _tell_of_unknown, reported
+from tasks.steps.claiming import AttemptFailed, _report_unknown, reported
 from tasks.sync import sync, sync_tenant
 from tests.events import certiverse
 from tests.pipeline import TENANT, Pipeline
@@ -66,7 +66,7 @@ def test_both_stages_tell(task: Any, sentry: list[Any], client: Any) -> None:
 def test_a_tenant_that_this_worker_does_not_know_is_told_of_once_and_its_work_waits(
     pipeline: Pipeline, sentry: list[Any]
 ) -> None:
-    _tell_of_unknown.cache_clear()
+    _report_unknown.cache_clear()
     id = pipeline.deliver(certiverse())
     pipeline.process()
     del pipeline.services.tenants.tenants[TENANT]

@@ -1,4 +1,4 @@
-"""OAuth tokens in Redis: bought once for all processes, sealed, and never bought in a race."""
+"""OAuth tokens in Redis: fetched once for all processes, sealed, and never fetched by two at once."""
 
 import subprocess
 import sys
@@ -39,7 +39,7 @@ class Office:
         self.processes = processes
 
     def at(self, second: float) -> list[str]:
-        """All of them call Rhythm twice at that time, at once. Returns what those say that did not get through."""
+        """All of them call Rhythm twice at this time, at once. Returns the messages of those that failed."""
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.write(f"{second}\n")
@@ -48,13 +48,13 @@ class Office:
         return [one for one in said if one != "[True, True]"]
 
     def bought(self) -> int:
-        """How many tokens the stand-in has sold."""
+        """How many tokens the stand-in has issued."""
         return int(self.rhythm.counts()["tokens"])
 
 
 @pytest.fixture(scope="module")
 def started(valkey: Valkey, running_sandbox: Sandbox) -> Iterator[list[subprocess.Popen[str]]]:
-    """Started once: they remember nothing from one call to the next."""
+    """The processes, started once: they keep nothing from one call to the next."""
     command = [sys.executable, "-m", "tests.integration.token_process", valkey.url, running_sandbox.url, KEY.hex()]
     with ExitStack() as ending:
         processes = []
@@ -112,7 +112,7 @@ def test_a_token_refused_again_and_again_is_not_bought_again_and_again(office: O
     assert office.bought() == 2
 
 
-def test_who_waits_too_long_is_put_off_without_blame(client: "redis.Redis") -> None:
+def test_a_process_that_waits_too_long_puts_its_events_back_without_an_attempt(client: "redis.Redis") -> None:
     tokens = store(client)
     with tokens.lock("k"):
         with pytest.raises(GateClosed, match="another process is fetching the OAuth token") as caught, tokens.lock("k"):
@@ -152,7 +152,7 @@ def test_a_holder_that_died_is_given_up_when_its_lease_ends(client: "redis.Redis
         pass
 
 
-def test_who_outlived_its_lease_does_not_free_the_next_ones_lock(client: "redis.Redis") -> None:
+def test_a_holder_whose_lease_ended_does_not_free_the_next_holders_lock(client: "redis.Redis") -> None:
     late, next_one = store(client, lease=0.2).lock("k"), store(client).lock("k")
     late.__enter__()
     next_one.__enter__()
@@ -170,7 +170,7 @@ def test_a_failure_inside_gives_the_lock_back(client: "redis.Redis") -> None:
 
 
 @pytest.mark.parametrize("keys", [(), (KEY,)], ids=["plain", "sealed"])
-def test_what_was_put_is_got_by_others_for_as_long_as_it_counts(client: "redis.Redis", keys: tuple[bytes, ...]) -> None:
+def test_a_stored_token_is_read_by_others_while_it_is_kept(client: "redis.Redis", keys: tuple[bytes, ...]) -> None:
     assert store(client, *keys).get("k") is None
     store(client, *keys).put("k", TOKEN)
     got = store(client, *keys).get("k")

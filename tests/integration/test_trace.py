@@ -191,7 +191,7 @@ def test_an_event_that_is_being_written_is_not_forgotten_under_the_writers_hands
     claim = pipeline.ledger.claim(TENANT, Stage.SYNC, "token", 1, 0)
     id = claim.works[0].id
     plan = {"id": id, "registration": "reg-1", "rev": "0", "delivery_rev": claim.works[0].delivery_record.rev}
-    intent = json.dumps({"registration": "reg-1", "base": 1, "values": "{}"})
+    intent = json.dumps({"registration": "reg-1", "base": "1", "values": "{}"})
     assert pipeline.ledger.intend(TENANT, "token", [plan | {"intent": intent}]) == ["ok"]
     assert pipeline.ledger.forget(TENANT, id, "op") == (False, "being written")
     assert pipeline.event(id).state == EventState.READY

@@ -19,8 +19,11 @@ BEGINNING = datetime(2026, 3, 1, tzinfo=UTC)
 
 def main(redis_url: str, rhythm_url: str, key: str) -> None:
     credentials = {
-        "kind": "oauth", "domain": rhythm_url, "client_id": "sandbox-client", "client_secret": "env:SECRET",
-    }  # fmt: skip
+        "kind": "oauth",
+        "domain": rhythm_url,
+        "client_id": "sandbox-client",
+        "client_secret": "env:SECRET",
+    }
     tenant = connection(rhythm_url, credentials=credentials, timeout_seconds=30)
     client = redis.Redis.from_url(redis_url)
     store = RedisTokens(client, Scripts(client), Sealer([bytes.fromhex(key)] if key else []))

@@ -1,4 +1,4 @@
-"""What is read of a request's body, and what of a body is kept."""
+"""How much of a request's body is read, and what is recorded of it."""
 
 import asyncio
 import gzip
@@ -27,9 +27,13 @@ KNOWN = {"x-key": "k"}
 
 
 def kept(
-    chunks: Iterable[bytes], encoding: str = "", *, listed: Sequence[Credentials] = (HEADER,),
-    headers: dict[str, str] = KNOWN, largest: int = REFUSED_ABOVE,
-) -> Body:  # fmt: skip
+    chunks: Iterable[bytes],
+    encoding: str = "",
+    *,
+    listed: Sequence[Credentials] = (HEADER,),
+    headers: dict[str, str] = KNOWN,
+    largest: int = REFUSED_ABOVE,
+) -> Body:
     """What is kept of a body that comes in these pieces."""
 
     async def told() -> AsyncIterator[bytes]:
@@ -72,11 +76,32 @@ def test_gzip_is_unpacked_however_it_is_written(encoding: str) -> None:
 @pytest.mark.parametrize(
     "encoding",
     [
-        "", "identity", "Identity", "utf-8", "UTF8", "utf8", " utf-8 ", '"utf-8"', "charset=utf-8", "utf-16le",
-        "US-ASCII", "ascii", "iso-8859-1", "ISO8859-15", "latin1", "windows-1252", "cp1252", "unicode", "8bit",
-        "binary", "none", "identity, utf-8", ",", "identity,",
+        "",
+        "identity",
+        "Identity",
+        "utf-8",
+        "UTF8",
+        "utf8",
+        " utf-8 ",
+        '"utf-8"',
+        "charset=utf-8",
+        "utf-16le",
+        "US-ASCII",
+        "ascii",
+        "iso-8859-1",
+        "ISO8859-15",
+        "latin1",
+        "windows-1252",
+        "cp1252",
+        "unicode",
+        "8bit",
+        "binary",
+        "none",
+        "identity, utf-8",
+        ",",
+        "identity,",
     ],
-)  # fmt: skip
+)
 def test_without_an_encoding_the_body_is_what_was_sent(encoding: str) -> None:
     assert read([gzip.compress(b"{}", mtime=0)], encoding) == gzip.compress(b"{}", mtime=0)
 
@@ -99,7 +124,7 @@ def test_another_encoding_is_refused(encoding: str) -> None:
         zlib.compress(b"{}"),
     ],
 )
-def test_gzip_that_is_none_or_not_whole_is_refused(packed: bytes) -> None:
+def test_invalid_or_incomplete_gzip_is_refused(packed: bytes) -> None:
     assert refusal([packed], "gzip") == 400
 
 
@@ -126,7 +151,7 @@ def _counted(pieces: int, told: list[int]) -> Iterator[bytes]:
         yield b'{"apiKey":"no"}' + b" " * 2**16
 
 
-def test_of_a_strangers_body_no_more_is_read_than_is_searched_for_keys() -> None:
+def test_of_an_unknown_senders_body_only_the_searched_part_is_read() -> None:
     told = list[int]()
     assert refusal(_counted(300, told), listed=[KEYS], headers={}, largest=2**20) == 401
     assert len(told) < 20
@@ -138,7 +163,7 @@ def test_of_a_strangers_body_no_more_is_read_than_is_searched_for_keys() -> None
     "unit", [b'"":0,', b'"apiKey":"k3y",', b'"x":{"apiKey":"k3y"},', b'"\\n":"\\\\",', b"[", b'"x":[[1]],']
 )
 @pytest.mark.parametrize("key", [b'"apiKey":"no",', b""])
-def test_a_strangers_body_costs_milliseconds_whatever_it_is_made_of(unit: bytes, key: bytes) -> None:
+def test_an_unknown_senders_body_costs_milliseconds_whatever_is_in_it(unit: bytes, key: bytes) -> None:
     body = b"{" + key + b'"a":"' + unit * (2**21 // len(unit))
     began = time.process_time()
     assert refusal([body], listed=[KEYS], headers={}, largest=2**21) == 401
@@ -169,7 +194,7 @@ def test_however_it_comes_the_same_is_kept(size: int, at: list[int], packed: boo
     assert known == by_key == keep(body, [HEADER, KEYS], 200_000)
 
 
-def test_large_bodies_of_strangers_are_few_at_a_time_and_others_are_read_meanwhile() -> None:
+def test_few_large_bodies_of_unknown_senders_are_read_at_once_and_others_meanwhile() -> None:
     async def endless(release: asyncio.Event) -> AsyncIterator[bytes]:
         yield b" " * (BEGINNING + 1)
         await release.wait()

@@ -312,7 +312,7 @@ def test_a_result_in_a_booking_notification_that_is_not_of_a_completion_is_uncle
     ("reported", "cut", "verdict"),
     [(0, 0, None), (80, 0, None), (80, -1, None), (0, 0.01, FAILED), ("0.0", "0.00", None)],
 )
-def test_a_cut_of_nought_was_never_set(reported: object, cut: object, verdict: Verdict | None) -> None:
+def test_a_cut_of_zero_was_never_set(reported: object, cut: object, verdict: Verdict | None) -> None:
     told = outcome(passFail=None, reportedScore=reported, cutScore=cut, cutScoreType=None)
     assert told.verdict is verdict
     assert bool(told.unclear) == (Decimal(str(reported)) == Decimal(str(cut)) == 0)

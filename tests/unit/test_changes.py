@@ -65,8 +65,7 @@ def said(*passed: bool | None) -> tuple[Transformation, ...]:
         pytest.param(outcome(None, "99", unclear="?"), exam(threshold=70), UNSCORED, id="unclear: no threshold helps"),
         pytest.param(drilled(None, said(True)), exam(transformation="t0"), P, id="transformation"),
         pytest.param(drilled(P, said(False)), exam(transformation="t0"), F, id="it goes first"),
-        pytest.param(drilled(None, said(True, False)), exam(transformation="t1"), F,
-                     id="it settles a contradiction"),
+        pytest.param(drilled(None, said(True, False)), exam(transformation="t1"), F, id="it settles a contradiction"),
         pytest.param(drilled(P, said(None)), exam(transformation="t0"), UNSCORED, id="it says neither"),
         pytest.param(drilled(P, said(True)), exam(transformation="t9"), UNSCORED, id="it is not there"),
         pytest.param(drilled(P, said(True) * 2), exam(transformation="t0"), UNSCORED, id="it is twice"),
@@ -80,7 +79,7 @@ def said(*passed: bool | None) -> tuple[Transformation, ...]:
         pytest.param(proved("75", "37.5"), exam(threshold=70, score="reported"), P, id="a threshold in points"),
         pytest.param(proved("75", "37.5", P), exam(threshold=70), P, id="the platform's verdict needs no threshold"),
     ],
-)  # fmt: skip
+)
 def test_the_status_is_the_transformation_s_else_the_platform_s_else_by_threshold(
     told: ExamOutcome, rules: Exam, expected: Verdict | Reason
 ) -> None:
@@ -108,10 +107,16 @@ def test_a_persons_verdict_goes_before_any_rule_and_none_leaves_the_status(
 @pytest.mark.parametrize(
     ("score", "places", "expected"),
     [
-        ("82.5", 2, "82.5"), ("82.505", 2, "82.5"), ("82.515", 2, "82.52"), ("82.5", 0, "82"), ("1e3", 2, "1000"),
-        ("0.0000001", 6, "0"), ("-0.001", 2, "0"), ("999999999999.9999995", 6, "1000000000000"),
+        ("82.5", 2, "82.5"),
+        ("82.505", 2, "82.5"),
+        ("82.515", 2, "82.52"),
+        ("82.5", 0, "82"),
+        ("1e3", 2, "1000"),
+        ("0.0000001", 6, "0"),
+        ("-0.001", 2, "0"),
+        ("999999999999.9999995", 6, "1000000000000"),
     ],
-)  # fmt: skip
+)
 def test_a_score_is_written_with_the_places_of_the_exam_map(score: str, places: int, expected: str) -> None:
     written = values(outcome(P, score), exam(score_places=places))["score"]
     assert written == Decimal(expected)
@@ -287,12 +292,16 @@ ADDS = [("add", "/status", "passed"), ("add", "/score", Decimal("82.50"))]
     [
         pytest.param(FULL, "sys_version", [("test", "/sys_version", 7)], id="guarded by the version"),
         pytest.param(FULL, "none", [], id="not guarded"),
-        pytest.param(FULL.model_copy(update={"sys_version": None}), "sys_version",
-                     [("test", "/status", "registered"), ("test", "/score", Decimal(50))], id="no version: by fields"),
+        pytest.param(
+            FULL.model_copy(update={"sys_version": None}),
+            "sys_version",
+            [("test", "/status", "registered"), ("test", "/score", Decimal(50))],
+            id="no version: by fields",
+        ),
         pytest.param(BARE, "sys_version", [("test", "/status", "registered")], id="an absent field cannot be tested"),
         pytest.param(BARE, "none", [], id="no version, not guarded"),
     ],
-)  # fmt: skip
+)
 def test_a_patch_is_the_difference_behind_its_fence(registration: Registration, guard: Any, fence: list[Any]) -> None:
     told = [(one.op, one.path, one.value) for one in patch(CHANGED, registration, guard)]
     assert told == fence + ADDS
@@ -305,9 +314,13 @@ def test_a_value_that_must_not_be_there_is_removed_behind_the_same_fence() -> No
 
 @pytest.mark.parametrize(
     ("told", "score", "leaves"),
-    [({"status": "passed"}, 65, True), ({"status": "passed"}, None, False),
-     ({"status": "passed", "score": 70}, 65, False), ({}, 65, False)],
-)  # fmt: skip
+    [
+        ({"status": "passed"}, 65, True),
+        ({"status": "passed"}, None, False),
+        ({"status": "passed", "score": 70}, 65, False),
+        ({}, 65, False),
+    ],
+)
 def test_a_score_is_left_where_a_verdict_comes_without_one(told: Values, score: Any, leaves: bool) -> None:
     assert leaves_score(told, Registration(id="reg-1", score=score)) is leaves
 

@@ -29,26 +29,30 @@ def test_trace_wants_exactly_one_thing_to_begin_with(given: dict[str, str]) -> N
 
 def test_the_json_of_an_audit_adds_tenants_up_and_names_each_difference(capsys: pytest.CaptureFixture[str]) -> None:
     found = {"acme": Books(5, 4, 1, ()), "other": Books(2, 2, 0, ())}
-    audit.tell(found, [("acme", WRONG)], as_json=True)
+    audit.show_audit(found, [("acme", WRONG)], as_json=True)
     assert json.loads(capsys.readouterr().out) == {
         "accepted": 7,
         "accounted": 6,
         "pruned": 1,
         "differences": [
             {
-                "tenant": "acme", "kind": "rhythm", "id": "reg-1", "registration": "reg-1", "expected": "status passed",
+                "tenant": "acme",
+                "kind": "rhythm",
+                "id": "reg-1",
+                "registration": "reg-1",
+                "expected": "status passed",
                 "found": "status failed; last changed by u-1 at noon",
             }
         ],
-    }  # fmt: skip
+    }
 
 
 def test_the_table_of_an_audit_says_what_to_type_next(capsys: pytest.CaptureFixture[str]) -> None:
-    audit.tell({"acme": Books(5, 4, 1, ())}, [("acme", WRONG)], as_json=False)
+    audit.show_audit({"acme": Books(5, 4, 1, ())}, [("acme", WRONG)], as_json=False)
     shown = capsys.readouterr().out
     assert "acme\t5\t4\t1\t1" in shown
     assert "examrelay audit --accept REGISTRATION" in shown
-    audit.tell({"acme": Books(5, 5, 0, ())}, [], as_json=False)
+    audit.show_audit({"acme": Books(5, 5, 0, ())}, [], as_json=False)
     assert "--accept" not in capsys.readouterr().out
 
 

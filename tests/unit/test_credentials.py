@@ -1,4 +1,4 @@
-"""Whether a request may come in: every way to say it right or wrong."""
+"""Whether a request has valid credentials: every way to write them, right or wrong."""
 
 import base64
 from base64 import b64encode

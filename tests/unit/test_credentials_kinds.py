@@ -1,4 +1,4 @@
-"""The other kinds of credentials: a header, a signature, keys in the body; and that no key gets on the books."""
+"""The other kinds of credentials: a header, a signature, keys in the body; and that no key is recorded."""
 
 import hmac
 import json
@@ -119,8 +119,10 @@ def test_what_is_signed_is_bytes_whatever_they_mean(body: bytes) -> None:
     now = str(int(datetime.now(UTC).timestamp()))
     made = hmac.new(b64decode(WHSEC.removeprefix("whsec_")), f"msg_1.{now}.".encode() + body, "sha256").digest()
     headers = {
-        "webhook-id": "msg_1", "webhook-timestamp": now, "webhook-signature": f"v1a,x v1,{b64encode(made).decode()}",
-    }  # fmt: skip
+        "webhook-id": "msg_1",
+        "webhook-timestamp": now,
+        "webhook-signature": f"v1a,x v1,{b64encode(made).decode()}",
+    }
     assert allowed([signed()], headers, body)
     assert not allowed([signed()], headers, body + b"\0")
     assert not allowed([signed()], headers | {"webhook-id": "msg_é"}, body)

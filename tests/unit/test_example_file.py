@@ -1,4 +1,4 @@
-"""The example of a tenants file: it loads, and shows every option."""
+"""examrelay.example.toml loads, and shows every option."""
 
 import re
 from pathlib import Path
@@ -13,9 +13,11 @@ from worker.tenants import load_tenants
 EXAMPLE = Path(__file__).parent.parent.parent / "examrelay.example.toml"
 TEXT = EXAMPLE.read_text()
 MODELS = [
-    model for module in (tenants, exam_map) for model in vars(module).values()
+    model
+    for module in (tenants, exam_map)
+    for model in vars(module).values()
     if isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == module.__name__
-]  # fmt: skip
+]
 
 
 def test_the_example_loads() -> None:

@@ -1,4 +1,4 @@
-"""What is said of a Redis, from what it says of itself."""
+"""Whether a Redis is suitable, judged from its INFO and configuration."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,13 @@ ROLE, PERSISTENCE, MEMORY = {"role": "master"}, {"aof_last_write_status": "ok"},
 
 
 def judged(
-    *, server: Mapping[str, Any] = SERVER, role: Mapping[str, Any] = ROLE, aof: Mapping[str, Any] = PERSISTENCE,
-    config: Any = WANTED, durability: str = "fsync",
-) -> str:  # fmt: skip
+    *,
+    server: Mapping[str, Any] = SERVER,
+    role: Mapping[str, Any] = ROLE,
+    aof: Mapping[str, Any] = PERSISTENCE,
+    config: Any = WANTED,
+    durability: str = "fsync",
+) -> str:
     settings = Settings(REDIS_URL="redis://:hunter2@h:1/2", durability=durability)
     return judge_redis(answered([server, role, aof, MEMORY, config]), settings)
 
@@ -31,12 +35,14 @@ def judged(
         ({"role": {"role": "slave"}}, "is a replica and takes no writes"),
         ({"aof": {"aof_last_write_status": "err"}}, "its append-only file cannot be written"),
         ({"config": WANTED | {"appendonly": "no"}}, "appendonly is no, must be yes"),
-        ({"config": {b"appendfsync": b"everysec", b"appendonly": b"yes", b"maxmemory-policy": b"noeviction"}},
-         "appendfsync is everysec, must be always"),
+        (
+            {"config": {b"appendfsync": b"everysec", b"appendonly": b"yes", b"maxmemory-policy": b"noeviction"}},
+            "appendfsync is everysec, must be always",
+        ),
         ({"config": NoPermissionError("CONFIG")}, "appendfsync is unknown (CONFIG GET is refused)"),
     ],
-)  # fmt: skip
-def test_one_that_does_not_do_is_refused_with_its_address(told: dict[str, Any], said: str) -> None:
+)
+def test_an_unsuitable_redis_is_refused_with_its_address(told: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         judged(**told)
     assert str(caught.value).startswith("Redis at h:1/2 ")

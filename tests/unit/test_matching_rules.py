@@ -1,4 +1,4 @@
-"""Matching, as tables: which registration a result is about, or why a person must say."""
+"""Matching, as tables: which registration a result is for, or why a person must decide."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -28,9 +28,13 @@ def rules(*names: str, third_party: str | None = None) -> SourceRules:
 
 def outcome(completed: datetime | None = COMPLETED, ids: dict[str, str] | None = None, **who: Any) -> ExamOutcome:
     return ExamOutcome(
-        source=Source.CERTIVERSE, delivery="dlv-1", exam_codes=("CERT-1",), candidate=Candidate(**who),
-        registration_ids=ids or {}, completed_at=completed,
-    )  # fmt: skip
+        source=Source.CERTIVERSE,
+        delivery="dlv-1",
+        exam_codes=("CERT-1",),
+        candidate=Candidate(**who),
+        registration_ids=ids or {},
+        completed_at=completed,
+    )
 
 
 def one(id: str = "a", status: str = OPEN, exam_date: str | None = None, **more: Any) -> Registration:
@@ -75,15 +79,27 @@ def test_a_student_is_the_association_s_id_or_the_configured_third_party_s(
     ("who", "registration", "mismatch"),
     [
         pytest.param({"student_id": "s"}, {"student_id": "s"}, None, id="the student agrees"),
-        pytest.param({"student_id": "s", "email": "a@x"}, {"student_id": "s", "email_address": "b@x"}, None,
-                     id="the student agrees, the e-mail was changed"),
+        pytest.param(
+            {"student_id": "s", "email": "a@x"},
+            {"student_id": "s", "email_address": "b@x"},
+            None,
+            id="the student agrees, the e-mail was changed",
+        ),
         pytest.param({"student_id": "s"}, {"student_id": "t"}, "another student's", id="another student"),
-        pytest.param({"student_id": "s", "email": "a@x"}, {"student_id": "t", "email_address": "a@x"},
-                     "another student's", id="another student with this e-mail"),
+        pytest.param(
+            {"student_id": "s", "email": "a@x"},
+            {"student_id": "t", "email_address": "a@x"},
+            "another student's",
+            id="another student with this e-mail",
+        ),
         pytest.param({"email": "a@x"}, {"email_address": " A@X "}, None, id="the e-mail agrees, in any case"),
         pytest.param({"email": "a@x"}, {"email_address": "b@x"}, "e-mail", id="another e-mail"),
-        pytest.param({"student_id": "s", "email": "a@x"}, {"email_address": "b@x"}, "e-mail",
-                     id="another e-mail, no student in Rhythm"),
+        pytest.param(
+            {"student_id": "s", "email": "a@x"},
+            {"email_address": "b@x"},
+            "e-mail",
+            id="another e-mail, no student in Rhythm",
+        ),
         pytest.param({"email": "a@x"}, {"student_id": "t"}, None, id="nothing that both sides have"),
         pytest.param({}, {"student_id": "t", "email_address": "b@x"}, None, id="the outcome says nothing"),
         pytest.param({"student_id": "s"}, {"student_id": "s", "exam_id": "exam-2"}, "exam-2", id="another exam"),
@@ -93,7 +109,7 @@ def test_a_student_is_the_association_s_id_or_the_configured_third_party_s(
         pytest.param({"student_id": "s"}, {"student_id": "s", "status": PASSED}, None, id="passed: compare decides"),
         pytest.param({"student_id": "s"}, {"student_id": "s", "date": "2027-01-01"}, None, id="dates do not count"),
     ],
-)  # fmt: skip
+)
 def test_an_id_stands_only_if_exam_and_person_agree(
     who: dict[str, str], registration: dict[str, Any], mismatch: str | None
 ) -> None:
@@ -140,6 +156,12 @@ RETAKE = [one("first", FAILED, "2026-02-01"), one("retake", OPEN, MAY_4)]
         pytest.param([one("a", date="2026-05-05T00:00:00Z")], (), NOT_FOUND, id="registered the next day"),
         pytest.param([one("a", date="2026-05-05T01:00:00+02:00")], (), "a", id="the next day elsewhere"),
         pytest.param([one("a"), one("b", date="2026-05-04T14:00Z")], (), "a", id="one was there, one made that day"),
+        pytest.param(
+            [one("a", date="2026-05-04T12:30Z"), one("b", date="2026-05-04T14:00Z")],
+            (),
+            "a",
+            id="one made at that very time, one later",
+        ),
         pytest.param([one("a", FAILED), one("b", date="2026-05-04T14:00Z")], (), "a", id="not a retake of that day"),
         pytest.param([one("a", "waitlisted"), one("b", date="2026-05-04T14:00Z")], (), "b", id="one that cannot be it"),
         pytest.param([one("a", date="2026-05-04T12:30:00Z")], (), "a", id="registered at that very time"),
@@ -159,13 +181,17 @@ RETAKE = [one("first", FAILED, "2026-02-01"), one("retake", OPEN, MAY_4)]
         pytest.param([one("a", exam_date=MAY_4), one("b", exam_date=MAY_4)], (), AMBIGUOUS, id="tie: one day"),
         pytest.param([one("a", exam_date=MAY_3), one("b", exam_date=MAY_5)], (), AMBIGUOUS, id="tie: within a day"),
         pytest.param([one("a", exam_date=MAY_4), one("b", exam_date=MAY_5)], (), AMBIGUOUS, id="tie: the next day"),
-        pytest.param([one("a", exam_date="2026-05-04T00:00Z"), one("b", exam_date="2026-05-04T12:30Z")], (), AMBIGUOUS,
-                     id="tie: the time of day does not count"),
+        pytest.param(
+            [one("a", exam_date="2026-05-04T00:00Z"), one("b", exam_date="2026-05-04T12:30Z")],
+            (),
+            AMBIGUOUS,
+            id="tie: the time of day does not count",
+        ),
         pytest.param([one("a"), one("b")], (), AMBIGUOUS, id="tie: two without a day"),
         pytest.param([one("a"), one("b", exam_date=MAY_4)], (), AMBIGUOUS, id="tie: one without a day"),
         pytest.param([one("a"), one("b", exam_date="2026-05-09")], (), "a", id="one without a day, one too late"),
     ],
-)  # fmt: skip
+)
 def test_the_sitting_is_about_the_one_nearest_to_it_and_never_a_guess(
     candidates: Sequence[Registration], ours: tuple[str, ...], expected: str | Reason
 ) -> None:
@@ -232,13 +258,23 @@ KELVIN, E, DECOMPOSED = "\u212aay@x", "jos\u00e9@x", "jose\u0301@x"
 @pytest.mark.parametrize(
     ("ours", "theirs", "same"),
     [
-        ("A@X", " a@x ", True), ("a@x", "A@X", True), ("a@x", "b@x", False), (E, DECOMPOSED, True),
-        (DECOMPOSED, E.upper(), True), (KELVIN, "kay@x", False), ("kay@x", KELVIN, False), (KELVIN, "Kay@x", False),
-        (KELVIN, KELVIN, True), ("\u017fam@x", "sam@x", False), ("m\u0131ke@x", "mike@x", False),
-        ("m\u0130ke@x", "mike@x", False), ("stra\u00dfe@x", "strasse@x", False), ("\uff41@x", "a@x", False),
+        ("A@X", " a@x ", True),
+        ("a@x", "A@X", True),
+        ("a@x", "b@x", False),
+        (E, DECOMPOSED, True),
+        (DECOMPOSED, E.upper(), True),
+        (KELVIN, "kay@x", False),
+        ("kay@x", KELVIN, False),
+        (KELVIN, "Kay@x", False),
+        (KELVIN, KELVIN, True),
+        ("\u017fam@x", "sam@x", False),
+        ("m\u0131ke@x", "mike@x", False),
+        ("m\u0130ke@x", "mike@x", False),
+        ("stra\u00dfe@x", "strasse@x", False),
+        ("\uff41@x", "a@x", False),
         ("jose@x", E, False),
     ],
-)  # fmt: skip
+)
 def test_an_address_is_another_if_it_only_looks_the_same(ours: str, theirs: str, same: bool) -> None:
     named = one("reg-1", email_address=theirs)
     try:
@@ -251,10 +287,13 @@ def test_an_address_is_another_if_it_only_looks_the_same(ours: str, theirs: str,
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
-        ("a@x", ["a@x"]), ("A@X", ["A@X", "a@x"]), (DECOMPOSED, [DECOMPOSED, E]), (E, [E, DECOMPOSED]),
+        ("a@x", ["a@x"]),
+        ("A@X", ["A@X", "a@x"]),
+        (DECOMPOSED, [DECOMPOSED, E]),
+        (E, [E, DECOMPOSED]),
         (E.upper(), [E.upper(), E, DECOMPOSED]),
     ],
-)  # fmt: skip
+)
 def test_an_address_has_three_spellings_at_most(address: str, expected: list[str]) -> None:
     assert spellings(address) == expected
 
@@ -263,19 +302,31 @@ def test_an_address_has_three_spellings_at_most(address: str, expected: list[str
     ("told", "with_rules", "detail"),
     [
         pytest.param({}, rules("eligibilityId"), "no id of a registration", id="nothing at all"),
-        pytest.param({"ids": {"bookingId": "b"}}, rules("eligibilityId"), "bookingId, which registration_ids does not",
-                     id="an id that the rules do not let name one"),
-        pytest.param({"ids": {"eligibilityId": "a b"}}, rules("eligibilityId"), "an id that no registration can have",
-                     id="an id that none can have"),
-        pytest.param({"third_party_ids": {"X": "1"}}, rules(third_party="ACME"), "of X, and third_party names ACME",
-                     id="another third party"),
+        pytest.param(
+            {"ids": {"bookingId": "b"}},
+            rules("eligibilityId"),
+            "bookingId, which registration_ids does not",
+            id="an id that the rules do not let name one",
+        ),
+        pytest.param(
+            {"ids": {"eligibilityId": "a b"}},
+            rules("eligibilityId"),
+            "an id that no registration can have",
+            id="an id that none can have",
+        ),
+        pytest.param(
+            {"third_party_ids": {"X": "1"}},
+            rules(third_party="ACME"),
+            "of X, and third_party names ACME",
+            id="another third party",
+        ),
         pytest.param({"third_party_ids": {"X": "1"}}, rules(), "of X, and third_party names none", id="none named"),
         pytest.param({"third_party_ids": {"X": "1"}}, rules(third_party="X"), None, id="the third party"),
         pytest.param({"ids": {"eligibilityId": "reg-9"}}, rules("eligibilityId"), None, id="an id, there or not"),
         pytest.param({"student_id": "s"}, rules(), None, id="a student"),
         pytest.param({"email": "a@x"}, rules(), None, id="an address"),
     ],
-)  # fmt: skip
+)
 def test_nobody_is_named_where_no_rule_finds_a_person(
     told: dict[str, Any], with_rules: SourceRules, detail: str | None
 ) -> None:

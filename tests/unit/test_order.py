@@ -1,4 +1,4 @@
-"""Which of a delivery's results counts: every combination that DESIGN names, as a table."""
+"""Which of a delivery's results counts: every combination, as a table."""
 
 from datetime import UTC, datetime, timedelta
 from itertools import permutations

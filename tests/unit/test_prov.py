@@ -38,14 +38,14 @@ def test_a_member_said_twice_with_one_value_is_said_once() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"CandidateID": "P-2"}, "candidateId: said twice, differently"),
-        ({"domains.0.DomainScore": 3}, "domains[0].score: said twice, differently"),
-        ({"result": "Pass", "Passed": False}, "result: said twice, differently"),
-        ({"result": "Pass", "result_flag": 0}, "result: said twice, differently"),
-        ({"result": "Pass", "ExamResult": "unknown"}, "result: said twice, differently"),
-        ({"Email": "a@example.org", "email_id": "b@example.org"}, "email: said twice, differently"),
-        ({"examCode": "A", "TestCode": "B"}, "examCode: said twice, differently"),
-        ({"overallScore": 70, "Score": "71"}, "overallScore: said twice, differently"),
+        ({"CandidateID": "P-2"}, "candidateId: present twice, with different values"),
+        ({"domains.0.DomainScore": 3}, "domains[0].score: present twice, with different values"),
+        ({"result": "Pass", "Passed": False}, "result: present twice, with different values"),
+        ({"result": "Pass", "result_flag": 0}, "result: present twice, with different values"),
+        ({"result": "Pass", "ExamResult": "unknown"}, "result: present twice, with different values"),
+        ({"Email": "a@example.org", "email_id": "b@example.org"}, "email: present twice, with different values"),
+        ({"examCode": "A", "TestCode": "B"}, "examCode: present twice, with different values"),
+        ({"overallScore": 70, "Score": "71"}, "overallScore: present twice, with different values"),
     ],
 )
 def test_a_member_said_twice_with_two_meanings_contradicts_itself(changes: dict[str, object], says: str) -> None:

@@ -45,8 +45,11 @@ def test_every_part_reads_the_same(
     app = make_app(settings)
     with app.connection_for_read() as connection:
         assert (connection.hostname, connection.port, connection.userid or None, connection.password or None) == (
-            host, port, user, password,
-        )  # fmt: skip
+            host,
+            port,
+            user,
+            password,
+        )
         assert int(connection.virtual_host or 0) == db
         by_flower = Broker(connection.as_uri(include_password=True), broker_use_ssl=app.conf.broker_use_ssl)
         shown = connection.as_uri()
@@ -141,11 +144,13 @@ def test_what_a_part_cannot_use_is_refused_for_all(monkeypatch: pytest.MonkeyPat
         ("?ssl_cert_reqs=CERT_REQUIRED", {}),
         ("?ssl_cert_reqs=none", {"ssl_cert_reqs": ssl.CERT_NONE}),
         ("?ssl_cert_reqs=CERT_NONE", {"ssl_cert_reqs": ssl.CERT_NONE}),
-        ("?ssl_cert_reqs=optional&ssl_check_hostname=False",
-         {"ssl_cert_reqs": ssl.CERT_OPTIONAL, "ssl_check_hostname": False}),
+        (
+            "?ssl_cert_reqs=optional&ssl_check_hostname=False",
+            {"ssl_cert_reqs": ssl.CERT_OPTIONAL, "ssl_check_hostname": False},
+        ),
         ("?ssl_check_hostname=true", {}),
     ],
-)  # fmt: skip
+)
 def test_tls_verifies_unless_told_otherwise(options: str, tls: dict[str, Any]) -> None:
     wanted = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True} | tls
     assert read_address(f"rediss://h/0{options}").tls == wanted

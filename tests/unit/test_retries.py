@@ -15,11 +15,18 @@ RETRIED = {Policy.RETRY, Policy.RETRY_THEN_HELD, Policy.GATE}
 
 
 def delay(
-    reason: Reason = Reason.REGISTRATION_NOT_FOUND, attempts: int = 1, since: timedelta | None = None,
-    jitter: float = 1.0, retry_after: timedelta | None = None,
-) -> timedelta | None:  # fmt: skip
+    reason: Reason = Reason.REGISTRATION_NOT_FOUND,
+    attempts: int = 1,
+    since: timedelta | None = None,
+    jitter: float = 1.0,
+    retry_after: timedelta | None = None,
+) -> timedelta | None:
     first = None if since is None else NOW - since
     return retry_delay(reason, attempts, first, NOW, jitter, retry_after)
+
+
+def test_the_limits_have_their_documented_values() -> None:
+    assert (timedelta(seconds=2), timedelta(minutes=15), timedelta(hours=72)) == (BASE, CAP, HORIZON)
 
 
 @pytest.mark.parametrize("reason", list(Reason))

@@ -106,13 +106,17 @@ def test_another_ones_registration_does_not_come_along() -> None:
 @pytest.mark.parametrize(
     ("entry", "error", "status"),
     [
-        ({"status_code": 400}, RhythmRejected, 400), ({"error": {"statusCode": 422}}, RhythmRejected, 422),
-        ({"status_code": 409}, MissingReference, 409), ({"status_code": 404}, RegistrationGone, 404),
-        ({"status_code": 429}, RhythmThrottled, 429), ({"status_code": 500}, RhythmUnavailable, 500),
-        ({"error": "no"}, RhythmRejected, None), ({"status_code": 403}, RhythmRejected, 403),
+        ({"status_code": 400}, RhythmRejected, 400),
+        ({"error": {"statusCode": 422}}, RhythmRejected, 422),
+        ({"status_code": 409}, MissingReference, 409),
+        ({"status_code": 404}, RegistrationGone, 404),
+        ({"status_code": 429}, RhythmThrottled, 429),
+        ({"status_code": 500}, RhythmUnavailable, 500),
+        ({"error": "no"}, RhythmRejected, None),
+        ({"status_code": 403}, RhythmRejected, 403),
         ({"status_code": 401}, RhythmRejected, 401),
     ],
-)  # fmt: skip
+)
 def test_an_error_is_what_a_single_patch_would_have_raised_but_never_the_credentials(
     entry: dict[str, Any], error: type[Exception], status: int | None
 ) -> None:

@@ -20,10 +20,16 @@ def read(**members: Any) -> Registration:
 @pytest.mark.parametrize(
     ("sent", "score"),
     [
-        ("70.1", "70.1"), ("70.10", "70.1"), ("0.1", "0.1"), ("70", "70"), ("70.0", "70"), ("1e2", "100"),
-        ("99.999999", "99.999999"), ('"70.1"', "70.1"),
+        ("70.1", "70.1"),
+        ("70.10", "70.1"),
+        ("0.1", "0.1"),
+        ("70", "70"),
+        ("70.0", "70"),
+        ("1e2", "100"),
+        ("99.999999", "99.999999"),
+        ('"70.1"', "70.1"),
     ],
-)  # fmt: skip
+)
 def test_a_score_is_the_decimal_that_was_written(sent: str, score: str) -> None:
     assert Registration.model_validate_json(f'{{"id":"reg-1","score":{sent}}}').score == Decimal(score)
 
@@ -45,11 +51,16 @@ def test_a_record_without_an_id_is_not_a_registration(body: str) -> None:
 @pytest.mark.parametrize(
     ("member", "odd"),
     [
-        ("score", "n/a"), ("score", True), ("sys_version", 2.5), ("sys_locked", "perhaps"),
-        ("exam_date", {"year": 2026}), ("custom_field_values", "none"),
-        ("custom_field_values", [1]), ("status", ["passed"]),
+        ("score", "n/a"),
+        ("score", True),
+        ("sys_version", 2.5),
+        ("sys_locked", "perhaps"),
+        ("exam_date", {"year": 2026}),
+        ("custom_field_values", "none"),
+        ("custom_field_values", [1]),
+        ("status", ["passed"]),
     ],
-)  # fmt: skip
+)
 def test_a_member_of_another_type_counts_as_absent_and_spoils_nothing_else(member: str, odd: Any) -> None:
     registration = read(**{"exam_id": "exam-1", member: odd})
     assert registration.exam_id == "exam-1"
@@ -104,12 +115,20 @@ def test_neither_texts_nor_errors_of_a_registration_tell_of_a_person() -> None:
 @pytest.mark.parametrize(
     ("value", "json_text"),
     [
-        (Decimal("70.1"), "70.1"), (Decimal("70.10"), "70.1"), (Decimal("70"), "70"), (Decimal("70.0"), "70"),
-        (Decimal("1E+2"), "100"), (Decimal("0.07"), "0.07"), (Decimal("-0"), "0"), (3, "3"),
-        ([{"numeric_value": Decimal("2.50")}], '[{"numeric_value":2.5}]'), ("70.1", '"70.1"'), (None, "null"),
+        (Decimal("70.1"), "70.1"),
+        (Decimal("70.10"), "70.1"),
+        (Decimal("70"), "70"),
+        (Decimal("70.0"), "70"),
+        (Decimal("1E+2"), "100"),
+        (Decimal("0.07"), "0.07"),
+        (Decimal("-0"), "0"),
+        (3, "3"),
+        ([{"numeric_value": Decimal("2.50")}], '[{"numeric_value":2.5}]'),
+        ("70.1", '"70.1"'),
+        (None, "null"),
         (True, "true"),
     ],
-)  # fmt: skip
+)
 def test_decimals_become_numbers_in_their_shortest_form(value: Any, json_text: str) -> None:
     assert encode(value).decode() == json_text
 
@@ -123,10 +142,14 @@ def test_what_has_no_json_form_is_refused(value: Any, error: type[Exception]) ->
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (Decimal("70.10"), "70.1"), (3, "3"), ("passed", "passed"), (True, "true"), (None, None),
+        (Decimal("70.10"), "70.1"),
+        (3, "3"),
+        ("passed", "passed"),
+        (True, "true"),
+        (None, None),
         ([{"numeric_value": Decimal("1.5"), "list_value": ["x"]}], '[{"numeric_value":1.5,"list_value":["x"]}]'),
     ],
-)  # fmt: skip
+)
 def test_values_as_text_are_the_texts_of_the_native_ones(value: Any, text: str | None) -> None:
     operation = PatchOperation(op="test", path="/x", value=value)
     assert operation.directive(as_text=True) == {"op": "test", "path": "/x", "value": text}

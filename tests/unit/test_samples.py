@@ -1,5 +1,6 @@
 """Every sample file is a test."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ def test_a_valid_sample_means_what_stands_beside_it(path: Path) -> None:
     expected = path.with_suffix(".outcome.json").read_bytes()
     outcome = read(source(path), path.read_bytes())
     assert outcome == (None if expected.strip() == b"null" else ExamOutcome.model_validate_json(expected))
+
+
+def test_a_sample_has_the_version_that_it_had_in_every_release() -> None:
+    """Another version of the same bytes would be another result: it would be held, or written again."""
+    for sample, version in json.loads((samples.FOLDER / "versions.json").read_text()).items():
+        outcome = read(source(samples.FOLDER / f"{sample}.json"), samples.body(sample))
+        assert outcome is not None
+        assert outcome.version == version, sample
 
 
 @pytest.mark.parametrize("path", samples.invalid(), ids=name)

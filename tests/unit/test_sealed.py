@@ -139,10 +139,17 @@ def test_empty_keys_are_none() -> None:
 @pytest.mark.parametrize(
     ("told", "place"),
     [
-        ("hunter2-hunter2", 1), (text(ONE)[:-4], 1), (text(ONE + b"x"), 1), (text(ONE) + ",", 2),
-        (text(ONE) + ",hunter2", 2), (",", 1), (ONE.hex(), 1), (f"{text(ONE)};{text(OTHER)}", 1), ("schlüssel", 1),
+        ("hunter2-hunter2", 1),
+        (text(ONE)[:-4], 1),
+        (text(ONE + b"x"), 1),
+        (text(ONE) + ",", 2),
+        (text(ONE) + ",hunter2", 2),
+        (",", 1),
+        (ONE.hex(), 1),
+        (f"{text(ONE)};{text(OTHER)}", 1),
+        ("schlüssel", 1),
     ],
-)  # fmt: skip
+)
 def test_a_malformed_key_is_refused_with_the_variable_the_form_and_the_command_that_makes_one(
     told: str, place: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""The environment: what is required, what may be left out, and what is said of a mistake."""
+"""The environment: what is required, what is optional, and the message for a mistake."""
 
 from pathlib import Path
 

@@ -31,6 +31,7 @@ KEY, PASSWORD, ACME = '"env:KEY"', '"env:PASSWORD"', "tenants.acme"
 RHYTHM, CERTIVERSE, EXAMS = f"{ACME}.rhythm", f"{ACME}.sources.certiverse", f"{ACME}.exams"
 SECRET_HERE = "a secret does not belong in this file: write env:NAME or file:PATH"
 NOT_HTTPS = "must start with https:// (http:// only on this machine)"
+IMPOSSIBLE = "not a possible threshold: a percentage is 0 to 100, and no score is below 0"
 
 
 @pytest.fixture
@@ -84,45 +85,84 @@ def edited(old: str, new: str) -> str:
     ("text", "line"),
     [
         pytest.param(edited("writes =", "wirtes ="), f"{ACME}.wirtes: unknown key (a misspelling?)", id="unknown key"),
-        pytest.param(edited("threshold", "treshold"), f"{EXAMS}.0.treshold: unknown key (a misspelling?)",
-                     id="unknown key in a list"),
+        pytest.param(
+            edited("threshold", "treshold"),
+            f"{EXAMS}.0.treshold: unknown key (a misspelling?)",
+            id="unknown key in a list",
+        ),
         pytest.param("extra = 1" + GOOD, "extra: unknown key (a misspelling?)", id="unknown table"),
         pytest.param(edited('tenant_id = "acme.org"\n', ""), f"{RHYTHM}.tenant_id: Field required", id="missing"),
         pytest.param("", "tenants: Field required", id="an empty file"),
-        pytest.param("[tenants]", "tenants: Dictionary should have at least 1 item after validation, not 0",
-                     id="no tenant"),
-        pytest.param(edited('codes = ["CERT-2"]', "codes = 2"), f"{EXAMS}.1.codes: Input should be a valid tuple",
-                     id="wrong type"),
-        pytest.param(edited('codes = ["CERT-2"]', "codes = []"),
-                     f"{EXAMS}.1.codes: Tuple should have at least 1 item after validation, not 0", id="no codes"),
-        pytest.param(edited('"acme.org"', '" "'), f"{RHYTHM}.tenant_id: String should have at least 1 character",
-                     id="blank"),
+        pytest.param(
+            "[tenants]", "tenants: Dictionary should have at least 1 item after validation, not 0", id="no tenant"
+        ),
+        pytest.param(
+            edited('codes = ["CERT-2"]', "codes = 2"),
+            f"{EXAMS}.1.codes: Input should be a valid tuple",
+            id="wrong type",
+        ),
+        pytest.param(
+            edited('codes = ["CERT-2"]', "codes = []"),
+            f"{EXAMS}.1.codes: Tuple should have at least 1 item after validation, not 0",
+            id="no codes",
+        ),
+        pytest.param(
+            edited('"acme.org"', '" "'), f"{RHYTHM}.tenant_id: String should have at least 1 character", id="blank"
+        ),
         pytest.param(edited('"hold"', '"off"'), f"{ACME}.writes: Input should be 'on' or 'hold'", id="not a choice"),
-        pytest.param(edited(KEY, '"rhythm-key"'), f"{RHYTHM}.credentials.api_key.key: {SECRET_HERE}",
-                     id="a secret as itself"),
-        pytest.param(edited(PASSWORD, "7"), f"{CERTIVERSE}.credentials.0.basic.password: {SECRET_HERE}",
-                     id="a secret as a number"),
-        pytest.param(edited(KEY, '"env:NOT_THERE"'),
-                     f"{RHYTHM}.credentials.api_key.key: the environment has no NOT_THERE: set it", id="no variable"),
-        pytest.param(edited(KEY, '"env:EMPTY"'),
-                     f"{RHYTHM}.credentials.api_key.key: the environment has no EMPTY: set it", id="an empty variable"),
-        pytest.param(edited(KEY, '"file:/not/there"'),
-                     f"{RHYTHM}.credentials.api_key.key: cannot read /not/there: No such file or directory",
-                     id="no file"),
-        pytest.param(edited(KEY, '"file:/dev/null"'), f"{RHYTHM}.credentials.api_key.key: /dev/null is empty",
-                     id="an empty file for a secret"),
-        pytest.param(edited('"CERT-2"', '"CERT-1B"'), f"{ACME}: code CERT-1B names two exams, exam-1 and exam-2",
-                     id="a code that names two exams"),
-        pytest.param(edited("https://certifications.example.org/", "http://certifications.example.org"),
-                     f"{RHYTHM}.url: {NOT_HTTPS}", id="http"),
-        pytest.param(edited("https://certifications.example.org/", "http://localhost.example.org"),
-                     f"{RHYTHM}.url: {NOT_HTTPS}", id="http to a name that only begins like this machine's"),
-        pytest.param(edited("https://certifications.example.org/", "https://"), f"{RHYTHM}.url: {NOT_HTTPS}",
-                     id="no host"),
-        pytest.param(edited('user = "certiverse", ', ""), f"{CERTIVERSE}.credentials.0.basic.user: Field required",
-                     id="missing in an inline table"),
+        pytest.param(
+            edited(KEY, '"rhythm-key"'), f"{RHYTHM}.credentials.api_key.key: {SECRET_HERE}", id="a secret as itself"
+        ),
+        pytest.param(
+            edited(PASSWORD, "7"),
+            f"{CERTIVERSE}.credentials.0.basic.password: {SECRET_HERE}",
+            id="a secret as a number",
+        ),
+        pytest.param(
+            edited(KEY, '"env:NOT_THERE"'),
+            f"{RHYTHM}.credentials.api_key.key: the environment has no NOT_THERE: set it",
+            id="no variable",
+        ),
+        pytest.param(
+            edited(KEY, '"env:EMPTY"'),
+            f"{RHYTHM}.credentials.api_key.key: the environment has no EMPTY: set it",
+            id="an empty variable",
+        ),
+        pytest.param(
+            edited(KEY, '"file:/not/there"'),
+            f"{RHYTHM}.credentials.api_key.key: cannot read /not/there: No such file or directory",
+            id="no file",
+        ),
+        pytest.param(
+            edited(KEY, '"file:/dev/null"'),
+            f"{RHYTHM}.credentials.api_key.key: /dev/null is empty",
+            id="an empty file for a secret",
+        ),
+        pytest.param(
+            edited('"CERT-2"', '"CERT-1B"'),
+            f"{ACME}: code CERT-1B names two exams, exam-1 and exam-2",
+            id="a code that names two exams",
+        ),
+        pytest.param(
+            edited("https://certifications.example.org/", "http://certifications.example.org"),
+            f"{RHYTHM}.url: {NOT_HTTPS}",
+            id="http",
+        ),
+        pytest.param(
+            edited("https://certifications.example.org/", "http://localhost.example.org"),
+            f"{RHYTHM}.url: {NOT_HTTPS}",
+            id="http to a name that only begins like this machine's",
+        ),
+        pytest.param(
+            edited("https://certifications.example.org/", "https://"), f"{RHYTHM}.url: {NOT_HTTPS}", id="no host"
+        ),
+        pytest.param(
+            edited('user = "certiverse", ', ""),
+            f"{CERTIVERSE}.credentials.0.basic.user: Field required",
+            id="missing in an inline table",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_mistake_is_one_line_with_file_tenant_and_key(path: Path, text: str, line: str) -> None:
     assert complaint(path, text) == f"{path}: {line}"
 
@@ -142,39 +182,64 @@ FIELD = "exams__a__c"
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        *(pytest.param(mapped(f'score = "{name}"'),
-                       f"{EXAMS}.1.score: no platform of this tenant sends a score {name}; there are: {SCORES}",
-                       id=name)
-          for name in ("scalled", "Scaled", "score", "reportedScore", "robust_percent", "sca.led")),
-        pytest.param(mapped("threshold = -1"),
-                     f"{EXAMS}.1.threshold: no score can be so: a percentage is 0 to 100, and no score is less than 0",
-                     id="a threshold below 0"),
-        pytest.param(mapped('score = "percent"\nthreshold = 100.5'),
-                     f"{EXAMS}.1.threshold: no score can be so: a percentage is 0 to 100, and no score is less than 0",
-                     id="a threshold over 100 percent"),
-        pytest.param(mapped('transformation = "t"'),
-                     f"{EXAMS}.1.transformation: no platform of this tenant sends transformations: only Drillster does",
-                     id="a transformation without Drillster"),
-        pytest.param(mapped('status_words = { passed = "failed" }'),
-                     f"{EXAMS}.1.status_words.passed: passed cannot be written as failed", id="the contrary"),
-        pytest.param(mapped('status_words = { failed = "passed" }'),
-                     f"{EXAMS}.1.status_words.failed: failed cannot be written as passed", id="the other contrary"),
-        pytest.param(mapped(f"""custom_fields = [{{ id = "{FIELD}", value = "delivery" }},
+        *(
+            pytest.param(
+                mapped(f'score = "{name}"'),
+                f"{EXAMS}.1.score: no platform of this tenant sends a score {name}; there are: {SCORES}",
+                id=name,
+            )
+            for name in ("scalled", "Scaled", "score", "reportedScore", "robust_percent", "sca.led")
+        ),
+        pytest.param(mapped("threshold = -1"), f"{EXAMS}.1.threshold: {IMPOSSIBLE}", id="a threshold below 0"),
+        pytest.param(
+            mapped('score = "percent"\nthreshold = 100.5'),
+            f"{EXAMS}.1.threshold: {IMPOSSIBLE}",
+            id="a threshold over 100 percent",
+        ),
+        pytest.param(
+            mapped('transformation = "t"'),
+            f"{EXAMS}.1.transformation: no platform of this tenant sends transformations: only Drillster does",
+            id="a transformation without Drillster",
+        ),
+        pytest.param(
+            mapped('status_words = { passed = "failed" }'),
+            f"{EXAMS}.1.status_words.passed: passed cannot be written as failed",
+            id="the contrary",
+        ),
+        pytest.param(
+            mapped('status_words = { failed = "passed" }'),
+            f"{EXAMS}.1.status_words.failed: failed cannot be written as passed",
+            id="the other contrary",
+        ),
+        pytest.param(
+            mapped(f"""custom_fields = [{{ id = "{FIELD}", value = "delivery" }},
                                                 {{ id = "{FIELD}", value = "scores.raw" }}]"""),
-                     f"{EXAMS}.1.custom_fields.1.id: {FIELD} is filled twice", id="a field twice"),
-        pytest.param(edited('codes = ["CERT-2"]', 'codes = ["CERT-2", "CERT-2"]'),
-                     f"{ACME}: code CERT-2 is there twice: which line of exam exam-2 counts?", id="a code twice"),
-        pytest.param(GOOD + '[[tenants.acme.exams]]\nexam_id = "exam-2"\ncodes = ["CERT-2"]\nscore = "raw"',
-                     f"{ACME}: code CERT-2 is there twice: which line of exam exam-2 counts?",
-                     id="a code in two lines of one exam"),
-        pytest.param(edited(BASIC := f"{PASSWORD} }} ]", f'{BASIC}\nthird_party = "X"'),
-                     f"{CERTIVERSE}.third_party: certiverse sends no third party ids: only Drillster does",
-                     id="a third party of Certiverse"),
-        pytest.param(edited(BASIC, f'{BASIC}\nregistration_ids = ["ticket.reference"]'),
-                     f"{CERTIVERSE}.registration_ids: certiverse never sends ticket.reference; "
-                     "it sends: eligibilityId, bookingId", id="an id of another platform"),
+            f"{EXAMS}.1.custom_fields.1.id: {FIELD} is filled twice",
+            id="a field twice",
+        ),
+        pytest.param(
+            edited('codes = ["CERT-2"]', 'codes = ["CERT-2", "CERT-2"]'),
+            f"{ACME}: code CERT-2 is there twice: which line of exam exam-2 counts?",
+            id="a code twice",
+        ),
+        pytest.param(
+            GOOD + '[[tenants.acme.exams]]\nexam_id = "exam-2"\ncodes = ["CERT-2"]\nscore = "raw"',
+            f"{ACME}: code CERT-2 is there twice: which line of exam exam-2 counts?",
+            id="a code in two lines of one exam",
+        ),
+        pytest.param(
+            edited(BASIC := f"{PASSWORD} }} ]", f'{BASIC}\nthird_party = "X"'),
+            f"{CERTIVERSE}.third_party: certiverse sends no third party ids: only Drillster does",
+            id="a third party of Certiverse",
+        ),
+        pytest.param(
+            edited(BASIC, f'{BASIC}\nregistration_ids = ["ticket.reference"]'),
+            f"{CERTIVERSE}.registration_ids: certiverse never sends ticket.reference; "
+            "it sends: eligibilityId, bookingId",
+            id="an id of another platform",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_the_tenant_s_platforms_cannot_mean_is_refused_with_what_they_can(
     path: Path, text: str, line: str
 ) -> None:
@@ -183,9 +248,19 @@ def test_what_the_tenant_s_platforms_cannot_mean_is_refused_with_what_they_can(
 
 @pytest.mark.parametrize(
     "value",
-    ["scores.scalled", "Scores.raw", "details.examForm", "details", "parts.topic.Ethics", "parts.topic.Ethics.scaled",
-     "parts.domain.Ethics.percent", "event_ref", "verdict", "details.test.id"],
-)  # fmt: skip
+    [
+        "scores.scalled",
+        "Scores.raw",
+        "details.examForm",
+        "details",
+        "parts.topic.Ethics",
+        "parts.topic.Ethics.scaled",
+        "parts.domain.Ethics.percent",
+        "event_ref",
+        "verdict",
+        "details.test.id",
+    ],
+)
 def test_a_custom_field_of_what_no_platform_sends_is_refused_with_all_that_could_be_meant(
     path: Path, value: str
 ) -> None:

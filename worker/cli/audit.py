@@ -1,61 +1,67 @@
-"""Commands that answer for the ledger: whether it holds, what became of whom, and that it forgets."""
+"""`examrelay audit`: whether every event is accounted for, and Rhythm still says what was written."""
 
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
-from rich.progress import Progress
 
+from tasks.operator.read_back import Auditor
+from tasks.steps.reading import ReadingStopped
 from worker.bootstrap import Services
 from worker.cli.filters import AsJson, TenantFilter
-from worker.cli.output import DOES_NOT, UNCHECKED, complain, progress, say, show_json, show_table
-from worker.cli.services import open_services, who
-from worker.errors import ConfigurationError
+from worker.cli.output import DOES_NOT, UNCHECKED, complain, end, progress, say, show_json, show_table
+from worker.cli.services import open_services, warnings_to_stderr, who
+from worker.errors import ConfigurationError, Unchecked
 from worker.ledger.audit.books import Books, books
 from worker.ledger.audit.events import Difference
 from worker.ledger.keys import key
 
-_SHOWN = ("kind", "id", "registration", "expected", "found")
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_SUMMED: Final = ("accepted", "accounted", "pruned")
+_SHOWN: Final = ("kind", "id", "registration", "expected", "found")
+#: What `--accept` says of a registration, by what became of it.
+_ACCEPTED: Final = {
+    "accepted": "accepted as it is now; a later result of the same sitting will wait for a person",
+    "holds": "says what was written: there is nothing to accept",
+    "unknown": "nothing is kept of what was written there",
+    "busy": "something is being written there: run it again",
+}
 
 
 def audit(
     tenant: TenantFilter = None,
     ledger_only: Annotated[bool, typer.Option("--ledger-only", help="Do not read Rhythm back.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Not where an interrupted audit left off.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start from the beginning, even if an earlier audit was interrupted.")
+    ] = False,
     accept: Annotated[
-        str | None, typer.Option(metavar="REGISTRATION", help="What a person made of this one is right: remember it.")
+        str | None, typer.Option(metavar="REGISTRATION", help="Accept this registration as a person has changed it.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Whether every event is accounted for, and Rhythm still says what was written.
-
-    Reading Rhythm back takes a fifth of the allowed pace at most; interrupted, it goes on when run again.
-    Exit code 0: it holds. 1: it does not. 3: it could not be checked.
-    """
+    warnings_to_stderr()
     at, tenants = open_services(tenant)
     if accept is not None:
         _accept(at, tenants, accept)
         return
+    differences: list[tuple[str, Difference]] = []
+    unread: dict[str, str] = {}
     with progress() as bars:
         found = {name: books(at.redis, name, at.ledger.sealer, _bar(bars, at, name, "ledger")) for name in tenants}
-        differences = [(name, one) for name, kept in found.items() for one in kept.differences]
-        unread: dict[str, str] = {}
+        differences += [(name, each) for name, kept in found.items() for each in kept.differences]
         for name in () if ledger_only else tenants:
-            differences += [(name, one) for one in _read_back(at, name, restart, bars, unread)]
-    tell(found, differences, as_json)
+            differences += [(name, each) for each in _read_back(at, name, restart, bars, unread)]
+    show_audit(found, differences, as_json)
     for name, why in unread.items():
         complain(f"{name}: Rhythm could not be read back: {why}")
     if differences or unread:
         raise typer.Exit(DOES_NOT if differences else UNCHECKED)
 
 
-def _read_back(at: Services, tenant: str, restart: bool, bars: Progress, unread: dict[str, str]) -> list[Difference]:
-    from tasks.operator.read_back import (
-        Auditor,  # tasks bring the Celery app, which reads the environment when imported
-    )
-    from tasks.steps.reading import ReadingStopped
-
+def _read_back(at: Services, tenant: str, restart: bool, bars: "Progress", unread: dict[str, str]) -> list[Difference]:
+    """The differences found in Rhythm. A tenant that could not be read goes to `unread`, with the reason."""
     if tenant not in at.tenants.tenants:
         unread[tenant] = "it is not in the tenants file"
         return []
@@ -69,59 +75,43 @@ def _read_back(at: Services, tenant: str, restart: bool, bars: Progress, unread:
     return done.differences
 
 
-def _bar(bars: Progress, at: Services, tenant: str, what: str) -> Callable[[int], None]:
+def _bar(bars: "Progress", at: Services, tenant: str, what: str) -> Callable[[int], None]:
     bar = bars.add_task(f"{tenant}: {what}", total=int(at.redis.zcard(key(tenant, "events"))))
     return lambda done: bars.update(bar, completed=done)
 
 
-def tell(found: dict[str, Books], differences: list[tuple[str, Difference]], as_json: bool) -> None:
-    """What an audit has found."""
+def show_audit(found: dict[str, Books], differences: list[tuple[str, Difference]], as_json: bool) -> None:
+    """The books by tenant, and what differs."""
+    rows = [(tenant, {name: getattr(each, name) for name in _SHOWN}) for tenant, each in differences]
     if as_json:
-        told = [{"tenant": name, **_plain(one)} for name, one in differences]
         sums = {
-            field: sum(getattr(kept, field) for kept in found.values()) for field in ("accepted", "accounted", "pruned")
+            name: sum(getattr(each, name) for each in found.values()) for name in ("accepted", "accounted", "pruned")
         }
-        show_json({**sums, "differences": told})
+        show_json({**sums, "differences": [{"tenant": tenant, **row} for tenant, row in rows]})
         return
     show_table(
         ["tenant", "accepted", "accounted for", "pruned", "differences"],
         [
-            (name, kept.accepted, kept.accounted, kept.pruned, sum(one == name for one, _ in differences))
-            for name, kept in found.items()
+            (name, *(getattr(each, sum_of) for sum_of in _SUMMED), sum(tenant == name for tenant, _ in rows))
+            for name, each in found.items()
         ],
     )
-    if differences:
+    if rows:
         say("")
-        show_table(["tenant", *_SHOWN], [(name, *_plain(one).values()) for name, one in differences])
-        if any(one.kind == "rhythm" for _, one in differences):
-            say("\na change that is right: `examrelay audit --accept REGISTRATION`")
-
-
-def _plain(difference: Difference) -> dict[str, Any]:
-    return {name: value for name, value in asdict(difference).items() if name in _SHOWN}
+        show_table(["tenant", *_SHOWN], [(tenant, *row.values()) for tenant, row in rows])
+    if any(row["kind"] == "rhythm" for _, row in rows):
+        say("\na change that is right: `examrelay audit --accept REGISTRATION`")
 
 
 def _accept(at: Services, tenants: list[str], registration: str) -> None:
-    from tasks.operator.read_back import Auditor  # as above
-    from tasks.steps.reading import ReadingStopped
-
-    known = [name for name in tenants if at.redis.hexists(key(name, "registration", registration), "event")]
-    if len(known) != 1:
-        raise ConfigurationError(
-            f"nothing was ever written to registration {registration}." if not known
-            else f"{registration} is known to several tenants: say which by --tenant."
-        )  # fmt: skip
+    writers = [name for name in tenants if at.redis.hexists(key(name, "registration", registration), "event")]
+    if not writers:
+        raise ConfigurationError(f"nothing was ever written to registration {registration}.")
+    if len(writers) > 1:
+        raise ConfigurationError(f"several tenants have a registration {registration}: say which by --tenant.")
     try:
-        became = Auditor(at, known[0]).accept(registration, who())
+        became = Auditor(at, writers[0]).accept(registration, who())
     except ReadingStopped as stopped:
-        complain(f"Rhythm could not be read: {stopped.error}")
-        raise typer.Exit(UNCHECKED) from None
-    words = {
-        "accepted": "accepted as it is now; a later result of the same sitting will wait for a person",
-        "holds": "says what was written: there is nothing to accept",
-        "unknown": "nothing is kept of what was written there",
-        "busy": "something is being written there: run it again",
-    }
-    say(f"{registration}: {words[became]}")
-    if became not in ("accepted", "holds"):
-        raise typer.Exit(DOES_NOT)
+        raise Unchecked(f"Rhythm could not be read: {stopped.error}") from None
+    say(f"{registration}: {_ACCEPTED[became]}")
+    end(became in ("accepted", "holds"))

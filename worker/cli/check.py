@@ -2,60 +2,59 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from worker.bootstrap import Services
 from worker.cli.filters import AsJson, TenantFilter
-from worker.cli.output import show_json, show_table
-from worker.cli.services import open_services
+from worker.cli.output import DOES_NOT, UNCHECKED, show_json, show_table
+from worker.cli.services import open_services, warnings_to_stderr
 from worker.errors import ConfigurationError
 from worker.health import Finding, readiness
 from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import processes, silent, workerless
 
-_WORDS = {True: "ok", False: "FAILS", None: "unknown"}
+_WORDS: Final = {True: "ok", False: "FAILS", None: "unknown"}
 
 
 def check(
     live: Annotated[
-        bool, typer.Option("--live", help="Also: sweeps run, work moves, each Rhythm answers. Changes nothing there.")
+        bool,
+        typer.Option(
+            "--live",
+            help="Also check that sweeps run, work moves, and each Rhythm answers. Changes nothing in Rhythm.",
+        ),
     ] = False,
     tenant: TenantFilter = None,
     as_json: AsJson = False,
 ) -> None:
-    """Whether the configuration is whole, and Redis keeps what it acknowledges.
-
-    Exit code 0: it holds. 1: it does not. 3: some of it could not be checked.
-    """
     at, tenants = open_services(tenant)
-    found = [*_configuration(at, tenants), *_running(at, live), *(_live(at, tenants) if live else ())]
+    findings = [*_configuration(at, tenants), *_running(at, live), *(_live(at, tenants) if live else ())]
+    holds = [finding.holds for finding in findings]
     if as_json:
-        show_json({"holds": all(one.holds for one in found), "checks": [asdict(one) for one in found]})
+        show_json({"holds": all(holds), "checks": [asdict(finding) for finding in findings]})
     else:
-        show_table(
-            ["check", "tenant", "", "detail"], [(one.check, one.tenant, _WORDS[one.holds], one.detail) for one in found]
-        )
-    holds = [one.holds for one in found]
+        rows = [(finding.check, finding.tenant, _WORDS[finding.holds], finding.detail) for finding in findings]
+        show_table(["check", "tenant", "", "detail"], rows)
     if not all(holds):
-        raise typer.Exit(1 if False in holds else 3)
+        raise typer.Exit(DOES_NOT if False in holds else UNCHECKED)
 
 
 def _configuration(at: Services, tenants: list[str]) -> Iterator[Finding]:
     yield Finding("configuration", True, f"{at.settings.config}: {', '.join(at.tenants.tenants)}")
-    at.redis.ping()  # away: said in the words that all commands have for it
-    yield _said("redis", lambda: check_redis(at.redis, at.settings))
-    yield _said("index key", lambda: "as given" if at.identity and at.settings.identity_key else "kept in Redis")
+    at.redis.ping()  # raises when Redis is away, which all commands explain in the same words
+    yield _finding("redis", lambda: check_redis(at.redis, at.settings))
+    yield _finding("index key", lambda: "as given" if at.identity and at.settings.identity_key else "kept in Redis")
     for name in tenants:
         if name not in at.tenants.tenants:
             yield Finding("tenants file", False, "has events here and is not in the tenants file", name)
         elif at.tenants[name].rhythm.guard == "none":
-            given_up = 'guard = "none": an edit in Rhythm made between our read and our write may be overwritten'
-            yield Finding("guard", True, given_up, name)
+            risk = 'guard = "none": an edit in Rhythm made between our read and our write may be overwritten'
+            yield Finding("guard", True, risk, name)
 
 
-def _said(check: str, look: Callable[[], str]) -> Finding:
+def _finding(check: str, look: Callable[[], str]) -> Finding:
     try:
         return Finding(check, True, look())
     except ConfigurationError as error:
@@ -63,18 +62,19 @@ def _said(check: str, look: Callable[[], str]) -> Finding:
 
 
 def _running(at: Services, live: bool) -> Iterator[Finding]:
-    """Whether results are taken, and which processes are missing; which only a ledger that is `live` must have."""
+    """Whether results are taken, and which processes are missing: a fault only for a ledger that is `live`."""
     refuses = why_refused(at.redis, at.settings.replicas)
-    yield Finding("receiver", refuses is None, refuses or "Redis takes what comes")
-    found = processes(at.redis)
-    without, silences = workerless(found), silent(found)
+    yield Finding("receiver", refuses is None, refuses or "Redis takes results")
+    present = processes(at.redis)
+    without = workerless(present)
     yield Finding("workers", without is None or not live, without or "at work")
-    yield from (Finding("process", not live, silence) for silence in silences)
+    yield from (Finding("process", not live, sentence) for sentence in silent(present))
 
 
 def _live(at: Services, tenants: list[str]) -> Iterator[Finding]:
-    from tasks.operator.probe import probe  # tasks bring the Celery app, which reads the environment when imported
+    from tasks.operator.probe import probe  # brings Celery, which `check` alone does not need
 
+    warnings_to_stderr()
     ready = readiness(at).checks
     for name in ("sweep", "work"):
         if name in ready:

@@ -1,10 +1,11 @@
-"""Which events a command is about: the filters, and the options that all commands share."""
+"""Which events a command is about: the filter options, said once for all commands, and the options that many share."""
 
 import heapq
-from collections.abc import Collection, Iterator
+import inspect
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -15,21 +16,27 @@ from worker.errors import ConfigurationError
 from worker.ledger import queries
 
 TenantFilter = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
-SourceFilter = Annotated[Source | None, typer.Option("--source", help="Only this exam platform's.")]
-StateFilter = Annotated[EventState | None, typer.Option("--state", help="Only in this state.")]
-ReasonFilter = Annotated[str | None, typer.Option("--reason", help="Only with this reason.")]
-SinceFilter = Annotated[datetime | None, typer.Option("--since", help="Received then or later (UTC).")]
-UntilFilter = Annotated[datetime | None, typer.Option("--until", help="Received before then (UTC).")]
-IdFilter = Annotated[list[str] | None, typer.Option("--id", help="This event; may be repeated.")]
-AtMost = Annotated[int | None, typer.Option("--limit", min=1, help="At most so many, the oldest.")]
+AtMost = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many, oldest first.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Do not stop at the first that does not move.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="At most so many, the newest.")]
+KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Do not stop at the first event that cannot be moved.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many, newest first.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
-
+Why = Annotated[str, typer.Option("--why", help="Why. Recorded with your name; no personal data.")]
+#: The filter options by the name of their field in `Filters`, in the order of `--help`.
+_OPTIONS: Final = {
+    "tenant": TenantFilter,
+    "source": Annotated[Source | None, typer.Option("--source", help="Only this exam platform's.")],
+    "state": Annotated[EventState | None, typer.Option("--state", help="Only in this state.")],
+    "reason": Annotated[str | None, typer.Option("--reason", help="Only with this reason.")],
+    "since": Annotated[datetime | None, typer.Option("--since", help="Received at or after this time (UTC).")],
+    "until": Annotated[datetime | None, typer.Option("--until", help="Received before this time (UTC).")],
+    "ids": Annotated[list[str] | None, typer.Option("--id", help="This event; may be repeated.")],
+}
 
 #: Where events wait for a person.
-STOPPED: Final = (EventState.HELD, EventState.DEAD)
+STOPPED: Final = tuple(state for state in EventState if state.for_a_person)
+#: Where events wait for a task.
+WAITING: Final = tuple(state for state in EventState if state.waiting)
 
 
 @dataclass(frozen=True)
@@ -46,17 +53,17 @@ class Filters:
 
     def __post_init__(self) -> None:
         if self.reason is not None and self.reason not in set(Reason):
-            raise ConfigurationError(f"{self.reason} is no reason. There are: {', '.join(sorted(Reason))}.")
+            raise ConfigurationError(f"{self.reason} is not a reason. The reasons are: {', '.join(sorted(Reason))}.")
 
     @property
     def empty(self) -> bool:
         """Whether it would take everything."""
-        return not self.ids and not any((self.tenant, self.source, self.state, self.reason, self.since, self.until))
+        return self == Filters()
 
     def find(self, at: Services, *, among: Collection[EventState] = (), oldest: bool = False) -> Iterator[Event]:
         """The events, newest or oldest first; `among` these states unless another is given.
 
-        Raises ConfigurationError for a tenant that there is not.
+        Raises ConfigurationError for a tenant that does not exist.
         """
         tenants = queries.tenants(at.redis)
         if self.tenant is not None:
@@ -66,8 +73,8 @@ class Filters:
                 )
             tenants = [self.tenant]
         wanted = self._wanted(among)
-        found = [self._listing(at, tenant, wanted, oldest) for tenant in tenants]
-        return heapq.merge(*found, key=queries.place, reverse=not oldest)
+        listings = [self._listing(at, tenant, wanted, oldest) for tenant in tenants]
+        return heapq.merge(*listings, key=queries.place, reverse=not oldest)
 
     def _wanted(self, among: Collection[EventState]) -> queries.Wanted:
         states = frozenset([self.state] if self.state else among)
@@ -80,6 +87,38 @@ class Filters:
         named = (queries.event(at.redis, tenant, id) for id in dict.fromkeys(self.ids))
         chosen = [event for event in named if event is not None and wanted.takes(event)]
         return iter(sorted(chosen, key=queries.place, reverse=not oldest))
+
+
+def filtered(state: EventState | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a command that takes `filters: Filters`: on the command line the filter options stand in its place.
+
+    `state`: the command is about this state alone and has no `--state`.
+    """
+    options = {name: option for name, option in _OPTIONS.items() if name != "state" or state is None}
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        def run(**given: Any) -> None:
+            chosen = {name: given.pop(name) for name in options}
+            chosen["ids"] = tuple(chosen["ids"] or ())
+            command(filters=Filters(**{"state": state, **chosen}), **given)
+
+        run.__dict__["__signature__"] = _signature(command, options)  # Typer makes the options from it
+        return run
+
+    return decorate
+
+
+def _signature(command: Callable[..., None], options: dict[str, Any]) -> inspect.Signature:
+    parameters = list[inspect.Parameter]()
+    for own in inspect.signature(command).parameters.values():
+        if own.name == "filters":
+            parameters += [
+                inspect.Parameter(name, own.KEYWORD_ONLY, default=None, annotation=option)
+                for name, option in options.items()
+            ]
+        else:
+            parameters.append(own.replace(kind=own.KEYWORD_ONLY))
+    return inspect.Signature(parameters)
 
 
 def _utc(at: datetime | None) -> datetime | None:

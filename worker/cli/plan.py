@@ -5,27 +5,29 @@ from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from worker.bootstrap import Services
-from worker.cli.filters import Filters
-from worker.cli.output import complain, say, show_json
+from tasks.operator.plan import plan_event
+from worker.cli.filters import AsJson, Filters, Limit, filtered
+from worker.cli.output import complain, end, say, show_json
+from worker.cli.services import open_services, warnings_to_stderr
 
 
-def plan(at: Services, filters: Filters, limit: int, as_json: bool) -> bool:
-    """Show the plan of each event that the filters find. Returns whether there was any."""
-    from tasks.operator.plan import plan_event  # brings the Celery app, which reads the environment when imported
-
+@filtered()
+def plan(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> None:
+    """`examrelay plan`: ends with 1 when no event matches."""
+    warnings_to_stderr()
+    at, _ = open_services()
     plans: list[dict[str, Any]] = []
     for event in islice(filters.find(at), limit):
-        found = plan_event(at, event.tenant, event.id)
-        if found is not None:
-            plans.append(asdict(found))
+        event_plan = plan_event(at, event.tenant, event.id)
+        if event_plan is not None:
+            plans.append(asdict(event_plan))
             if not as_json:
                 _show(plans[-1])
     if as_json:
         show_json(json.loads(json.dumps(plans, default=str)))
     elif not plans:
-        complain("no event fits; `examrelay events list` shows what there is")
-    return bool(plans)
+        complain("no event matches; `examrelay events list` shows the events")
+    end(bool(plans))
 
 
 def _show(plan: dict[str, Any]) -> None:

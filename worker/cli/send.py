@@ -1,63 +1,67 @@
 """`examrelay send`: posts payload files to the receiver, as their platform would, or records them directly."""
 
-import http.client
 import json
+import ssl
 import sys
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final
+
+import requests
+import typer
 
 from schemas.outcome import Source
+from schemas.platform import platform_of
 from worker import enqueue
-from worker.cli.output import show_json, show_table
-from worker.errors import ConfigurationError, LedgerUnavailable
-from worker.local.running import Running
+from worker.cli.filters import AsJson
+from worker.cli.output import end, show_json, show_table
+from worker.cli.services import join, warnings_to_stderr
+from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable, Unchecked
 from worker.receiver.credentials import present
-from worker.settings import Settings
+from worker.settings import Settings, load_settings
 from worker.tenants import SourceRules
 
-_SECONDS = 30
-
-
-class ReceiverAway(Exception):
-    """Nobody answers there, or not as the receiver does. The message says what to do."""
-
-
-@dataclass(frozen=True)
-class Way:
-    """How payloads get there: a URL that was given, the `up` beside us, or past the receiver."""
-
-    url: str | None
-    beside: Running | None
-    direct: bool
+_SECONDS: Final = 30
+_COLUMNS: Final = ("file", "status", "id", "state", "duplicate", "detail")
 
 
 def send(
-    settings: Settings, files: list[Path], tenant: str, source: Source, path: str, way: Way, as_json: bool
-) -> bool:
-    """Send each file and show what was answered. Returns whether all were accepted. Raises ReceiverAway."""
+    files: Annotated[list[Path], typer.Argument(help="Payloads, one a file; - is standard input.")],
+    tenant: Annotated[str, typer.Option(help="The tenant whose results these are.")],
+    source: Annotated[Source, typer.Option(help="The exam platform that they come from.")],
+    url: Annotated[
+        str | None, typer.Option(help="The receiver; else that of `examrelay up`, else port PORT of this machine.")
+    ] = None,
+    path: Annotated[str, typer.Option(help="The part of the URL below the source. Drillster: eventType/eventId.")] = "",
+    direct: Annotated[
+        bool, typer.Option("--direct", help="Record directly in the ledger, without the receiver.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    warnings_to_stderr()
+    running = join()
+    settings = load_settings()
     rules = _rules(settings, tenant, source)
     bodies = {str(file): _read(file) for file in files}
-    if way.direct:
-        answers = [_record(tenant, source, path, body) for body in bodies.values()]
+    if direct:
+        answer = partial(_record, tenant, source, path)
     else:
-        url = way.url or (way.beside.receiver if way.beside else f"http://127.0.0.1:{settings.port}")
-        answers = [_post(url, f"/v1/{tenant}/{source}/{path}".rstrip("/"), rules, body) for body in bodies.values()]
-    rows = [{"file": file, **answer} for file, answer in zip(bodies, answers, strict=True)]
+        receiver = (url or (running.receiver if running else f"http://127.0.0.1:{settings.port}")).rstrip("/")
+        method, route = platform_of(source).method(path), f"/v1/{tenant}/{source}/{path}".rstrip("/")
+        answer = partial(_post, method, receiver + route, rules)
+    answers = [{"file": file, **answer(body)} for file, body in bodies.items()]
     if as_json:
-        show_json(rows)
+        show_json(answers)
     else:
-        columns = ["file", "status", "id", "state", "duplicate", "detail"]
-        show_table(columns, [[row.get(column) for column in columns] for row in rows])
-    return all(row["status"] == 202 for row in rows)
+        show_table(_COLUMNS, [[each.get(column) for column in _COLUMNS] for each in answers])
+    end(all(each["status"] == requests.codes.accepted for each in answers))
 
 
 def _rules(settings: Settings, tenant: str, source: Source) -> SourceRules:
-    rules = settings.tenants.tenants.get(tenant)
-    if rules is None or source not in rules.sources:
-        raise ConfigurationError(f"{settings.config}: has no tenant {tenant} with source {source}.")
-    return rules.sources[source]
+    try:
+        return settings.tenants.rules(tenant, source)
+    except Unacceptable as error:
+        raise ConfigurationError(f"{settings.config}: {error}.") from None
 
 
 def _read(file: Path) -> bytes:
@@ -71,30 +75,31 @@ def _record(tenant: str, source: Source, path: str, body: bytes) -> dict[str, An
     try:
         receipt = enqueue(tenant, source, body, path)
     except LedgerUnavailable as error:
-        raise ReceiverAway(f"not recorded: {error}") from None
+        raise Unchecked(f"not recorded: {error}") from None
     return {"status": 202, **receipt.model_dump(mode="json")}
 
 
-def _post(url: str, path: str, rules: SourceRules, body: bytes) -> dict[str, Any]:
-    where = urlsplit(url)
-    if where.scheme not in ("http", "https") or not where.hostname:
-        raise ConfigurationError(f"--url {url}: is no address of the receiver, such as http://127.0.0.1:8000")
-    kind = http.client.HTTPSConnection if where.scheme == "https" else http.client.HTTPConnection
-    connection = kind(where.hostname, where.port, timeout=_SECONDS)
+def _post(method: str, url: str, rules: SourceRules, body: bytes) -> dict[str, Any]:
+    """The receiver's answer. Raises Unchecked when nothing answers there, or not as the receiver does."""
     try:
         headers, body = present(rules.credentials[0], body)
     except ValueError:
         raise ConfigurationError("the credentials go into the body or sign it, and it is no JSON object.") from None
     headers["Content-Type"] = "application/json"
-    method = "PUT" if path.count("/") > 4 else "POST"  # Drillster puts an event under its id
     try:
-        connection.request(method, where.path.rstrip("/") + path, body, headers)
-        response = connection.getresponse()
-        answer = {**json.loads(response.read() or b"{}"), "status": response.status}
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ReceiverAway(
-            f"the receiver at {url} does not answer ({error}). Start `examrelay up`, or give --url."
+        with _session() as session:
+            answer = session.request(method, url, data=body, headers=headers, timeout=_SECONDS, allow_redirects=False)
+        return {**json.loads(answer.content or b"{}"), "status": answer.status_code}
+    except (requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema, requests.exceptions.InvalidURL):
+        raise ConfigurationError(f"{url}: is not the address of a receiver, such as http://127.0.0.1:8000") from None
+    except (requests.RequestException, ValueError) as error:
+        raise Unchecked(
+            f"the receiver does not answer at {url} ({error}). Start `examrelay up`, or give --url."
         ) from None
-    finally:
-        connection.close()
-    return answer
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    session.trust_env = False  # no proxy to this machine's own receiver; no netrc in the place of our credentials
+    session.verify = ssl.get_default_verify_paths().cafile or True  # the system's CAs, among them an organisation's own
+    return session

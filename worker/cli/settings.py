@@ -1,62 +1,64 @@
 """`examrelay settings`: the table of variables, from the settings' own model."""
 
-from typing import Any
-
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings
 
+from worker.cli.filters import AsJson
 from worker.cli.output import show_json, show_table
+from worker.cli.services import join
 from worker.settings import LocalSettings, Settings, load_local_settings, load_settings
 
+#: Of `LocalSettings` the only one that `Settings` does not have.
+_LOCAL_ONLY = "sandbox"
 
-def show(as_json: bool) -> None:
-    """Name, value, default and meaning of each. Raises ConfigurationError when one is wrong."""
-    found = rows(load_settings()) + rows(load_local_settings(), only={"sandbox"})
+
+def settings(as_json: AsJson = False) -> None:
+    """Name, value, default and meaning of each variable."""
+    join()
+    found = [*rows(load_settings()), *rows(load_local_settings())]
     if as_json:
-        show_json({row["name"]: {key: row[key] for key in ("value", "default", "meaning")} for row in found})
+        show_json({row["name"]: {name: row[name] for name in ("value", "default", "meaning")} for row in found})
     else:
         show_table(["variable", "value", "default", "meaning"], [tuple(row.values()) for row in found])
 
 
 def markdown() -> str:
     """README's table of variables."""
-    told = [*_fields(Settings), *_fields(LocalSettings, only={"sandbox"})]
     lines = [
-        f"| `{variable(name, field)}` | {_default(field)} | {(field.description or '').replace('|', '/')} |"
-        for name, field in told
+        f"| `{_variable(name, field)}` | {_markdown_default(field)} | {(field.description or '').replace('|', '/')} |"
+        for model in (Settings, LocalSettings)
+        for name, field in _fields(model)
     ]
     return "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *lines, ""])
 
 
-def _default(field: FieldInfo) -> str:
+def _markdown_default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     return f"`{field.default}`" if field.default not in (None, "") else ""
 
 
-def _fields(model: type[Settings | LocalSettings], only: set[str] | None = None) -> list[tuple[str, FieldInfo]]:
-    return [(name, field) for name, field in model.model_fields.items() if only is None or name in only]
-
-
-def rows(settings: Settings | LocalSettings, only: set[str] | None = None) -> list[dict[str, str]]:
-    """A row a variable; secrets are masked."""
+def rows(settings: Settings | LocalSettings) -> list[dict[str, str]]:
+    """A row for each variable; secrets are masked."""
     return [
         {
-            "name": variable(name, field),
+            "name": _variable(name, field),
             "value": _shown(getattr(settings, name)),
             "default": "required" if field.is_required() else _shown(field.default),
             "meaning": field.description or "",
         }
-        for name, field in _fields(type(settings), only)
+        for name, field in _fields(type(settings))
     ]
 
 
-def variable(name: str, field: FieldInfo) -> str:
+def _fields(model: type[Settings | LocalSettings]) -> list[tuple[str, FieldInfo]]:
+    fields = model.model_fields.items()
+    return [(name, field) for name, field in fields if model is Settings or name == _LOCAL_ONLY]
+
+
+def _variable(name: str, field: FieldInfo) -> str:
     """The environment variable of a setting."""
-    prefix: Any = BaseSettings.model_config.get("env_prefix", "")
-    prefix = Settings.model_config.get("env_prefix", prefix)
-    return str(field.validation_alias) if field.validation_alias else f"{prefix}{name}".upper()
+    return str(field.validation_alias or f"{Settings.model_config['env_prefix']}{name}".upper())
 
 
 def _shown(value: object) -> str:

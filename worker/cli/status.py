@@ -1,69 +1,74 @@
 """`examrelay status`: the whole ledger on one screen."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Final
 
 from schemas.event import EventState, Reason
 from worker.bootstrap import Services
-from worker.cli.output import complain, say, show_table, suggest
+from worker.cli.filters import STOPPED, WAITING, AsJson
+from worker.cli.output import complain, say, show_json, show_table, suggest
+from worker.cli.services import open_services
 from worker.errors import ConfigurationError
-from worker.health import late
 from worker.ledger import queries
 from worker.ledger.durability import check_redis, why_refused
-from worker.ledger.processes import KINDS, SILENT_AFTER, Process, differences, processes, silent, workerless
+from worker.ledger.processes import KINDS, Process, differences, late, processes, silent, workerless
 from worker.ledger.times import instant
-from worker.ledger.waiting import reasons
 
-_WAITING: Final = (EventState.RECEIVED, EventState.READY, EventState.HELD, EventState.DEAD)
-_OVER: Final = tuple(state for state in EventState if state not in _WAITING)
-#: Of the reasons: the screen is one.
+_OPEN: Final = (*WAITING, *STOPPED)
+_FINAL: Final = tuple(state for state in EventState if state not in _OPEN)
+#: How many reasons are shown: `status` must fit on one screen.
 _REASONS_SHOWN: Final = 8
-_SILENT: Final = SILENT_AFTER.total_seconds()
 _GATE: Final = ("state", "reason", "closed_until", "since")
 _PROCESS: Final = ("name", "pid", "version", "digest", "seen_at")
 #: In the order in which a narrow terminal needs them.
-_COLUMNS: Final = ("tenant", "gate", *_WAITING, "oldest due", *_OVER)
+_COLUMNS: Final = ("tenant", "gate", *_OPEN, "oldest due", *_FINAL)
+
+
+def status(as_json: AsJson = False) -> None:
+    now = gather(open_services()[0])
+    show_json(now) if as_json else show(now)
 
 
 def gather(at: Services) -> dict[str, Any]:
     """What `status --json` prints. Raises what Redis raises."""
     now = queries.redis_now(at.redis)
     names = sorted({*at.tenants.tenants, *queries.tenants(at.redis)})
-    found = processes(at.redis)
+    present = processes(at.redis)
+    lives = [process for process in present if process.lives]
     durability, doubts = _durability(at)
     return {
         "tenants": {name: _tenant(at, name, now) for name in names},
         "sweep_at": queries.swept_at(at.redis),
-        "workers": [one.name for one in found if one.kind in ("worker", "sweeper") and one.lives],
-        "processes": [asdict(one) for one in found],
+        "workers": [process.name for process in lives if process.kind in ("worker", "sweeper")],
+        "processes": [asdict(process) for process in present],
         "warnings": [
             *doubts,
-            *_missing(at, found, now),
-            *differences([one for one in found if one.lives], at.tenants.digest),
-            *_unknown(at, names),
+            *silent(present),
+            *_missing(at, lives, now),
+            *differences(lives, at.tenants.digest),
+            *_not_in_the_file(at, names),
         ],
         "durability": durability,
     }
 
 
 def _durability(at: Services) -> tuple[str, list[str]]:
-    """In words, and what is wrong with it or keeps the receiver from taking what comes."""
+    """The durability in words, and why it is not as configured or why the receiver refuses deliveries."""
     refuses = why_refused(at.redis, at.settings.replicas)
     try:
         return check_redis(at.redis, at.settings), [refuses] if refuses else []
     except ConfigurationError as error:
-        return "not as configured: nothing is accepted", [str(error), *([refuses] if refuses else [])]
+        return "weaker than configured: the receiver refuses deliveries", [str(error), *([refuses] if refuses else [])]
 
 
-def _missing(at: Services, found: list[Process], now: datetime) -> Iterator[str]:
-    """Which processes fell silent, and what does not run at all. A cron may do what beat and the sweeper do."""
-    yield from silent(found)
-    absent = workerless(found)
+def _missing(at: Services, lives: list[Process], now: datetime) -> Iterator[str]:
+    """A sentence for each process that should run and does not. A cron may do the work of beat and the sweeper."""
+    absent = workerless(lives)
     if absent:
         yield absent
-    running = {one.kind for one in found if one.lives}
+    running = {process.kind for process in lives}
     if "web" not in running:
         yield "no receiver is running: nothing comes in by HTTP"
     if late(queries.swept_at(at.redis), now):
@@ -72,7 +77,7 @@ def _missing(at: Services, found: list[Process], now: datetime) -> Iterator[str]
         )
 
 
-def _unknown(at: Services, names: list[str]) -> Iterator[str]:
+def _not_in_the_file(at: Services, names: list[str]) -> Iterator[str]:
     for name in names:
         if name not in at.tenants.tenants:
             yield f"tenant {name} has events here and is not in the tenants file: they wait"
@@ -87,8 +92,8 @@ def _tenant(at: Services, name: str, now: datetime) -> dict[str, Any]:
         "states": queries.state_counts(counts),
         "oldest_seconds": round(max(0.0, *overdue, 0.0), 3),
         "gate": _gate(queries.gate(at.redis, name), now),
-        "received": reasons(at.redis, name, EventState.RECEIVED),
-        "ready": reasons(at.redis, name, EventState.READY),
+        "received": queries.waiting_reasons(at.redis, name, EventState.RECEIVED),
+        "ready": queries.waiting_reasons(at.redis, name, EventState.READY),
         "held": _by_reason(counts, EventState.HELD),
         "dead": _by_reason(counts, EventState.DEAD),
         "refused": {source: queries.refusals(at.redis, name, source) for source in (rules.sources if rules else ())},
@@ -107,20 +112,27 @@ def _by_reason(counts: dict[str, int], state: EventState) -> dict[str, int]:
 
 
 def show(status: dict[str, Any]) -> None:
-    """The screen: tenants, what stopped and why, who works, and what to type next."""
-    tenants = status["tenants"].items()
-    show_table(_COLUMNS, [_row(name, one) for name, one in tenants])
-    told = [(name, state, one[state]) for name, one in tenants for state in _WAITING]
-    rows = [(name, state, reason, count) for name, state, by in told for reason, count in sorted(by.items())]
-    _more(["tenant", "state", "reason", "events"], rows[:_REASONS_SHOWN])
-    if len(rows) > _REASONS_SHOWN:
-        say(f"… and {len(rows) - _REASONS_SHOWN} more: examrelay status --json")
-    gates = [(name, one["gate"]) for name, one in tenants if one["gate"]["state"] != "open"]
-    _more(["tenant", *_GATE], [(name, *(gate[column] for column in _GATE)) for name, gate in gates])
-    refused = [(name, source, lines) for name, one in tenants for source, lines in one["refused"].items() if lines]
-    _more(
-        ["tenant", "source", "refused", "last"], [(name, where, len(lines), lines[0]) for name, where, lines in refused]
-    )
+    """The screen: tenants, what stopped and why, which processes run, and what to type next."""
+    tenants: dict[str, dict[str, Any]] = status["tenants"]
+    show_table(_COLUMNS, [_row(name, tenant) for name, tenant in tenants.items()])
+    reasons = [
+        (name, state, reason, count)
+        for name, tenant in tenants.items()
+        for state in _OPEN
+        for reason, count in sorted(tenant[state].items())
+    ]
+    _more(["tenant", "state", "reason", "events"], reasons[:_REASONS_SHOWN])
+    if len(reasons) > _REASONS_SHOWN:
+        say(f"… and {len(reasons) - _REASONS_SHOWN} more: examrelay status --json")
+    gates = [(name, *map(tenant["gate"].get, _GATE)) for name, tenant in tenants.items()]
+    _more(["tenant", *_GATE], [row for row in gates if row[1] != "open"])
+    refused = [
+        (name, source, len(lines), lines[0])
+        for name, tenant in tenants.items()
+        for source, lines in tenant["refused"].items()
+        if lines
+    ]
+    _more(["tenant", "source", "refused", "last"], refused)
     _show_processes(status)
     for line in _next(status):
         suggest(line)
@@ -128,10 +140,10 @@ def show(status: dict[str, Any]) -> None:
 
 def _show_processes(status: dict[str, Any]) -> None:
     if status["warnings"]:
-        _more(_PROCESS, [[one[column] for column in _PROCESS] for one in status["processes"]])
-    names = " ".join(one["name"] for one in status["processes"] if one["silent_seconds"] <= _SILENT) or "none"
+        _more(_PROCESS, [[process[column] for column in _PROCESS] for process in status["processes"]])
+    lives = (process["name"] for process in status["processes"] if Process(**process).lives)
     swept = f"{status['sweep_at']:%Y-%m-%dT%H:%M:%SZ}" if status["sweep_at"] else "never"
-    say(f"\nprocesses {names}\nlast sweep {swept} · durability {status['durability']}")
+    say(f"\nprocesses {' '.join(lives) or 'none'}\nlast sweep {swept} · durability {status['durability']}")
     for warning in status["warnings"]:
         complain(warning)
 
@@ -142,17 +154,19 @@ def _more(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         show_table(columns, rows)
 
 
-def _row(name: str, one: dict[str, Any]) -> list[object]:
-    return [name, one["gate"]["state"], *(one["states"][state] for state in _WAITING), f"{one['oldest_seconds']:.0f} s",
-            *(one["states"][state] for state in _OVER)]  # fmt: skip
+def _row(name: str, tenant: dict[str, Any]) -> list[object]:
+    def counts(states: Iterable[EventState]) -> list[int]:
+        return [tenant["states"][state] for state in states]
+
+    return [name, tenant["gate"]["state"], *counts(_OPEN), f"{tenant['oldest_seconds']:.0f} s", *counts(_FINAL)]
 
 
 def _next(status: dict[str, Any]) -> Iterator[str]:
     """What to type next."""
     tenants = status["tenants"].values()
     for state, what in (("held", "wait for an answer"), ("dead", "will not go through as they are")):
-        count = sum(one["states"][state] for one in tenants)
+        count = sum(tenant["states"][state] for tenant in tenants)
         if count:
             yield f"{count} {what}: examrelay {state} list"
-    if any(one["gate"]["reason"] == Reason.CREDENTIALS_REFUSED for one in tenants):
-        yield "Rhythm refuses our credentials: give the new ones and restart; nothing is lost meanwhile"
+    if any(tenant["gate"]["reason"] == Reason.CREDENTIALS_REFUSED for tenant in tenants):
+        yield "Rhythm refuses our credentials: put the new ones into the tenants file and restart; nothing is lost"

@@ -1,39 +1,27 @@
-"""Acts on events that stopped or wait: replay, discard. Each says how many first, and is recorded: who, when, why."""
+"""`examrelay replay`, `examrelay discard`: act on events that stopped or wait.
+
+Each says how many first, asks, and is recorded: who, when, why.
+"""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import typer
 
-from schemas.event import Event, EventState, Reason
+from schemas.event import Event, Reason
 from schemas.outcome import VerdictAnswer
 from worker.bootstrap import Services
-from worker.cli.filters import STOPPED, Filters
-from worker.cli.output import complain, progress, say
-from worker.cli.services import who
+from worker.cli.filters import STOPPED, WAITING, AtMost, Filters, KeepGoing, Why, Yes, filtered
+from worker.cli.output import complain, end, progress, say
+from worker.cli.services import open_services, warnings_to_stderr, who
 from worker.errors import ConfigurationError
 from worker.ledger import queries
 
-_LACKING_SHOWN: Final = 20
-#: The answer without which an event held for a reason would only be held again. `accept`: `--accept REASON`.
-_ANSWERS: Final = {
-    Reason.REGISTRATION_AMBIGUOUS: "registration",
-    Reason.REGISTRATION_MISMATCH: "registration",
-    Reason.NOBODY_NAMED: "registration",
-    Reason.RESULT_UNSCORED: "verdict",
-    Reason.RESULT_CONTRADICTORY: "accept",
-    Reason.SCORE_MISSING: "accept",
-    Reason.INTEGRITY_REVIEW: "accept",
-    Reason.RESULT_CONFLICT: "accept",
-    Reason.RESULT_REPEATED: "accept",
-    Reason.RESULT_ANCIENT: "accept",
-    Reason.REGISTRATION_SETTLED: "accept",
-    Reason.REGISTRATION_EDITED: "accept",
-    Reason.RHYTHM_ALTERED: "accept",
-}
+#: How many of the events that cannot be moved are shown.
+_UNMOVED_SHOWN: Final = 20
 
 
 class Chosen(NamedTuple):
@@ -44,28 +32,26 @@ class Chosen(NamedTuple):
     reason: Reason | None = None
 
 
-#: Put right elsewhere, but may be written in spite of it.
-_ACCEPTABLE: Final = {Reason.WRITES_OFF, *(reason for reason, needed in _ANSWERS.items() if needed == "accept")}
-#: Where an event waits for a machine: taken only when it is asked for, by `--state` or `--id`.
-_WAITING: Final = (EventState.RECEIVED, EventState.READY)
+#: The states that an operator may act on. Waiting events are taken only when `--state` or `--id` asks for them.
+_MOVABLE: Final = (*STOPPED, *WAITING)
 
 
 def answers_of(registration: str | None, verdict: VerdictAnswer | None, accept: list[str] | None) -> dict[str, Any]:
-    """An operator's answers, as the ledger keeps them. Raises ConfigurationError for what is no answer to a reason."""
+    """An operator's answers, as the ledger keeps them. Raises ConfigurationError for a reason that takes no accept."""
     for reason in accept or ():
         if reason not in set(Reason):
             raise ConfigurationError(f"--accept {reason}: no such reason. There are: {', '.join(sorted(Reason))}.")
-        if reason not in _ACCEPTABLE:
-            needed = _ANSWERS.get(Reason(reason))
+        if not Reason(reason).acceptable:
+            needed = Reason(reason).needs
             instead = f"answer with --{needed}" if needed else "put it right (docs/operations.md), then replay"
             raise ConfigurationError(f"--accept {reason}: nothing can be written in spite of it; {instead}.")
-    told = {"registration": registration, "verdict": verdict, "accept": accept or None}
-    return {name: value for name, value in told.items() if value is not None}
+    answers = {"registration": registration, "verdict": verdict, "accept": accept or None}
+    return {name: value for name, value in answers.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Scope:
-    """How far a command on many events goes: at most so many, without asking, past what does not move."""
+    """How far a command on many events goes: at most how many, without asking, past those that cannot be moved."""
 
     limit: int | None = None
     yes: bool = False
@@ -74,45 +60,68 @@ class Scope:
     why: str = ""
 
 
-def replay(at: Services, filters: Filters, answers: dict[str, Any], scope: Scope) -> bool:
+@filtered()
+def replay(
+    filters: Filters,
+    registration: Annotated[str | None, typer.Option(help="Your answer: the result is for this registration.")] = None,
+    verdict: Annotated[VerdictAnswer | None, typer.Option(help="Your answer: the result counts as this.")] = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="Your answer: write it although it is held for this reason.")
+    ] = None,
+    why: Why = "",
+    limit: AtMost = None,
+    yes: Yes = False,
+    keep_going: KeepGoing = False,
+) -> None:
+    answers = answers_of(registration, verdict, accept)
+    end(replay_events(open_services()[0], filters, answers, Scope(limit, yes, keep_going, why)))
+
+
+@filtered()
+def discard(why: Why, filters: Filters, limit: AtMost = None, yes: Yes = False, keep_going: KeepGoing = False) -> None:
+    end(discard_events(open_services()[0], filters, Scope(limit, yes, keep_going, why)))
+
+
+def replay_events(at: Services, filters: Filters, answers: dict[str, Any], scope: Scope) -> bool:
     """Held and dead events, and waiting ones that were asked for, back to `received`, with answers.
 
     Returns whether all of them were moved. Raises Unchecked when Rhythm cannot be asked for the registration named.
     """
-    found, left = _chosen(at, filters, "replay", scope.limit)
-    fit, named = list[Chosen](), None
-    for event in found:
+    matching, unmoved = _chosen(at, filters, "replay", scope.limit)
+    chosen, last = list[Chosen](), None
+    for event in matching:
         if lack := lacks(event, answers):
-            left.add(lack)
+            unmoved.append(lack)
         else:
-            fit.append(Chosen(event.tenant, event.id, event.reason))
-            named = event
-    if "registration" in answers and len(fit) + left.count > 1:
+            chosen.append(Chosen(event.tenant, event.id, event.reason))
+            last = event
+    if "registration" in answers and len(chosen) + len(unmoved) > 1:
         raise ConfigurationError(
-            f"--registration answers for one event, and {len(fit) + left.count} match: say which by --id."
+            f"--registration answers for one event, and {len(chosen) + len(unmoved)} match: say which by --id."
         )
-    if not _goes_on(left, scope, "replay"):
+    if not _goes_on(unmoved, scope, "replay"):
         return False
-    if named and "registration" in answers and not _is_there(at, named, answers["registration"]):
+    if last and "registration" in answers and not _is_there(at, last, answers["registration"]):
         return False
     moved = act_on(
-        fit, "replay", scope, lambda one: at.ledger.replay(one.tenant, one.id, who(), _own(one, answers), scope.why)
+        chosen,
+        "replay",
+        scope,
+        lambda event: at.ledger.replay(event.tenant, event.id, who(), _own(event, answers), scope.why),
     )
-    return moved and not left.count
+    return moved and not unmoved
 
 
-def _own(one: Chosen, answers: dict[str, Any]) -> dict[str, Any]:
-    """Of the answers those for this event: an accepted reason that is not its own would disarm what may come later."""
-    return {name: [one.reason] if name == "accept" else value for name, value in answers.items()}
+def _own(event: Chosen, answers: dict[str, Any]) -> dict[str, Any]:
+    """The answers for this event: any other accepted reason would also override a problem that is found later."""
+    return {name: [event.reason] if name == "accept" else value for name, value in answers.items()}
 
 
 def _is_there(at: Services, event: Event, registration: str) -> bool:
-    """Say what the registration is, or that it cannot be the event's; then nothing is done."""
-    from tasks.operator.answers import (  # brings the Celery app, which reads the environment when imported
-        Refused,
-        confirm,
-    )
+    """Say what the registration is, or why it cannot be the event's; then nothing is done."""
+    from tasks.operator.answers import Refused, confirm  # brings Celery, which other replays do not need
 
+    warnings_to_stderr()
     try:
         say(confirm(at, event, registration))
     except Refused as refused:
@@ -121,48 +130,34 @@ def _is_there(at: Services, event: Event, registration: str) -> bool:
     return True
 
 
-@dataclass
-class Left:
-    """What was named or matches and is not moved: how many, and why the first of them."""
-
-    count: int = 0
-    why: list[str] = field(default_factory=list)
-
-    def add(self, why: str) -> None:
-        """One more."""
-        self.count += 1
-        if self.count <= _LACKING_SHOWN:
-            self.why.append(why)
-
-
-def _goes_on(left: Left, scope: Scope, move: str) -> bool:
-    """Say which cannot be moved, and whether the others are."""
-    for one in left.why:
-        complain(one)
-    if left.count > _LACKING_SHOWN:
-        complain(f"… and {left.count - _LACKING_SHOWN} more")
-    if left.count and not scope.keep_going:
-        complain(f"nothing was done: {left.count} cannot be moved so. --keep-going {move}s the others")
-    return not left.count or scope.keep_going
+def _goes_on(unmoved: list[str], scope: Scope, move: str) -> bool:
+    """Say why events cannot be moved. Returns whether the others are."""
+    for why in unmoved[:_UNMOVED_SHOWN]:
+        complain(why)
+    if len(unmoved) > _UNMOVED_SHOWN:
+        complain(f"… and {len(unmoved) - _UNMOVED_SHOWN} more")
+    if unmoved and not scope.keep_going:
+        complain(f"nothing was done: {len(unmoved)} cannot be moved so. --keep-going {move}s the others")
+    return not unmoved or scope.keep_going
 
 
 def lacks(event: Event, answers: dict[str, Any]) -> str | None:
-    """Why these answers are not for the event: the one that it needs is missing, or one answers nothing there."""
-    needed = _ANSWERS.get(event.reason) if event.reason else None
-    told = f"{event.id} is {event.state}" + (f" as {event.reason} ({event.detail})" if event.reason else "")
+    """Why these answers do not fit the event: the one that it needs is missing, or it does not wait for one of them."""
+    needed = event.reason.needs if event.reason else None
+    standing = f"{event.id} is {event.state}" + (f" as {event.reason} ({event.detail})" if event.reason else "")
     accepted = answers.get("accept", ())
     if needed and not (event.reason in accepted if needed == "accept" else needed in answers):
-        return f"{told}: it needs{answer_to(event)}"
-    if accepted and event.reason not in _ACCEPTABLE.intersection(accepted):
-        return f"{told}: --accept {' '.join(accepted)} answers nothing there"
+        return f"{standing}: it needs{answer_to(event)}"
+    if accepted and not (event.reason and event.reason in accepted and event.reason.acceptable):
+        return f"{standing}: --accept {' '.join(accepted)} answers nothing there"
     if "verdict" in answers and needed != "verdict":
-        return f"{told}: --verdict answers nothing there"
+        return f"{standing}: --verdict answers nothing there"
     return None
 
 
 def answer_to(event: Event) -> str:
     """The option that the event needs to go on, with a space before it; empty when it needs none."""
-    needed = _ANSWERS.get(event.reason) if event.reason else None
+    needed = event.reason.needs if event.reason else None
     words = {
         "registration": " --registration REG",
         "verdict": " --verdict passed",
@@ -171,43 +166,43 @@ def answer_to(event: Event) -> str:
     return words[needed] if needed else ""
 
 
-def discard(at: Services, filters: Filters, scope: Scope) -> bool:
-    """Held and dead events, and waiting ones that were asked for, set aside for good. Returns as `replay`."""
-    found, left = _chosen(at, filters, "discard", scope.limit)
-    chosen = [Chosen(event.tenant, event.id) for event in found]
-    if not _goes_on(left, scope, "discard"):
+def discard_events(at: Services, filters: Filters, scope: Scope) -> bool:
+    """Held and dead events, and waiting ones that were asked for, set aside for good. Returns as `replay_events`."""
+    matching, unmoved = _chosen(at, filters, "discard", scope.limit)
+    chosen = [Chosen(event.tenant, event.id) for event in matching]
+    if not _goes_on(unmoved, scope, "discard"):
         return False
-    moved = act_on(chosen, "discard", scope, lambda one: at.ledger.discard(one.tenant, one.id, who(), scope.why))
-    return moved and not left.count
+    moved = act_on(chosen, "discard", scope, lambda event: at.ledger.discard(event.tenant, event.id, who(), scope.why))
+    return moved and not unmoved
 
 
-def _chosen(at: Services, filters: Filters, move: str, limit: int | None) -> tuple[Iterable[Event], Left]:
-    """The events to move, the oldest first; and of those that were named and cannot be, why."""
-    left = Left()
+def _chosen(at: Services, filters: Filters, move: str, limit: int | None) -> tuple[Iterable[Event], list[str]]:
+    """The events to move, the oldest first; and why those that were named and cannot be moved cannot."""
+    unmoved = list[str]()
     if not filters.ids:
-        return _matching(at, filters, move, limit), left
-    found = []
+        return _matching(at, filters, move, limit), unmoved
+    movable = []
     for id in dict.fromkeys(filters.ids):
         event = next(replace(filters, ids=(id,)).find(at), None)
-        if event is not None and event.state in (*STOPPED, *_WAITING):
-            found.append(event)
+        if event is not None and event.state in _MOVABLE:
+            movable.append(event)
         else:
-            left.add(_standing(at, id, event, move))
-    return sorted(found, key=lambda event: event.received_at)[:limit], left
+            unmoved.append(_standing(at, id, event, move))
+    return sorted(movable, key=lambda event: event.received_at)[:limit], unmoved
 
 
 def _standing(at: Services, id: str, event: Event | None, move: str) -> str:
-    """Where an event stands that was named and is not moved."""
+    """The state of an event that was named and cannot be moved."""
     everywhere = (queries.event(at.redis, tenant, id) for tenant in queries.tenants(at.redis))
     here = event or next(filter(None, everywhere), None)
     if here is None:
         return f"there is no event {id}; `examrelay events list` shows what there is"
     why = f" ({here.reason or here.result})" if here.reason or here.result else ""
-    due = f", next looked at {here.due_at:%Y-%m-%dT%H:%M:%SZ}" if here.due_at else ""
-    told = f"{id} of tenant {here.tenant} is {here.state}{why}{due}"
-    if here.state not in (*STOPPED, *_WAITING):
-        return f"{told}: that is final, there is nothing to {move}"
-    return f"{told}: the other filters do not take it"
+    due = f", due at {here.due_at:%Y-%m-%dT%H:%M:%SZ}" if here.due_at else ""
+    standing = f"{id} of tenant {here.tenant} is {here.state}{why}{due}"
+    if here.state not in _MOVABLE:
+        return f"{standing}: that is final, there is nothing to {move}"
+    return f"{standing}: the other filters exclude it"
 
 
 def _matching(at: Services, filters: Filters, move: str, limit: int | None) -> Iterator[Event]:
@@ -220,24 +215,26 @@ def _matching(at: Services, filters: Filters, move: str, limit: int | None) -> I
             f"{move} needs to know which events: give at least one of --tenant --source --state --reason --since "
             "--until --id."
         )
-    if filters.state not in (None, *STOPPED, *_WAITING):
+    if filters.state not in (None, *_MOVABLE):
         raise ConfigurationError(
-            f"{move} is for {', '.join((*STOPPED, *_WAITING))} events; {filters.state} is final: nothing is left to do."
+            f"{move} is for {', '.join(_MOVABLE)} events; {filters.state} is final: there is nothing to {move}."
         )
     nothing = True
     with progress() as bars:
-        found = islice(filters.find(at, among=STOPPED, oldest=True), limit)
-        for event in bars.track(found, description="looking"):
+        events = islice(filters.find(at, among=STOPPED, oldest=True), limit)
+        for event in bars.track(events, description="looking"):
             nothing = False
             yield event
     if nothing and filters.state is None:
-        complain(f"without --state or --id, held and dead events are looked for; {' and '.join(_WAITING)} ones wait")
+        complain(
+            f"without --state and --id only held and dead events are taken; for {' and '.join(WAITING)} ones give one"
+        )
 
 
 def act_on(chosen: Sequence[Chosen], move: str, scope: Scope, act: Callable[[Chosen], tuple[bool, str]]) -> bool:
-    """Say how many, ask unless told not to, act on each, and stop at the first that does not move unless told to go on.
+    """Say how many, ask (unless `yes`), act on each, and stop at the first that does not move (unless `keep_going`).
 
-    Returns whether all were moved. On a terminal a bar shows how far it is.
+    Returns whether all were moved. `act`: whether the event was moved, and the state that it is in now.
     """
     say(f"{len(chosen)} {'event' if len(chosen) == 1 else 'events'} to {move}")
     if not chosen:
@@ -249,11 +246,11 @@ def act_on(chosen: Sequence[Chosen], move: str, scope: Scope, act: Callable[[Cho
             return False
     moved = 0
     with progress() as bars:
-        for one in bars.track(chosen, description=move):
-            done, state = act(one)
+        for event in bars.track(chosen, description=move):
+            done, state = act(event)
             moved += done
             if not done:
-                complain(f"{one.id} was not moved: it is {state}")
+                complain(f"{event.id} was not moved: it is {state}")
                 if not scope.keep_going:
                     break
     left = f", {len(chosen) - moved} not" if moved < len(chosen) else ""

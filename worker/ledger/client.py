@@ -1,5 +1,6 @@
-"""Connections to Redis, the ledger's scripts, and the check that this Redis keeps what it acknowledges."""
+"""Connections to Redis, and the ledger's scripts."""
 
+import json
 import os
 import secrets
 import threading
@@ -15,14 +16,41 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 from redis.retry import Retry
 
-from worker.ledger.keys import SAID
+from worker.ledger.keys import ANSWERS, FINAL, INDEX_OF
+from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, milliseconds
+from worker.queues import HINT_QUEUE
 from worker.settings import Settings
 
-SCRIPTS: Final[tuple[str, ...]] = (
-    "record", "claim", "apply", "intend", "release", "steer", "sweep", "gate", "token", "seen",
-)  # fmt: skip
-#: By a nonce of the event's own; by what they set.
-KNOW_THEIR_REPEAT: Final = ("record", "seen", "release")
+#: Scripts that need no stored answer: they may run twice.
+REPEATABLE: Final = ("seen", "release", "look")
+SCRIPTS: Final = (*REPEATABLE, "claim", "apply", "intend", "steer", "sweep", "gate", "token")
+#: A hint, which the scripts send (`shared.lua`), as Celery's message protocol 2 wants it:
+#: https://docs.celeryq.dev/en/stable/internals/protocol.html. The scripts fill in `$tenant`, `$stage` and `$id`.
+HINT: Final = {
+    "body": json.dumps([["$tenant"], {}, dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))]),
+    "content-encoding": "utf-8",
+    "content-type": "application/json",
+    "headers": {
+        "lang": "py",
+        "task": "tasks.$stage",
+        "id": "$id",
+        "root_id": "$id",
+        **dict.fromkeys(("parent_id", "group", "eta", "expires")),
+        "retries": 0,
+        "timelimit": [None, None],
+        "argsrepr": "['$tenant']",
+        "kwargsrepr": "{}",
+        "origin": "the ledger",
+    },
+    "properties": {
+        "correlation_id": "$id",
+        "reply_to": "",
+        "delivery_mode": 2,
+        "delivery_info": {"exchange": "", "routing_key": HINT_QUEUE},
+        "priority": 0,
+        "delivery_tag": "$id",
+    },
+}
 #: Two record, two look at memory and say that we are here, and the others are for notes of refusals.
 RECORDER_CONNECTIONS: Final = 16
 #: Redis errors that a later try may not meet.
@@ -35,10 +63,23 @@ REFUSED: Final = ResponseError
 
 @cache
 def script_text(name: str) -> str:
-    """A script as Redis gets it: its `#!` line, what all share, then its own lines."""
+    """A script as Redis gets it: its `#!` line, what Python decides, what all scripts share, then its own lines."""
     folder = files("worker.ledger") / "lua"
     shebang, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-    return f"{shebang}\n{(folder / 'shared.lua').read_text()}\n{body}"
+    return "\n".join((shebang, facts(), (folder / "shared.lua").read_text(), body))
+
+
+def facts() -> str:
+    """What Python decides and the scripts need as well, as Lua constants."""
+    constants = {
+        "INDEX": "{ " + ", ".join(f"{state} = '{index}'" for state, index in INDEX_OF.items()) + " }",
+        "FINAL": "{ " + ", ".join(f"{state} = true" for state in sorted(FINAL)) + " }",
+        "IDENTITY_KEPT": milliseconds(IDENTITY_KEPT),
+        "PAYLOAD_KEPT": milliseconds(PAYLOAD_KEPT),
+        "HINT_QUEUE": f"'{HINT_QUEUE}'",
+        "HINT": f"[==[{json.dumps(HINT)}]==]",
+    }
+    return "\n".join(f"local {name} = {value}" for name, value in constants.items())
 
 
 class Scripts:
@@ -50,18 +91,14 @@ class Scripts:
 
     def __call__(self, name: str, *args: str | bytes | float) -> Any:
         """Run a script. Repeated by redis-py because its reply was lost, it gives the same answer (`shared.lua`)."""
-        if name in KNOW_THEIR_REPEAT:
+        if name in REPEATABLE:
             return self._scripts[name](args=args)
-        said = f"{SAID}{self._caller}.{os.getpid()}.{threading.get_ident()}"
-        return self._scripts[name](keys=[said], args=[*args, secrets.token_hex(8)])
-
-    def queue(self, pipeline: "redis.client.Pipeline", name: str, *args: str | bytes | float) -> None:
-        """Run a script with the pipeline: one that knows its own repeat, for a pipeline is repeated whole."""
-        self._scripts[name](args=args, client=pipeline)
+        answer_key = f"{ANSWERS}{self._caller}.{os.getpid()}.{threading.get_ident()}"
+        return self._scripts[name](keys=[answer_key], args=[*args, secrets.token_hex(8)])
 
 
 def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
-    """A client. A patient one (a worker's) rides out a restart of Redis; the other answers within seconds."""
+    """A client. A `patient` one (workers) retries through a restart of Redis; the other fails within seconds."""
     retry = Retry(ExponentialBackoff(cap=2.0, base=0.1), 15) if patient else Retry(NoBackoff(), 1)
     client: redis.Redis = redis.Redis.from_url(
         settings.redis.url,
@@ -92,9 +129,26 @@ def connect_recorder(settings: Settings) -> "redis.asyncio.Redis":
     )
 
 
-def in_pieces(fields: Mapping[bytes, bytes], name: str) -> bytes:
-    """A text that a hash holds in pieces (`shared.lua`); empty when it holds none."""
-    return b"".join(takewhile(bool, (fields.get(f"{name}:{number}".encode(), b"") for number in count(1))))
+def connect_blocking_recorder(settings: Settings) -> "redis.Redis":
+    """The client of `worker.enqueue`: a second to connect, a second for an answer.
+
+    It repeats once what went out on a connection that is lost, and nothing that took too long.
+    """
+    client: redis.Redis = redis.Redis.from_url(
+        settings.redis.url,
+        socket_timeout=1,
+        socket_connect_timeout=1,
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        client_name="examrelay-enqueue",
+        **settings.redis.tls,
+    )
+    return client
+
+
+def text_of(fields: Mapping[str, str], name: str) -> str:
+    """A text that a hash holds, or nothing. Earlier builds stored it in pieces: `name:1` and so on."""
+    pieces = takewhile(bool, (fields.get(f"{name}:{number}", "") for number in count(1)))
+    return fields.get(name) or "".join(pieces)
 
 
 def text(value: Any) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal
 
-from schemas.event import EventState, Policy, Reason
+from schemas.event import EventState, Reason
 
 Move = Literal["prepare", "drop", "hold", "bury", "settle", "defer"]
 
@@ -25,8 +25,8 @@ class Decision:
 
     def as_arguments(self) -> dict[str, Any]:
         """The decision as the script reads it; what is None is left out."""
-        told = {"id": self.id, "move": self.move, "to": self.to, "reason": self.reason, "detail": self.detail}
-        return {name: value for name, value in told.items() if value is not None} | self.more
+        fields = {"id": self.id, "move": self.move, "to": self.to, "reason": self.reason, "detail": self.detail}
+        return {name: value for name, value in fields.items() if value is not None} | self.more
 
 
 def prepare(
@@ -54,9 +54,8 @@ def stop(
     more: dict[str, Any] = {"registration": registration} if registration else {}
     if keep_intent:
         more["keep_intent"] = True
-    if reason.policy in (Policy.HELD, Policy.RETRY_THEN_HELD):
-        return Decision(id, "hold", EventState.HELD, reason, detail, more=more)
-    return Decision(id, "bury", EventState.DEAD, reason, detail, more=more)
+    to = reason.policy.ends_in
+    return Decision(id, "hold" if to is EventState.HELD else "bury", to, reason, detail, more=more)
 
 
 def defer(

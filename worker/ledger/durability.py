@@ -1,4 +1,4 @@
-"""Whether this Redis keeps what it acknowledges, and takes what comes."""
+"""Whether this Redis keeps what it acknowledges, and whether it takes deliveries now."""
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import redis
-import redis.asyncio
 from redis.exceptions import RedisError
 
 from worker.errors import ConfigurationError
@@ -15,9 +14,9 @@ from worker.settings import Settings
 
 #: What promise 1 needs of Redis. `appendfsync everysec` acknowledges before the disk has it, `WAITAOF` or not.
 WANTED: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-#: Where `CONFIG GET` is refused.
+#: In place of the configuration, where `CONFIG GET` is refused.
 UNTOLD: Final = dict.fromkeys(WANTED, "unknown (CONFIG GET is refused)")
-#: A full Redis must be able to drain: above this share of `maxmemory` nothing new is taken.
+#: Share of `maxmemory` above which no deliveries are taken: processing what is there needs memory too.
 FULL: Final = 0.85
 _SECTIONS: Final = ("server", "replication", "persistence", "memory")
 
@@ -31,18 +30,23 @@ class Look:
 
     @property
     def full(self) -> bool:
-        """Whether what is left of `maxmemory` is for what drains."""
+        """Whether the rest of `maxmemory` is kept for processing what is there."""
         limit = self.info.get("maxmemory", 0)
         return bool(limit) and self.info["used_memory"] > FULL * limit
 
     @property
+    def aof_failed(self) -> bool:
+        """Whether the last write to the append-only file failed."""
+        return bool(self.info.get("aof_last_write_status", "ok") != "ok")
+
+    @property
     def stops_on_bgsave_error(self) -> bool:
-        """Whether a snapshot that failed stops writes: if snapshots are made at all. Where that is not told, yes."""
+        """Whether Redis refuses writes after a failed snapshot. Not when it makes none; unknown counts as yes."""
         return self.config.get("save", "?") != "" and self.config.get("stop-writes-on-bgsave-error", "yes") == "yes"
 
     @property
     def rewriting(self) -> bool:
-        """Whether the append-only file is being written anew. Just switched on, it keeps nothing until that is done."""
+        """Whether the append-only file is being rewritten. Just switched on, it keeps nothing until that is done."""
         return bool(self.info.get("aof_rewrite_in_progress") or self.info.get("aof_rewrite_scheduled"))
 
 
@@ -87,7 +91,7 @@ def check_redis(client: "redis.Redis", settings: Settings) -> str:
 
 
 def judge_redis(look: Look, settings: Settings) -> str:
-    """As `check_redis`, of what it said."""
+    """As `check_redis`, of a look that was taken."""
     redis_at = f"Redis at {settings.redis.shown}"
     version = look.info["redis_version"]
     if tuple(int(part) for part in version.split(".")[:2]) < (7, 2):
@@ -99,9 +103,10 @@ def judge_redis(look: Look, settings: Settings) -> str:
         )
     if look.info.get("role") in ("slave", "replica"):
         raise ConfigurationError(f"{redis_at} is a replica and takes no writes: point REDIS_URL at its primary.")
-    faults = [f"{name} is {look.config[name]}, must be {must}" for name, must in WANTED.items()
-              if look.config[name] != must]  # fmt: skip
-    if look.info.get("aof_last_write_status", "ok") != "ok":
+    faults = [
+        f"{name} is {look.config[name]}, must be {must}" for name, must in WANTED.items() if look.config[name] != must
+    ]
+    if look.aof_failed:
         faults.append("its append-only file cannot be written (is the disk full?)")
     if faults and settings.durability == "fsync":
         raise ConfigurationError(
@@ -111,25 +116,22 @@ def judge_redis(look: Look, settings: Settings) -> str:
     return "fsync" if not faults else "memory: " + "; ".join(faults)
 
 
-_DISK: Final = "is its disk full, or not to be written?"
-
-
 def why_refused(client: "redis.Redis", replicas: int) -> str | None:
-    """As `why_refusing`, in an operator's words; None while what comes is taken."""
+    """Why the receiver refuses deliveries, in an operator's words; None while it takes them."""
     why = why_refusing(look_at(client), replicas)
     return f"the receiver answers 503: {why}" if why else None
 
 
 def why_refusing(look: Look, replicas: int) -> str:
-    """Why nothing is taken; empty: it is. Pure. What is configured wrongly is `judge_redis`'s."""
-    told = look.info
+    """Why a Redis that is configured well takes no deliveries; empty while it does."""
+    disk = "is its disk full, or not to be written?"
     if look.full:
-        return f"{told['used_memory'] / told['maxmemory']:.0%} of maxmemory is used, {FULL:.0%} may be"
-    if told.get("aof_last_write_status", "ok") != "ok":
-        return f"Redis cannot write its append-only file: {_DISK}"
-    if told.get("rdb_last_bgsave_status", "ok") != "ok" and look.stops_on_bgsave_error:
-        return f"Redis cannot write its snapshot, and refuses writes: {_DISK}"
-    connected = int(told.get("connected_slaves", 0))
+        return f"{look.info['used_memory'] / look.info['maxmemory']:.0%} of maxmemory is used, {FULL:.0%} may be"
+    if look.aof_failed:
+        return f"Redis cannot write its append-only file: {disk}"
+    if look.info.get("rdb_last_bgsave_status", "ok") != "ok" and look.stops_on_bgsave_error:
+        return f"Redis cannot write its snapshot, and refuses writes: {disk}"
+    connected = int(look.info.get("connected_slaves", 0))
     if connected < replicas:
         return f"{connected} replicas are connected, EXAMRELAY_REPLICAS wants {replicas}"
     return ""

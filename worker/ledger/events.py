@@ -11,50 +11,33 @@ from typing import Any, Final
 
 import redis
 
-from schemas.event import EventState, Reason, Receipt, Stage
+from schemas.event import EventState, Reason, Stage
 from schemas.outcome import Source
 from worker.ledger import decisions
 from worker.ledger.client import Scripts
 from worker.ledger.decisions import Decision
 from worker.ledger.keys import key
-from worker.ledger.recording import enough, receipt, record_arguments, wait_arguments
 from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
-from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, instant, milliseconds
+from worker.ledger.times import IDENTITY_KEPT, instant, milliseconds
 from worker.ledger.work import Claim, DeliveryRecord, Intent, Sibling, Work
 from worker.queues import SLOT_SECONDS
 
 _NEWER: Final = "stored by a newer version of examrelay: left to its workers"
 
 
-def one_line(told: str) -> str:
+def one_line(words: str) -> str:
     """An operator's words as the history holds them: a line without tabs, not endless."""
-    return " ".join(told.split())[:300]
+    return " ".join(words.split())[:300]
 
 
 class Ledger:
-    """The moves, for workers and commands. What the receiver does is in `recorder.py`."""
+    """The moves, for workers and commands. Deliveries come in through `recorder.py`."""
 
-    def __init__(self, client: "redis.Redis", lease: timedelta, replicas: int = 0, keys: Sequence[bytes] = ()) -> None:
+    def __init__(self, client: "redis.Redis", lease: timedelta, keys: Sequence[bytes] = ()) -> None:
         self.client = client
         self.scripts = Scripts(client)
         self.sealer = Sealer(keys)
         self._lease = lease
-        self._replicas = replicas
-
-    def record(self, tenant: str, id: str, source: Source, body: bytes, path: str, problem: str) -> Receipt:
-        """Put a payload on the books.
-
-        Raises LedgerUnavailable: too few replicas have it in time.
-        """
-        arguments = record_arguments(tenant, id, source, path, self.sealer.seal(body, id), problem)
-        if not self._replicas:
-            return receipt(id, self.scripts("record", *arguments))
-        with self.client.pipeline(transaction=False) as pipeline:
-            self.scripts.queue(pipeline, "record", *arguments)
-            pipeline.wait(*wait_arguments(self._replicas))
-            reply, acknowledged = pipeline.execute()
-        enough(acknowledged, self._replicas)
-        return receipt(id, reply)
 
     def claim(self, tenant: str, stage: Stage, token: str, limit: int, slots: int) -> Claim:
         """Take up to `limit` due events until the lease ends. Nothing while the gate is closed or no slot is free.
@@ -87,11 +70,14 @@ class Ledger:
                 self.release(tenant, stage, token)
             return []
         states = self.scripts(
-            "apply", tenant, stage, token, milliseconds(PAYLOAD_KEPT), milliseconds(IDENTITY_KEPT),
+            "apply",
+            tenant,
+            stage,
+            token,
             int(last),
             json.dumps([self._sealed(decision.as_arguments()) for decision in decided]),
             *(decision.outcome for decision in decided),
-        )  # fmt: skip
+        )
         return [state.decode() for state in states]
 
     def intend(self, tenant: str, token: str, plans: Sequence[dict[str, str]]) -> list[str]:
@@ -109,8 +95,8 @@ class Ledger:
         """Held, dead or waiting, back to received and due at once, with answers beside those given before.
 
         Returns whether it moved, and the state it is in, with why it stayed there. Raises SealUnknown, SealBroken."""
-        told = self.sealer.seal_text(json.dumps(self._with_earlier(tenant, id, answers)), id) if answers else ""
-        return _steered(*self.scripts("steer", tenant, id, "replay", who, one_line(why), told, 0))
+        sealed = self.sealer.seal_text(json.dumps(self._with_earlier(tenant, id, answers)), id) if answers else ""
+        return _steered(*self.scripts("steer", tenant, id, "replay", who, one_line(why), sealed))
 
     def _with_earlier(self, tenant: str, id: str, answers: dict[str, Any]) -> dict[str, Any]:
         """`answers`, and what earlier ones say that these do not; reasons once accepted stay accepted."""
@@ -121,57 +107,46 @@ class Ledger:
 
     def discard(self, tenant: str, id: str, who: str, why: str) -> tuple[bool, str]:
         """Held, dead or waiting, set aside for good. Returns as `replay`."""
-        keep = milliseconds(PAYLOAD_KEPT)
-        return _steered(*self.scripts("steer", tenant, id, "discard", who, one_line(why), "", keep))
+        return _steered(*self.scripts("steer", tenant, id, "discard", who, one_line(why), ""))
 
     def forget(self, tenant: str, id: str, who: str) -> tuple[bool, str]:
         """Erase what is personal of an event, whatever its state. Returns whether it was, and the state or why not."""
-        done, state, why, _ = self.scripts("steer", tenant, id, "forget", who, "", "", 0)
+        done, state, why, _ = self.scripts("steer", tenant, id, "forget", who, "", "")
         return bool(done), (state if done else why).decode()
 
-    def sweep(self, tenant: str, patience: timedelta, prune: int, *, known: bool = True) -> tuple[int, int]:
-        """Hint stages with due work and no hint under way, if the tenant is `known`; prune. Returns how many each."""
+    def sweep(self, tenant: str, patience: timedelta, prune: int, *, is_todays: bool = True) -> tuple[int, int]:
+        """Hint stages with due work and no hint under way, and prune. Returns how many each.
+
+        `is_todays`: the tenant is in the tenants file; else nothing of it is hinted.
+        """
         hinted, pruned = self.scripts(
-            "sweep", tenant, milliseconds(patience), milliseconds(IDENTITY_KEPT), prune, int(known)
+            "sweep", tenant, milliseconds(patience), milliseconds(IDENTITY_KEPT), prune, int(is_todays)
         )
         return hinted, pruned
 
     def look(self, tenant: str, id: str) -> tuple[Work, EventState] | None:
         """An event as process would claim it, and its state; None when there is none. Takes nothing."""
-        event: Any = self.client.hgetall(key(tenant, "event", id))
-        if not event:
+        fields, stored, record = self.scripts("look", tenant, id)
+        if not fields:
             return None
-        delivery = event.get(b"delivery")
-        known = self._known(tenant, id, delivery.decode()) if delivery else [b"", b"", b"0", []]
-        stored: Any = self.client.get(key(tenant, "payload", id)) or b""
-        fields = [part for pair in event.items() for part in pair]
-        return self._work(id.encode(), fields, stored, known), EventState(event[b"state"].decode())
-
-    def _known(self, tenant: str, id: str, delivery: str) -> list[Any]:
-        """What `claim` tells of a delivery."""
-        record: Any = self.client.hgetall(key(tenant, "delivery", delivery))
-        siblings = []
-        by: Any = record.get(b"v:" + record.get(b"applied", b""), b"")
-        registration = self.client.hget(key(tenant, "event", by.decode()), "registration") or b""
-        for name, event in record.items():
-            if name.startswith(b"v:") and event.decode() != id:
-                told = self.client.hmget(key(tenant, "event", event.decode()), "state", "received_at", "who", "doubt")
-                state, at, *rest = told
-                siblings.append([name[2:], event, state or b"", at or b"0", *(one or b"" for one in rest)])
-        return [record.get(b"applied", b""), registration, record.get(b"rev", b"0"), siblings]
+        state = dict(zip(fields[::2], fields[1::2], strict=True))[b"state"]
+        return self._work(id.encode(), fields, stored, record), EventState(state.decode())
 
     def _delivery_record(
-        self, applied: bytes, registration: bytes, rev: bytes, siblings: list[list[bytes]]
+        self, applied: bytes, registration: bytes, rev: bytes, siblings: list[list[Any]]
     ) -> DeliveryRecord:
-        others = tuple(self._sibling(*(part.decode() for part in one)) for one in siblings)
+        others = tuple(self._sibling(*sibling) for sibling in siblings)
         return DeliveryRecord(applied.decode() or None, registration.decode() or None, rev.decode(), others)
 
-    def _sibling(self, version: str, event: str, state: str, at: str, who: str, doubt: str) -> Sibling:
-        intent = None
+    def _sibling(
+        self, version: bytes, event: bytes, state: bytes, received_at: bytes, is_stranger: int, doubt: bytes
+    ) -> Sibling:
+        intent, id = None, event.decode()
         if doubt:
             with suppress(SealUnknown, SealBroken):
-                intent = Intent(**json.loads(self.sealer.open_text(doubt, event)))
-        return Sibling(version, event, EventState(state) if state else None, instant(at), who, intent)
+                intent = Intent.from_json(self.sealer.open_text(doubt.decode(), id))
+        known_state = EventState(state.decode()) if state else None
+        return Sibling(version.decode(), id, known_state, instant(received_at), bool(is_stranger), intent)
 
     def payload(self, tenant: str, id: str) -> bytes | None:
         """The body as it was sent, or None when it is no longer kept."""
@@ -206,20 +181,19 @@ class Ledger:
             problem=Reason(event["problem"]) if "problem" in event else None,
             delivery=event.get("delivery"),
             version=event.get("version"),
-            intent=Intent(**json.loads(event["intent"])) if "intent" in event else None,
+            intent=Intent.from_json(event["intent"]) if "intent" in event else None,
             sealed=stored,
             delivery_record=self._delivery_record(*record),
             failed="attempts" in event and event.get("reason") == Reason.RHYTHM_UNAVAILABLE,
             trouble=trouble,
-            who=event.get("who", ""),
         )
 
 
 def _steered(moved: int, state: bytes, why: bytes, wait: int) -> tuple[bool, str]:
     """Whether an event moved, and where it is; where it stayed because something goes on with it, what."""
     seconds = -(-wait // 1000)
-    told = {
+    what = {
         b"leased": f", and a worker is at it: try again in {seconds} s",
         b"intended": f", and a write of it may have reached Rhythm: its next try, in {seconds} s, reads whether it did",
     }
-    return bool(moved), state.decode() + ("" if moved else told.get(why, ""))
+    return bool(moved), state.decode() + ("" if moved else what.get(why, ""))

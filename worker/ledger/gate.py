@@ -12,13 +12,11 @@ from worker.ledger.client import Scripts
 from worker.ledger.times import milliseconds
 
 #: A paced tenant's task waits this long for its turn, then puts its events back.
-LONGEST_WAIT: Final = timedelta(seconds=10)
+LONGEST_TURN_WAIT: Final = timedelta(seconds=10)
 #: Longer than a call may take: a probe whose process died is given up then.
 PROBE_LEASE: Final = timedelta(seconds=30)
 CLOSED_BASE: Final = timedelta(seconds=2)
 CLOSED_CAP: Final = timedelta(seconds=60)
-#: What `Retry-After` is honoured up to.
-RETRY_AFTER_CAP: Final = timedelta(hours=24)
 
 
 class GateClosed(TransientError):
@@ -40,7 +38,7 @@ class Gate:
     def take(self) -> None:
         """Wait for a turn to call Rhythm. Raises GateClosed."""
         busy = 0.0 if self._busy_since is None else 1000 * (time.monotonic() - self._busy_since)
-        longest = milliseconds(LONGEST_WAIT)
+        longest = milliseconds(LONGEST_TURN_WAIT)
         waits, closings = self._ask("take", longest, busy)
         while waits:
             time.sleep(waits / 1_000_000)
@@ -50,8 +48,8 @@ class Gate:
 
     def _ask(self, command: str, longest: int, busy: float, closings: int = 0) -> tuple[int, int]:
         """How long to wait, in microseconds, and how often the gate was closed by then. Raises GateClosed."""
-        told = (self._interval(), longest, milliseconds(PROBE_LEASE), int(self.probing), busy, closings)
-        waits, *rest = self.scripts("gate", self.tenant, command, *told)
+        arguments = (self._interval(), longest, milliseconds(PROBE_LEASE), int(self.probing), busy, closings)
+        waits, *rest = self.scripts("gate", self.tenant, command, *arguments)
         if waits != -1:
             self.probing = bool(rest[0])
             return waits, rest[1]
@@ -60,14 +58,14 @@ class Gate:
         raise GateClosed(
             Reason.RHYTHM_THROTTLED if name == "pace" else Reason(name),
             f"the gate is closed ({name})",
-            timedelta(milliseconds=closed_for),
+            timedelta(milliseconds=closed_for + 1),  # Redis cuts fractions off, and who waits must not come too early
         )
 
     def close(self, reason: Reason, retry_after: timedelta | None) -> None:
         """Nobody calls before `retry_after`, or before a growing pause when Rhythm does not say."""
-        asked = milliseconds(min(retry_after or timedelta(0), RETRY_AFTER_CAP))
+        asked = milliseconds(retry_after or timedelta(0))
         base, cap = milliseconds(CLOSED_BASE), milliseconds(CLOSED_CAP)
-        jitter = random.random()  # noqa: S311
+        jitter = random.random()
         self.scripts("gate", self.tenant, "close", reason, asked, base, cap, jitter, self._interval())
         self.probing, self._busy_since = False, None
 

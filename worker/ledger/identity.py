@@ -31,17 +31,17 @@ class Identity:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def of(self, told: str) -> str:
+    def of(self, value: str) -> str:
         """The name of a text: 26 characters (130 bits), the same for the same text as long as the ledger lives."""
-        digest = hmac.digest(self._key, told.encode("utf-8", "surrogatepass"), "sha256")
+        digest = hmac.digest(self._key, value.encode("utf-8", "surrogatepass"), "sha256")
         return base64.b32encode(digest[:_BYTES]).decode().lower()[:_LENGTH]
 
-    def version(self, told: str) -> str:
+    def version(self, digest: str) -> str:
         """The name of an outcome's version, which says `o-` or `r-` and the digest's own version as before.
 
-        A digest alone could be tried out: who knows the candidates has few scores and hours to guess.
+        A digest without a key could be reversed by trying: there are few possible scores and times.
         """
-        return told[:_KIND] + self.of(told)[:_DIGEST]
+        return digest[:_KIND] + self.of(digest)[:_DIGEST]
 
 
 def load_identity(client: "redis.Redis", given: bytes | None, sealer: Sealer) -> Identity:

@@ -7,8 +7,8 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     receipts (from the second on), nonce (of the last receipt), who (the candidate's names: `trace.py`), attempts,
     first_attempt_at, answers (an operator's; sealed), problem (the receiver's); while claimed: lease (token), batch
     (size of the claim); after leases that expired: expiries, alone; while a write may be under way: intent (sealed);
-    one that was still so when the event died: doubt (sealed). Once final: `history:{n}`, its history in pieces, counted
-    from received_at and without the record itself.
+    one that was still so when the event died: doubt (sealed). Once final: history, unless it is long: times are counted
+    from received_at, and the first line, `record`, is left out.
 `payload:{id}` string: the body as sent, sealed. Expires after the event is final.
 `outcome:{id}` string: the canonical outcome, sealed. Only while `ready`.
 `history:{id}` string: a line a move: at, move, by, and the reason if there is one; tab-separated. Until the event is
@@ -22,7 +22,7 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     that move the events, so they always equal what they count.
 `delivery:{source}:{id}` hash: a sitting. `v:{version}` the event that brought it, applied (version), rev.
 `ref:{source}:{event_ref}` string: the delivery and version that a platform's `eventId` means.
-`registration:{id}` hash: what it last said by our doing: event, `values:{n}` (sealed, in pieces); accepted (a person's
+`registration:{id}` hash: what it last said by our doing: event, values (sealed); accepted (a person's
     override that an operator took for right; sealed); the highest sys_version seen; owner (the event whose intent is on
     it); rev (grows with each settlement); `e:{event}`: others that wrote, tried, or were held when they came to it.
 `hint:{stage}` string: when a hint was sent. Cleared by the first claim of a task, before it takes.
@@ -32,18 +32,26 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     were given out). Of a paced tenant: interval (ms between turns), busy (ms that a task has with one). What 429s have
     taught: learned (calls a second), learned_at, taught_at (the 429), hold, early, taken and gap (`gate.lua`).
 
-`audit` hash, `audit.differing` set: how far an interrupted audit of Rhythm came, and where it differed. 7 days.
+`audit_mark` string: how far an interrupted audit of Rhythm came, and where it differed, as JSON. 7 days.
 
 Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: how far pruning came), `er:malformed` list
 (what was on a queue and no message; sealed).
-`er:strays` hash: messages on nobody's books, by a digest of what they hold: when, a line of JSON (why, task, bytes),
-    the content sealed. Kept until a person removes them; `er:strays.acts` list: who did, when and why.
+`er:strays` hash: strays, by a digest of what they hold: when, a line of JSON
+    (why, task, bytes), the content sealed. Kept until a person removes them; `er:strays.acts` list: who did and why.
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.
 `er:token.{credentials}` string: an OAuth token, sealed; `er:token.{credentials}.lock`: who fetches one now.
 `er:hints` string: how many hints were ever sent.
-`er:said.{caller}` string: a nonce and what the script that it named answered, for when that call is repeated. 10 min.
+`er:said.{caller}` string: the nonce of the caller's last call and its answer, so that a repeat gets the same. 10 min.
 `er:processes` hash: what each process tells of itself; `er:processes.seen` zset: when it last did.
 """
+
+from typing import Final
+
+from schemas.event import EventState
+
+#: The index of each state that has one; the other states are final, and found by walking `events`.
+INDEX_OF: Final = {state: state.index_name for state in EventState if state.index_name}
+FINAL: Final = frozenset(EventState) - INDEX_OF.keys()
 
 TENANTS = "er:tenants"
 SWEEP = "er:sweep"
@@ -52,8 +60,8 @@ STRAYS = "er:strays"
 STRAYS_ACTS = "er:strays.acts"
 INDEX_KEY = "er:index_key"
 PROCESSES = "er:processes"
-SAID = "er:said."
-TOKEN = "er:token."  # noqa: S105  # where tokens are, not one
+ANSWERS = "er:said."
+TOKEN = "er:token."
 
 
 def key(tenant: str, *parts: str) -> str:

@@ -1,6 +1,6 @@
 """Which processes are at work: each says so every 10 seconds, with the configuration and version that it runs on.
 
-One that ends says that, too; so one that is silent is frozen, killed or cut off, which is told until it is forgotten.
+A process that ends removes itself. So a silent one is frozen, killed or cut off; it is reported until it is forgotten.
 """
 
 import json
@@ -23,8 +23,10 @@ from worker.ledger.times import instant, milliseconds
 EVERY: Final = timedelta(seconds=10)
 #: One that has not been seen for so long does not live.
 SILENT_AFTER: Final = timedelta(seconds=30)
-#: And after so long nobody waits for its return.
+#: After this long it is removed.
 FORGOTTEN_AFTER: Final = timedelta(minutes=10)
+#: A cron sweeps once a minute.
+SWEEP_LATE: Final = timedelta(seconds=150)
 #: Every kind there is, and what operators call it.
 KINDS: Final = {"web": "receiver", "worker": "worker", "sweeper": "sweeper", "beat": "beat"}
 
@@ -81,9 +83,9 @@ class Presence:
 
     def arguments(self) -> tuple[str | int, ...]:
         """What the `seen` script takes."""
-        told = asdict(self._process)
-        del told["seen_at"], told["silent_seconds"]
-        return self._process.name, json.dumps(told), milliseconds(FORGOTTEN_AFTER)
+        members = asdict(self._process)
+        del members["seen_at"], members["silent_seconds"]
+        return self._process.name, json.dumps(members), milliseconds(FORGOTTEN_AFTER)
 
 
 def at_host(name: str) -> str:
@@ -97,16 +99,16 @@ def processes(client: "redis.Redis") -> list[Process]:
     pipeline.hgetall(PROCESSES)
     pipeline.zrange(f"{PROCESSES}.seen", 0, -1, withscores=True)
     pipeline.time()
-    told, seen, (seconds, microseconds) = pipeline.execute()
+    stored, seen, (seconds, microseconds) = pipeline.execute()
     now = instant(seconds * 1000 + microseconds // 1000)
-    known = {name: instant(at) for name, at in seen if now - instant(at) < FORGOTTEN_AFTER}
-    found = [_process(told[name], at, now) for name, at in known.items() if name in told]
-    return sorted(found, key=lambda one: one.name)
+    recent = {name: instant(at) for name, at in seen if now - instant(at) < FORGOTTEN_AFTER}
+    found = [_process(stored[name], at, now) for name, at in recent.items() if name in stored]
+    return sorted(found, key=lambda process: process.name)
 
 
-def _process(told: bytes, seen_at: datetime, now: datetime) -> Process:
-    """From what a process told, which may be of another version: members that are not known are left out."""
-    members: dict[str, Any] = json.loads(text(told))
+def _process(stored: bytes, seen_at: datetime, now: datetime) -> Process:
+    """From what a process wrote, which may be of another version: its further members are left out."""
+    members: dict[str, Any] = json.loads(text(stored))
     names = ("kind", "name", "digest", "pid", "version")
     silent = max(0, round((now - seen_at).total_seconds()))
     return Process(**{name: members[name] for name in names}, seen_at=seen_at, silent_seconds=silent)
@@ -136,6 +138,13 @@ def workerless(found: list[Process]) -> str | None:
     return "no worker is running: examrelay up, or what the Procfile says"
 
 
+def late(at: datetime | None, now: datetime) -> str | None:
+    """What is wrong with the last sweep's time; None when nothing is."""
+    if at is None:
+        return "no sweep yet: are beat and the sweeper running?"
+    return f"the last sweep was {round((now - at).total_seconds())} s ago" if now - at > SWEEP_LATE else None
+
+
 def differences(found: list[Process], own_digest: str) -> list[str]:
     """What is wrong with them together: processes, or the command that asks, on another tenants file than the rest."""
     by_digest: dict[str, list[str]] = {}
@@ -143,8 +152,8 @@ def differences(found: list[Process], own_digest: str) -> list[str]:
         by_digest.setdefault(one.digest, []).append(one.name)
     warnings = []
     if len(by_digest) > 1:
-        told = "; ".join(f"{digest}: {', '.join(names)}" for digest, names in sorted(by_digest.items()))
-        warnings.append(f"processes run on different tenants files ({told}): restart those with the old one")
+        groups = "; ".join(f"{digest}: {', '.join(names)}" for digest, names in sorted(by_digest.items()))
+        warnings.append(f"processes run on different tenants files ({groups}): restart those with the old one")
     if by_digest and own_digest not in by_digest:
         warnings.append(f"this command reads another tenants file ({own_digest}) than the processes do")
     return warnings

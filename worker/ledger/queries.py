@@ -2,6 +2,7 @@
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,8 +13,8 @@ import redis
 
 from schemas.event import Event, EventState, HistoryEntry, Reason
 from schemas.outcome import Source
-from worker.ledger.client import in_pieces, script_text, text
-from worker.ledger.keys import MALFORMED, STRAYS, SWEEP, TENANTS, key
+from worker.ledger.client import script_text, text, text_of
+from worker.ledger.keys import INDEX_OF, MALFORMED, STRAYS, SWEEP, TENANTS, key
 from worker.ledger.times import instant
 
 _PAGE: Final = 500
@@ -21,14 +22,8 @@ _PAGE: Final = 500
 _LOOKED_AT: Final = 2000
 _TAKEN: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-#: The index of each state that has one; the other states are final, and found by walking `events`.
-INDEX_OF: Final = {
-    EventState.RECEIVED: "due:process",
-    EventState.READY: "due:sync",
-    EventState.HELD: "held",
-    EventState.DEAD: "dead",
-}
-DUE: Final = {EventState.RECEIVED: "due:process", EventState.READY: "due:sync"}
+#: Those of them that are by when an event is due, not by when it was received.
+DUE: Final = tuple(state for state in EventState if state.waiting)
 _MOVED: Final = {EventState.RECEIVED: "moved:process", EventState.READY: "moved:sync"}
 
 
@@ -66,13 +61,13 @@ def refusals(client: "redis.Redis", tenant: str, source: Source) -> list[str]:
 
 
 def malformed(client: "redis.Redis") -> int:
-    """How many entries were on a queue and were no message."""
+    """How many queue entries were not Celery messages."""
     return int(client.llen(MALFORMED))
 
 
 @dataclass(frozen=True, slots=True)
 class Stray:
-    """A message on nobody's books: when it came, why, Celery's id of it, and how large it is."""
+    """A message that names no tenant or source we know: when it came, why, Celery's id of it, and its bytes."""
 
     id: str
     at: datetime
@@ -85,8 +80,8 @@ def strays(client: "redis.Redis") -> list[Stray]:
     """Every stray, newest first. What they hold is sealed (`strays.py`)."""
     found = []
     for id, kept in client.hscan_iter(STRAYS, count=_PAGE):
-        at, told, _ = kept.split(b"\n", 2)
-        found.append(Stray(text(id), instant(at), **json.loads(told)))
+        at, about, _ = kept.split(b"\n", 2)
+        found.append(Stray(text(id), instant(at), **json.loads(about)))
     return sorted(found, key=lambda stray: stray.at, reverse=True)
 
 
@@ -102,12 +97,24 @@ def state_counts(found: dict[str, int]) -> dict[str, int]:
 
 def oldest_due(client: "redis.Redis", tenant: str, state: EventState) -> datetime | None:
     """Since when the most overdue event of a waiting state has been due; None when there is none."""
-    first = client.zrange(key(tenant, DUE[state]), 0, 0, withscores=True)
+    first = client.zrange(key(tenant, INDEX_OF[state]), 0, 0, withscores=True)
     return instant(first[0][1]) if first else None
 
 
+def waiting_reasons(client: "redis.Redis", tenant: str, state: EventState) -> dict[str, int]:
+    """The reasons of `received` or `ready` events that failed and are due again later, and how many have each.
+
+    Reads the 2,000 that are due last: an event that was never tried has no reason, and is due before them.
+    """
+    ids: Any = client.zrange(key(tenant, INDEX_OF[state]), 0, _LOOKED_AT - 1, desc=True)
+    pipeline = client.pipeline(transaction=False)
+    for id in ids:
+        pipeline.hget(key(tenant, "event", text(id)), "reason")
+    return dict(Counter(text(reason) for reason in pipeline.execute() if reason is not None).most_common())
+
+
 def moved_at(client: "redis.Redis", tenant: str, state: EventState) -> datetime | None:
-    """When a worker last settled events that were waiting in this state, or None."""
+    """When a worker last moved events out of this waiting state, or spent an attempt; or None."""
     at = client.get(key(tenant, _MOVED[state]))
     return None if at is None else instant(at)
 
@@ -129,34 +136,35 @@ def event_of(
     """An Event from what Redis holds; None from nothing."""
     if not fields:
         return None
-    told: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
-    return Event(
-        id=id,
-        tenant=tenant,
-        source=Source(told["source"]),
-        state=EventState(told["state"]),
-        reason=Reason(told["reason"]) if "reason" in told else None,
-        detail=told.get("detail") or None,
-        result=told.get("result"),
-        registration=told.get("registration"),
-        delivery=told.get("delivery"),
-        version=told.get("version"),
-        received_at=instant(told["received_at"]),
-        due_at=None if due is None else instant(due),
-        attempts=int(told.get("attempts", 0)),
-        receipts=int(told.get("receipts", 1)),
-        history=[*_folded(in_pieces(fields, "history"), int(told["received_at"])), *_entries(history or b"", 0)],
+    stored: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+    received = int(stored["received_at"])
+    folded, lines = text_of(stored, "history"), (history or b"").decode()
+    return Event.model_validate(
+        stored
+        | {
+            "id": id,
+            "tenant": tenant,
+            "detail": stored.get("detail") or None,
+            "received_at": instant(received),
+            "due_at": None if due is None else instant(due),
+            "history": [*_folded(folded, received), *_entries(lines, 0)],
+        }
     )
 
 
-def _folded(told: bytes, received: int) -> list[HistoryEntry]:
+def _folded(lines: str, received: int) -> list[HistoryEntry]:
     """The history in a final event, which begins after its receipt and is counted from it."""
-    return [HistoryEntry(at=instant(received), move="record", by="receiver"), *_entries(told, received)] if told else []
+    begin = [HistoryEntry(at=instant(received), move="record", by="receiver")] if lines else []
+    return [*begin, *_entries(lines, received)]
 
 
-def _entries(told: bytes, since: int) -> Iterator[HistoryEntry]:
-    """A line each."""
-    for line in told.decode().splitlines():
+def history_line(at: datetime, move: str, by: str) -> str:
+    """A move as the history holds it; the scripts write theirs alike (`line_of` in `shared.lua`)."""
+    return f"{_milliseconds(at)}\t{move}\t{by}\n"
+
+
+def _entries(lines: str, since: int) -> Iterator[HistoryEntry]:
+    for line in lines.splitlines():
         at, move, by, *reason = line.split("\t")
         yield HistoryEntry(at=instant(since + int(at)), move=move, by=by, reason=reason[0] if reason else None)
 
@@ -233,7 +241,8 @@ def _lanes(client: "redis.Redis", tenant: str, wanted: Wanted) -> Iterator[tuple
 def _walk(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest: bool) -> Iterator[Event]:
     """The events of one index that match, in the order of a listing."""
     found = _found(client, tenant, index, wanted, oldest)
-    yield from found if index not in DUE.values() else sorted(found, key=place, reverse=not oldest)
+    in_order = index not in [INDEX_OF[state] for state in DUE]
+    yield from found if in_order else sorted(found, key=place, reverse=not oldest)
 
 
 def _found(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest: bool) -> Iterator[Event]:
@@ -250,7 +259,7 @@ def _found(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldes
         seen += in_state
         for id, fields in events:
             event = event_of(tenant, text(id), dict(zip(fields[::2], fields[1::2], strict=True)), None, None)
-            if event and wanted.takes(event):
+            if event:
                 yield event
 
 
@@ -264,10 +273,10 @@ def _most(client: "redis.Redis", tenant: str, index: str, wanted: Wanted) -> flo
 
 def _filters(wanted: Wanted) -> list[dict[str, Any]]:
     """What `find.lua` compares. The state comes first: it counts those."""
-    told = (("state", wanted.states), ("source", {wanted.source}), ("reason", {wanted.reason}))
+    wishes = (("state", wanted.states), ("source", {wanted.source}), ("reason", {wanted.reason}))
     return [
         {"field": field, "values": dict.fromkeys(values, True)}
-        for field, values in told
+        for field, values in wishes
         if values and None not in values
     ]
 

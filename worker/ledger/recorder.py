@@ -1,81 +1,228 @@
-"""The receiver's side of the ledger: `record`, asynchronously, within a deadline."""
+"""Puts deliveries into the ledger: `Recorder` for the receiver, `BlockingRecorder` for code that waits for each call.
+
+Both run `lua/record.lua`, and neither records while a look at Redis says that it would lose or refuse deliveries.
+"""
 
 import asyncio
+import hashlib
+import secrets
 import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from threading import local
 from typing import Any, Final, cast
 
+import redis
 import redis.asyncio
 import structlog
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
-from schemas.event import Receipt
+from schemas.event import EventState, Receipt
 from schemas.outcome import Source
 from worker.errors import ConfigurationError, LedgerUnavailable
-from worker.ledger.client import RECORDER_CONNECTIONS, script_text
-from worker.ledger.durability import Look, answered, ask, judge_redis, why_refusing
+from worker.ledger.client import RECORDER_CONNECTIONS, UNAVAILABLE, script_text
+from worker.ledger.durability import Look, answered, ask, judge_redis, look_at, why_refusing
 from worker.ledger.keys import key
 from worker.ledger.processes import Presence
-from worker.ledger.recording import enough, receipt, record_arguments, wait_arguments
 from worker.ledger.sealed import Sealer
 from worker.settings import Settings
 
-#: An answer must be out within a second.
+#: The receiver must answer within a second.
 DEADLINE: Final = timedelta(milliseconds=850)
+#: Replicas that have not confirmed an event by then count as away.
+REPLICAS_WITHIN_MS: Final = 400
+#: How old the last look at Redis may be.
+LOOK_EVERY_SECONDS: Final = 1.0
 _REFUSALS_KEPT: Final = 50
-#: Calls under way at once: one that waits for a replica does not hold up all others.
+#: Calls under way at once. With two, a call that waits for a replica does not hold up all others.
 _CALLS: Final = 2
-#: Of one call; payloads may be large.
+#: Of one call: deliveries, and bytes, because payloads may be large.
 _MOST, _MOST_BYTES = 64, 4 * 2**20
-_LOG = structlog.get_logger()
-
+#: A `BlockingRecorder` begins no further step after this time. The last step takes up to a second more.
+_LAST_STEP_SECONDS: Final = 1.0
 
 Arguments = tuple[str | bytes, ...]
 Waiting = tuple[Arguments, "asyncio.Future[Any]"]
 
 
-class Recorder:
-    """Records deliveries. One a process; not shared between threads.
+def arguments_of(tenant: str, id: str, source: Source, path: str, sealed: bytes, problem: str) -> Arguments:
+    """What the record script takes. The nonce makes a repeat of this very call harmless."""
+    return tenant, id, source, path, sealed, secrets.token_hex(8), problem
 
-    Those that come while calls are under way go together in the next: what a call costs is shared.
+
+def _receipt(id: str, reply: Any) -> Receipt:
+    if isinstance(reply, Exception):
+        raise reply
+    state, duplicate = reply
+    return Receipt(id=id, state=EventState(state.decode()), duplicate=bool(duplicate))
+
+
+_LOG = structlog.get_logger()
+
+
+class _Refusal:
+    """Why a recorder takes no deliveries just now, by its last look at Redis."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._why = ""
+        #: By the last look that could tell.
+        self._durable = True
+
+    def check(self) -> None:
+        """Raises LedgerUnavailable, with the reason, while no deliveries are taken."""
+        if self._why:
+            raise LedgerUnavailable(self._why)
+
+    def update(self, look: Look) -> None:
+        """Judge a new look. The log has a line when the answer changes."""
+        why = self._judge(look)
+        if why != self._why:
+            _LOG.warning("record.refused" if why else "record.resumed", why=why or self._why)
+        self._why = why
+
+    def _judge(self, look: Look) -> str:
+        try:
+            judge_redis(look, self._settings)
+        except ConfigurationError as error:
+            self._durable = False
+            return str(error)
+        if look.rewriting and not self._durable:
+            return "Redis writes its append-only file anew and keeps nothing before that is done"
+        self._durable = True
+        return why_refusing(look, self._settings.replicas)
+
+
+class _Call:
+    """One round trip: the record script for each of some deliveries, then WAIT where replicas are asked for."""
+
+    def __init__(self, replicas: int) -> None:
+        self._replicas = replicas
+        self.script = script_text("record")
+        self._sha = hashlib.sha1(self.script.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
+
+    def queue(self, pipeline: Any, batch: Sequence[Arguments]) -> None:
+        for arguments in batch:
+            pipeline.execute_command("EVALSHA", self._sha, 0, *arguments)
+        if self._replicas:  # WAIT counts what went before it on its own connection
+            pipeline.execute_command("WAIT", self._replicas, REPLICAS_WITHIN_MS)
+
+    def is_unloaded(self, replies: Sequence[Any]) -> bool:
+        """Whether Redis does not have the script: it was restarted, or another Redis took its place."""
+        return any(isinstance(reply, NoScriptError) for reply in replies)
+
+    def answers(self, replies: list[Any]) -> list[Any]:
+        """A reply for each delivery. Raises LedgerUnavailable: too few replicas have them."""
+        if self._replicas:
+            acknowledged = replies.pop()
+            if isinstance(acknowledged, Exception):
+                raise acknowledged
+            if acknowledged < self._replicas:
+                raise LedgerUnavailable(f"{acknowledged} of {self._replicas} replicas have it")
+        return replies
+
+
+class BlockingRecorder:
+    """As `Recorder`, one delivery a call. For all threads of a process: each call has a connection of its own.
+
+    It may be used after a fork: redis-py's pool notices one and connects anew.
+    """
+
+    def __init__(self, client: "redis.Redis", settings: Settings) -> None:
+        self.client = client
+        self._settings = settings
+        self._call = _Call(settings.replicas)
+        self._refusal = _Refusal(settings)
+        self._checked = False
+        self._looked_at = float("-inf")
+        self._local = local()
+
+    def record(self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str) -> Receipt:
+        """As `Recorder.record`, in about two seconds at the longest.
+
+        Raises LedgerUnavailable as that does; ConfigurationError when the first look finds a Redis that will not do.
+        """
+        arguments = arguments_of(tenant, id, source, path, self._sealer().seal(body, id), problem)
+        last_step_at = time.monotonic() + _LAST_STEP_SECONDS
+        try:
+            if time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
+                self.look(last_step_at)
+            replies = self._replies(arguments, last_step_at)
+            if self._call.is_unloaded(replies):
+                self.look(last_step_at)
+                _begin_step(last_step_at)
+                self.client.script_load(self._call.script)
+                replies = self._replies(arguments, last_step_at)  # the nonce makes a repeat harmless
+            return _receipt(id, *self._call.answers(replies))
+        except UNAVAILABLE as error:
+            raise LedgerUnavailable(type(error).__name__) from None
+
+    def look(self, last_step_at: float = float("inf")) -> None:
+        """See whether Redis takes and keeps deliveries.
+
+        Raises ConfigurationError the first time, LedgerUnavailable, and what Redis raises.
+        """
+        _begin_step(last_step_at)
+        look = look_at(self.client)
+        if not self._checked:
+            judge_redis(look, self._settings)
+            self._checked = True
+        self._refusal.update(look)
+        self._looked_at = time.monotonic()
+        self._refusal.check()
+
+    def _replies(self, arguments: Arguments, last_step_at: float) -> list[Any]:
+        _begin_step(last_step_at)
+        self._refusal.check()
+        with self.client.pipeline(transaction=False) as pipeline:
+            self._call.queue(pipeline, [arguments])
+            return pipeline.execute(raise_on_error=False)
+
+    def _sealer(self) -> Sealer:
+        """This thread's."""
+        if not hasattr(self._local, "sealer"):
+            self._local.sealer = Sealer(self._settings.sealing_keys)
+        return cast(Sealer, self._local.sealer)
+
+
+def _begin_step(last_step_at: float) -> None:
+    if time.monotonic() > last_step_at:
+        raise LedgerUnavailable("no answer in time")
+
+
+class Recorder:
+    """Records deliveries for one event loop, within a deadline. Not shared between threads.
+
+    Deliveries that come while calls are under way go together in the next one, and share its cost.
     """
 
     def __init__(self, client: "redis.asyncio.Redis", settings: Settings) -> None:
         self.client = client
-        self._settings = settings
-        self._replicas = settings.replicas
-        self._script = script_text("record")
-        self._sha = ""
+        self._call = _Call(settings.replicas)
+        self._refusal = _Refusal(settings)
         self._sealer = Sealer(settings.sealing_keys)
-        #: Why nothing is taken just now; empty: it is. Set by `watch` or `look`.
-        self.refusal = ""
-        #: As it was at the last look that could tell.
-        self._durable = True
-        self._look_at = 0.0
         self._waiting: deque[Waiting] = deque()
         self._recording: set[asyncio.Task[None]] = set()
         self._noting = asyncio.Semaphore(RECORDER_CONNECTIONS - 4)
 
     async def record(self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str) -> Receipt:
-        """On disk when it returns, and on the replicas asked for.
+        """The receipt of a delivery. It is on disk when this returns, and on the replicas that are asked for.
 
         Raises LedgerUnavailable: Redis is away, slow, out of memory, less durable than wanted, or too few replicas
         answered.
         """
-        if self.refusal:
-            raise LedgerUnavailable(self.refusal)
-        arguments = record_arguments(tenant, id, source, path, self._sealer.seal(body, id), problem)
+        self._refusal.check()
+        arguments = arguments_of(tenant, id, source, path, self._sealer.seal(body, id), problem)
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append((arguments, answer))
         if len(self._recording) < _CALLS:
             self._recording.add(asyncio.create_task(self._record_all()))
         try:
             async with asyncio.timeout(DEADLINE.total_seconds()):
-                return receipt(id, await answer)
-        except (RedisError, OSError, TimeoutError) as error:
+                return _receipt(id, await answer)
+        except UNAVAILABLE as error:
             raise LedgerUnavailable(type(error).__name__) from None
 
     async def _record_all(self) -> None:
@@ -83,24 +230,21 @@ class Recorder:
         try:
             while batch := self._batch():
                 for (_, answer), reply in zip(batch, await self._replies(batch), strict=True):
-                    if answer.done():
-                        continue
-                    if isinstance(reply, Exception):
-                        answer.set_exception(reply)
-                    else:
+                    if not answer.done():
                         answer.set_result(reply)
-        finally:  # in the same breath: who comes now must not think that this task still looks
+        finally:  # synchronously: a delivery that arrives now must see that this task has ended, and start another
             self._recording.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _replies(self, batch: Sequence[Waiting]) -> Sequence[Any]:
+        """A reply for each, which may be an exception: whatever goes wrong, each sender gets an answer."""
         try:
             async with asyncio.timeout(DEADLINE.total_seconds()):
-                return await self._call([arguments for arguments, _ in batch])
-        except Exception as error:  # noqa: BLE001  # whatever it is, those who wait are told
+                return await self._record([arguments for arguments, _ in batch])
+        except Exception as error:  # noqa: BLE001
             return [error] * len(batch)
 
     def _batch(self) -> list[Waiting]:
-        """Whoever has given up is left out: else, while Redis hangs, they would fill the memory."""
+        """The next deliveries. Those whose sender was answered are left out: they would fill the memory meanwhile."""
         batch: list[Waiting] = []
         size = 0
         while self._waiting and len(batch) < _MOST and size < _MOST_BYTES:
@@ -110,83 +254,41 @@ class Recorder:
                 size += sum(map(len, arguments))
         return batch
 
-    async def _call(self, batch: Sequence[Arguments]) -> list[Any]:
-        """The record script for each, then WAIT. A reply may be an error, of its own or of all."""
-        if not self._sha:
-            self._sha = await self.client.script_load(self._script)
-        async with self.client.pipeline(transaction=False) as pipeline:
-            for arguments in batch:
-                pipeline.execute_command("EVALSHA", self._sha, 0, *arguments)
-            if self._replicas:
-                pipeline.execute_command("WAIT", *wait_arguments(self._replicas))
-            replies = await pipeline.execute(raise_on_error=False)
-        if any(isinstance(reply, NoScriptError) for reply in replies):  # restarted, or another that took its place
-            self._sha = ""
+    async def _record(self, batch: Sequence[Arguments]) -> list[Any]:
+        while True:
+            async with self.client.pipeline(transaction=False) as pipeline:
+                self._call.queue(pipeline, batch)
+                replies = await pipeline.execute(raise_on_error=False)
+            if not self._call.is_unloaded(replies):
+                return self._call.answers(replies)
             await self._look()
-            if self.refusal:
-                raise LedgerUnavailable(self.refusal)
-            return await self._call(batch)  # the nonce makes a repeat harmless
-        if self._replicas:
-            acknowledged = replies.pop()
-            if isinstance(acknowledged, Exception):
-                raise acknowledged
-            enough(acknowledged, self._replicas)
-        return list(replies)
+            self._refusal.check()
+            await self.client.script_load(self._call.script)  # and again: the nonce makes a repeat harmless
 
-    async def refused(self, tenant: str, source: str, told: str) -> None:
-        """Note a refusal for `status`, if Redis has a moment; the last 50 of a tenant and source are kept."""
+    async def refused(self, tenant: str, source: str, line: str) -> None:
+        """Note a refusal for `status`, if Redis answers; the last 50 of a tenant and source are kept."""
         refusals = key(tenant, "refused", source)
-        try:
+        with suppress(*UNAVAILABLE):
             async with (
                 asyncio.timeout(DEADLINE.total_seconds()),
                 self._noting,
                 self.client.pipeline(transaction=False) as pipeline,
             ):
-                pipeline.lpush(refusals, told)
+                pipeline.lpush(refusals, line)
                 pipeline.ltrim(refusals, 0, _REFUSALS_KEPT - 1)
                 await pipeline.execute()
-        except (RedisError, OSError, TimeoutError):
-            return
-
-    async def check(self) -> None:
-        """As `check_redis`. Raises ConfigurationError, and what Redis raises when it does not answer."""
-        judge_redis(await self._ask(), self._settings)
-
-    async def look(self) -> None:
-        """Whether Redis takes and keeps results, if that was not asked in the last second; where nobody watches."""
-        now = time.monotonic()
-        if now >= self._look_at:
-            await self._look()
-            self._look_at = now + 1
 
     async def _look(self) -> None:
-        refusal = self._why_not(await self._ask())
-        if refusal != self.refusal:
-            _LOG.warning("record.refused" if refusal else "record.resumed", why=refusal or self.refusal)
-        self.refusal = refusal
-
-    async def _ask(self) -> Look:
         async with self.client.pipeline(transaction=False) as pipeline:
             ask(pipeline)
-            return answered(await pipeline.execute(raise_on_error=False))
+            self._refusal.update(answered(await pipeline.execute(raise_on_error=False)))
 
-    def _why_not(self, look: Look) -> str:
-        try:
-            judge_redis(look, self._settings)
-        except ConfigurationError as error:
-            self._durable = False
-            return str(error)
-        if look.rewriting and not self._durable:
-            return "Redis writes its append-only file anew and keeps nothing before that is done"
-        self._durable = True
-        return why_refusing(look, self._replicas)
-
-    async def watch(self, presence: Presence | None = None) -> None:
-        """Look once a second whether Redis takes and keeps results; say that we are here. Ends only when cancelled."""
+    async def watch(self, presence: Presence) -> None:
+        """Look every second whether Redis takes and keeps deliveries; register this process. Ends when cancelled."""
         seen = self.client.register_script(script_text("seen"))
         while True:
-            with suppress(RedisError, OSError, TimeoutError):  # recording will say what is wrong
+            with suppress(*UNAVAILABLE):  # `record` reports what is wrong
                 await self._look()
-                if presence and presence.due():
+                if presence.due():
                     await seen(args=presence.arguments())
-            await asyncio.sleep(1)
+            await asyncio.sleep(LOOK_EVERY_SECONDS)

@@ -29,7 +29,7 @@ PAUSE: Final = timedelta(minutes=1)
 
 
 class SealUnknown(TransientError):
-    """Sealed under a key, or in a form, that this process does not have. Nobody's failure: it spends no attempt."""
+    """Sealed under a key, or in a form, that this process does not have. It spends no attempt of the event."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(Reason.INTERNAL_ERROR, detail, PAUSE)
@@ -41,7 +41,7 @@ class SealBroken(Exception):
 
 
 def key_id(key: bytes) -> bytes:
-    """What a key is known by: tells nothing of it."""
+    """A key's id: a digest, which does not reveal the key."""
     return hashlib.sha256(b"examrelay payload key\0" + key).digest()[:_ID]
 
 

@@ -1,4 +1,4 @@
-"""Strays: messages with a result perhaps, that can be put on nobody's books. Kept for a person."""
+"""Strays: messages that name no tenant or source that we know, or have no body. Kept for a person."""
 
 import base64
 import hashlib
@@ -20,8 +20,8 @@ def keep(client: "redis.Redis", sealer: Sealer, why: str, task: str, content: by
     `why` is for people and quotes nothing of it; `task` is Celery's id of the message. Raises what Redis raises.
     """
     id = "stray_" + base64.b32encode(hashlib.sha256(content).digest()[:20]).decode().lower()[:26]
-    told = json.dumps({"why": why, "task": task[:64], "bytes": len(content)})
-    client.eval(script_text("stray"), 0, id, told, sealer.seal(content, id))
+    about = json.dumps({"why": why, "task": task[:64], "bytes": len(content)})
+    client.eval(script_text("stray"), 0, id, about, sealer.seal(content, id))
     return id
 
 
@@ -37,14 +37,14 @@ def malformed(client: "redis.Redis", sealer: Sealer) -> list[bytes]:
     return [sealer.open(entry, MALFORMED) for entry in entries]
 
 
-def remove(client: "redis.Redis", id: str | None, told: str) -> None:
-    """Remove a stray (None: all that is malformed), and note who did, why: `told`."""
+def remove(client: "redis.Redis", id: str | None, act: str) -> None:
+    """Remove a stray (None: all that is malformed), and note who did, why: `act`."""
     with client.pipeline() as pipeline:
         if id is None:
             pipeline.delete(MALFORMED)
         else:
             pipeline.hdel(STRAYS, id)
-        pipeline.lpush(STRAYS_ACTS, told)
+        pipeline.lpush(STRAYS_ACTS, act)
         pipeline.ltrim(STRAYS_ACTS, 0, _ACTS_KEPT - 1)
         pipeline.execute()
 

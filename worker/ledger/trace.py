@@ -3,7 +3,7 @@
 A candidate goes by names: HMACs of the student id, the e-mail, the platform's candidate id. An event keeps its names
 (`who`), and a tenant's 1,024 buckets hold a place for each: 10 bytes that tell when the event was received, and ten
 bits of the name. A look-up reads one bucket, finds the events by their time, and takes those that have the name. The
-scripts keep both in step.
+scripts update both together.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,9 +27,9 @@ _BITS: Final = 1024
 
 
 def name_of(identity: Identity, tenant: str, value: str) -> str:
-    """What a candidate known as `value` is called in the ledger. Another tenant's has another name."""
-    told = value.strip()
-    return identity.of(f"candidate\0{tenant}\0{folded(told) if '@' in told else told}")[:LENGTH]
+    """The ledger's name for a candidate who is identified by `value`. Each tenant has its own names."""
+    value = value.strip()
+    return identity.of(f"candidate\0{tenant}\0{folded(value) if '@' in value else value}")[:LENGTH]
 
 
 def who(identity: Identity, tenant: str, values: Iterable[str | None]) -> str:
@@ -41,16 +41,6 @@ def who(identity: Identity, tenant: str, values: Iterable[str | None]) -> str:
 def names(who: str) -> list[str]:
     """Each of the names that an event keeps."""
     return [who[start : start + LENGTH] for start in range(0, len(who), LENGTH)]
-
-
-def strangers(who: str, other: str) -> bool:
-    """Whether two events are about two people: the best name of neither is among the other's names.
-
-    Where one has no names, nothing says so. `shared.lua` says the same.
-    """
-    if not who or not other:
-        return False
-    return who[:LENGTH] not in names(other) and other[:LENGTH] not in names(who)
 
 
 def bucket(name: str) -> str:
@@ -98,8 +88,8 @@ def of_delivery(client: "redis.Redis", tenant: str, event: Event) -> list[str]:
         return [event.id]
     record: Any = client.hgetall(key(tenant, "delivery", event.delivery))
     versions = [text(id) for field, id in record.items() if field.startswith(b"v:")]
-    known = client.hget(key(tenant, "event", event.id), "who")
-    same = of_candidate(client, tenant, names(text(known))[0]) if known else []
+    who = client.hget(key(tenant, "event", event.id), "who")
+    same = of_candidate(client, tenant, names(text(who))[0]) if who else []
     pipeline = client.pipeline(transaction=False)
     for id in same:
         pipeline.hget(key(tenant, "event", id), "delivery")
@@ -115,15 +105,15 @@ def events(client: "redis.Redis", tenant: str, ids: Iterable[str]) -> list[Event
 
 
 def registrations(client: "redis.Redis", tenant: str, ids: Iterable[str]) -> list[dict[str, Any]]:
-    """What the ledger knows of each registration, without the values: the last that wrote, and who is about to."""
-    told = []
+    """What the ledger holds of each registration, without the values: the last that wrote, and who is about to."""
+    records = []
     for id in dict.fromkeys(ids):
         fields: Any = client.hmget(key(tenant, "registration", id), "rev", "event", "owner", "sys_version", "accepted")
         rev, event, owner, sys_version, accepted = (None if one is None else text(one) for one in fields)
         version = int(sys_version) if sys_version else None
-        told.append({"id": id, "rev": rev, "event": event, "owner": owner, "sys_version": version})
-        told[-1]["accepted"] = accepted is not None
-    return told
+        members = {"id": id, "rev": rev, "event": event, "owner": owner, "sys_version": version}
+        records.append(members | {"accepted": accepted is not None})
+    return records
 
 
 def pages(client: "redis.Redis", place: str) -> Iterator[list[Any]]:

@@ -1,8 +1,9 @@
 """What a claim hands to a task: events, and what the ledger holds of their deliveries."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from schemas.event import EventState, Reason
 from schemas.outcome import Source
@@ -17,8 +18,8 @@ class Sibling:
     event: str
     state: EventState | None
     received_at: datetime
-    #: The names of its candidate (`trace.py`).
-    who: str = ""
+    #: It is about another person, as far as their names in the ledger tell (`strangers` in `shared.lua`).
+    stranger: bool = False
     #: What it was about to write when it left, where that may have been applied since.
     doubt: "Intent | None" = None
 
@@ -35,11 +36,19 @@ class DeliveryRecord:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What was about to be written when an earlier try ended, and on top of which version."""
+    """What was about to be written when an earlier try ended, and on top of which version of the registration."""
 
     registration: str
-    base: int | None
+    #: The remote's version, which only the remote's own code can read; None where the remote gave none.
+    base: str | None
     values: str
+
+    @classmethod
+    def from_json(cls, stored: str) -> Self:
+        """The intent in its stored form."""
+        members = json.loads(stored)
+        base = members["base"]
+        return cls(**members | {"base": None if base is None else str(base)})  # 0.1.0 stored a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +75,6 @@ class Work:
     failed: bool = False
     #: Why its answers or its intent could not be opened: raised by whoever begins to work on it.
     trouble: SealUnknown | SealBroken | None = None
-    #: The names of its candidate (`trace.py`).
-    who: str = ""
 
     @property
     def accepts(self) -> frozenset[Reason]:

@@ -8,14 +8,15 @@ from typing import Any
 
 import redis
 
-from worker.ledger.client import in_pieces, text
+from worker.ledger.client import text, text_of
 from worker.ledger.keys import key
+from worker.ledger.queries import history_line
 from worker.ledger.sealed import SealBroken, Sealer
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """One registration as we last left it. All None: we never wrote there."""
+    """What the ledger holds of a registration. All None: we never wrote to it."""
 
     #: The delivery of that event.
     delivery: str | None = None
@@ -26,7 +27,7 @@ class Remembered:
     #: The highest `sys_version` ever seen: a read below it is stale.
     sys_version: int | None = None
     rev: str = "0"
-    #: The event that is about to write there, or may have: what Rhythm says may be its doing, not yet on the books.
+    #: The event whose intent is on it: its write may be in Rhythm although the ledger does not know yet.
     owner: str | None = None
     #: What reads `accepted`.
     read_accepted: Callable[[], dict[str, Any] | None] = field(default=lambda: None, compare=False)
@@ -65,16 +66,16 @@ def _remembered(sealer: Sealer, registration: str, found: Any, deliveries: dict[
     delivery = None if isinstance(found, redis.ResponseError) else deliveries.get(found.get(b"event", b""))
     if isinstance(found, redis.ResponseError) or isinstance(delivery, redis.ResponseError):
         return Remembered(read=_broken)
-    told = {name.decode(): value.decode() for name, value in found.items() if not name.startswith(b"values:")}
-    values = in_pieces(found, "values").decode()
+    record = {name.decode(): value.decode() for name, value in found.items()}
+    values = text_of(record, "values")
     return Remembered(
         None if delivery is None else text(delivery),
-        told.get("event"),
+        record.get("event"),
         lambda: json.loads(sealer.open_text(values, registration)) if values else None,
-        int(told["sys_version"]) if "sys_version" in told else None,
-        told.get("rev", "0"),
-        told.get("owner"),
-        lambda: json.loads(sealer.open_text(told["accepted"], registration)) if "accepted" in told else None,
+        int(record["sys_version"]) if "sys_version" in record else None,
+        record.get("rev", "0"),
+        record.get("owner"),
+        lambda: json.loads(sealer.open_text(record["accepted"], registration)) if "accepted" in record else None,
     )
 
 
@@ -84,18 +85,18 @@ def _broken() -> None:
 
 
 def accept(
-    client: "redis.Redis", sealer: Sealer, tenant: str, registration: str, kept: Remembered, told: dict[str, Any]
+    client: "redis.Redis", sealer: Sealer, tenant: str, registration: str, kept: Remembered, override: dict[str, Any]
 ) -> bool:
     """Note an override beside what we wrote, which stays. False when the registration was not left as in `kept`."""
     record = key(tenant, "registration", registration)
     with client.pipeline() as pipeline:
-        pipeline.watch(record)  # type: ignore[no-untyped-call]
+        pipeline.watch(record)
         rev, owner, event = pipeline.hmget(record, "rev", "owner", "event")
         if (text(rev), text(event)) != (kept.rev, kept.event) or owner is not None:
             return False
         pipeline.multi()
-        pipeline.hset(record, "accepted", sealer.seal_text(json.dumps(told), registration))
-        line = f"{int(datetime.fromisoformat(told['at']).timestamp() * 1000)}\taccept\t{told['by']}\n"
+        pipeline.hset(record, "accepted", sealer.seal_text(json.dumps(override), registration))
+        line = history_line(datetime.fromisoformat(override["at"]), "accept", override["by"])
         pipeline.append(key(tenant, "history", text(event)), line)
         try:
             pipeline.execute()

@@ -1,4 +1,4 @@
-"""What child processes say: shown under their names, in colour on a terminal, and kept in a file each."""
+"""What child processes print: shown under their names, in colour on a terminal, and kept in a file each."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ _WIDTH: Final = 8
 
 
 class Output:
-    """Lines by name. `quiet`: to the files alone, but for what is said about a child."""
+    """Lines by name. `quiet`: only messages about a child are shown; what it prints goes to its file alone."""
 
     def __init__(self, folder: Path, *, quiet: bool) -> None:
         folder.mkdir(exist_ok=True)
@@ -21,25 +21,29 @@ class Output:
         self._quiet = quiet
         self._colours = sys.stdout.isatty()
         self._files: dict[str, IO[str]] = {}
+        self._shown: dict[str, int] = {}
 
     def line(self, name: str, line: str) -> None:
-        """What a child said."""
-        file = self._file(name)
-        file.write(_ESCAPES.sub("", line) + "\n")
-        file.flush()
+        """A line that a child printed."""
+        self._file(name).write(_ESCAPES.sub("", line) + "\n")
         if not self._quiet:
             self._show(name, line)
 
-    def about(self, name: str, what: str) -> None:
-        """What is to be said about a child."""
-        self._show(name, f"{name} {what}")
-        self._file("up").write(f"{name} {what}\n")
-        self._file("up").flush()
+    def about(self, name: str, message: str) -> None:
+        """A message of ours about a child."""
+        self._show(name, f"{name} {message}")
+        self._file("up").write(f"{name} {message}\n")
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
 
     def _show(self, name: str, line: str) -> None:
         label = f"{name:<{_WIDTH}} |"
         if self._colours:
-            label = f"\x1b[{_COLOURS[list(self._files).index(name) % len(_COLOURS)]}m{label}\x1b[0m"
+            number = self._shown.setdefault(name, len(self._shown))
+            label = f"\x1b[{_COLOURS[number % len(_COLOURS)]}m{label}\x1b[0m"
         sys.stdout.write(f"{label} {line}\n")
         sys.stdout.flush()
 
@@ -48,5 +52,5 @@ class Output:
             path = self._folder / f"{name}.log"
             if path.exists() and path.stat().st_size > _FULL:
                 path.replace(path.with_suffix(".log.1"))
-            self._files[name] = path.open("a")
+            self._files[name] = path.open("a", buffering=1)  # written line by line
         return self._files[name]

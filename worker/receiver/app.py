@@ -1,12 +1,12 @@
-"""The HTTP receiver. Authenticates, records the delivery, answers; hints afterwards. Looks into no payload.
+"""The HTTP receiver: authenticates a sender, records the delivery, answers. It does not read payloads.
 
-2xx means that the body is on disk. What the platform sent may be nonsense: it is kept and buried with its reason,
-because Drillster holds back every later result behind a refused one, and drops it after seven days.
+2xx means that the body is on disk. A body that is not valid is recorded too, and becomes a dead event with its reason:
+a platform may hold back every later result behind a refused one (Drillster does, and drops it after seven days).
 """
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
@@ -21,7 +21,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from schemas.event import Receipt
 from schemas.outcome import Source
 from worker import health, telemetry
 from worker.bootstrap import Services, build
@@ -31,43 +30,45 @@ from worker.ledger.client import UNAVAILABLE, connect_recorder
 from worker.ledger.durability import check_redis
 from worker.ledger.processes import Presence, Process, at_host, ended
 from worker.ledger.recorder import Recorder
-from worker.receiver.asgi import App, a_bug, listen, problem
-from worker.receiver.body import Reader, Refused, check_framing, is_packed
+from worker.receiver.asgi import App, bug_answer, listen, problem
+from worker.receiver.body import Body, Reader, Refused, check_framing, is_packed
 from worker.receiver.connection import Connection
 from worker.receiver.credentials import Proof, allowed
 from worker.receiver.metrics import Measures
-from worker.receiver.openapi import OPENAPI
+from worker.receiver.openapi import DELIVERIES, OPENAPI, paths_below
 from worker.settings import Settings, load_settings
 from worker.sources import event_id
 from worker.tenants import SourceRules
 
-#: What a sender is told to wait when the ledger does not take its delivery.
-RETRY_AFTER_SECONDS: Final = 5
-_LATER: Final = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+#: What a sender is asked to wait when its delivery was not recorded.
+_LATER: Final = {"Retry-After": "5"}  # seconds
 _WANTED: Final = {"WWW-Authenticate": 'Basic realm="examrelay", Bearer'}
-#: What goes with a refusal.
+#: The headers of a refusal.
 _HEADERS: Final = {401: _WANTED, 503: _LATER}
 _LOG = structlog.get_logger()
 
 
 class Receiver:
-    """The receiver's handlers and what they work with."""
+    """The handlers of the routes, and what they work with."""
 
     def __init__(self, services: Services, recorder: Recorder) -> None:
         self.services = services
         self.recorder = recorder
-        self.tenants = services.tenants.tenants
+        self.tenants = services.tenants
         self.measures = Measures()
         self.reader = Reader(services.settings.max_body_bytes)
 
     async def accept(self, request: Request) -> Response:
-        """`POST /v1/{tenant}/{source}`, and below it for Drillster: 202 once the body is on disk."""
-        tenant, source = _asked(request)
-        rules = self._rules(tenant, source)
+        """`POST /v1/{tenant}/{source}` and each platform's paths below it: 202 once the body is on disk."""
+        tenant, source, path = _place(request)
+        rules = self.tenants.find(tenant, source)
         if rules is None:
             return await self._refuse(request, Refused(404, "no such tenant, or no such source of its"))
         try:
-            receipt = await self._record(request, tenant, source, rules)
+            body = await self._read(request, rules)
+            id = event_id(tenant, Source(source), path, body.content)
+            with self.measures.record_seconds.time():
+                receipt = await self.recorder.record(tenant, id, Source(source), path, body.content, body.problem)
         except Refused as refused:
             return await self._refuse(request, refused)
         except ClientDisconnect:
@@ -79,24 +80,20 @@ class Receiver:
         self.measures.accepted(tenant, source, receipt.duplicate)
         return Response(receipt.model_dump_json(), 202, media_type="application/json")
 
-    async def _record(self, request: Request, tenant: str, source: str, rules: SourceRules) -> Receipt:
-        """Raises Refused, ClientDisconnect, LedgerUnavailable. Reads no body for a sender known to be none."""
+    async def _read(self, request: Request, rules: SourceRules) -> Body:
+        """Raises Refused, ClientDisconnect. Reads no body when the headers already show that the sender is unknown."""
         headers = request.headers
         proof = Proof(rules.credentials, headers)
         if not proof.possible:
             raise Refused(401, "bad credentials")
         check_framing(headers.getlist("transfer-encoding"), "content-length" in headers)
         packed = is_packed(headers.getlist("content-encoding")) if "content-encoding" in headers else False
-        body = await self.reader.read(request.stream(), packed, proof)
-        path = _below_source(request)
-        id = event_id(tenant, Source(source), path, body.content)
-        with self.measures.record_seconds.time():
-            return await self.recorder.record(tenant, id, Source(source), path, body.content, body.problem)
+        return await self.reader.read(request.stream(), packed, proof)
 
     async def show(self, request: Request) -> Response:
         """`GET /v1/{tenant}/events/{id}`: the event without its payload."""
         tenant, id = request.path_params["tenant"], request.path_params["id"]
-        rules = self.tenants.get(tenant)
+        rules = self.tenants.tenants.get(tenant)
         if rules is None:
             return problem(404, "no such tenant")
         if rules.read_credentials is None or not allowed([rules.read_credentials], request.headers):
@@ -110,7 +107,7 @@ class Receiver:
         return Response(event.model_dump_json(), media_type="application/json")
 
     async def ready(self, _request: Request) -> Response:
-        """`GET /readyz`: Redis durable as configured, swept lately, work moves."""
+        """`GET /readyz`: Redis is durable as configured, a sweep ran lately, work moves."""
         report = await run_in_threadpool(health.readiness, self.services)
         return JSONResponse(report.as_json(), 200 if report.ready else 503)
 
@@ -122,16 +119,16 @@ class Receiver:
     async def http_error(self, request: Request, error: Exception) -> Response:
         """404 and 405 of the routes. OPTIONS is answered with what is allowed."""
         if not isinstance(error, HTTPException):
-            return a_bug()
+            return bug_answer()
         headers = dict(error.headers or {})
         if request.method == "OPTIONS" and error.status_code == 405:
             return Response(status_code=204, headers={"Allow": f"{headers['Allow']}, OPTIONS"})
         return await self._refuse(request, Refused(error.status_code, error.detail), headers)
 
     async def _refuse(self, request: Request, refused: Refused, headers: dict[str, str] | None = None) -> Response:
-        """Answer a refusal, count it, and note it for `status` if it was for a source that there is."""
-        tenant, source = _asked(request)
-        if self._rules(tenant, source) is None:
+        """Answer a refusal, count it, and note it for `status` if it is for a source in the tenants file."""
+        tenant, source, _ = _place(request)
+        if self.tenants.find(tenant, source) is None:
             self.measures.refused("", "", refused.status)
         else:
             self.measures.refused(tenant, source, refused.status)
@@ -139,26 +136,16 @@ class Receiver:
             await self.recorder.refused(tenant, source, f"{at} {refused.status} {refused.detail}")
         return problem(refused.status, refused.detail, _HEADERS.get(refused.status, headers))
 
-    def _rules(self, tenant: str, source: str) -> SourceRules | None:
-        rules = self.tenants.get(tenant)
-        return rules.sources.get(Source(source)) if rules and source in _SOURCES else None
 
+def _place(request: Request) -> tuple[str, str, str]:
+    """The tenant and the source that a URL names, and the path below the source as sent, percent-encoded.
 
-def _asked(request: Request) -> tuple[str, str]:
-    """The tenant and the source that a request is for, as the URL says; empty where it says none."""
-    named = request.path_params
-    if "tenant" not in named:
-        return "", ""
-    return unquote(named["tenant"]), unquote(named.get("source", Source.DRILLSTER))
-
-
-def _below_source(request: Request) -> str:
-    """The path below the source, as sent: percent-encoded."""
-    named = request.path_params
-    return "/".join(named[name] for name in ("event_type", "event_id") if name in named)
-
-
-_SOURCES: Final = frozenset(Source)
+    All empty where the URL is none of our routes.
+    """
+    if "tenant" not in request.path_params:
+        return "", "", ""
+    _, _, tenant, source, *below = request.scope["path"].split("/", 4)
+    return unquote(tenant), unquote(source), "".join(below)
 
 
 async def _alive(_request: Request) -> Response:
@@ -188,27 +175,25 @@ def make_app(settings: Settings) -> Starlette:
         await receiver.recorder.client.aclose()
         services.close()
 
-    routes = [Route(path, handler, methods=[method]) for path, handler, method in _routes(receiver)]
     app = App(
-        routes=routes,
+        routes=_routes(receiver),
         exception_handlers={HTTPException: receiver.http_error, Exception: receiver.http_error},
         lifespan=lifespan,
     )
     app.router.redirect_slashes = False
-    app.deliveries = routes[0]
     return app
 
 
-def _routes(receiver: Receiver) -> list[tuple[str, Callable[[Request], Awaitable[Response]], str]]:
+def _routes(receiver: Receiver) -> list[Route]:
+    """The first is the one that most requests take (`App`)."""
     return [
-        ("/v1/{tenant}/{source}", receiver.accept, "POST"),
-        ("/v1/{tenant}/drillster/{event_type}", receiver.accept, "POST"),
-        ("/v1/{tenant}/drillster/{event_type}/{event_id}", receiver.accept, "PUT"),
-        ("/v1/{tenant}/events/{id}", receiver.show, "GET"),
-        ("/healthz", _alive, "GET"),
-        ("/readyz", receiver.ready, "GET"),
-        ("/metrics", receiver.metrics, "GET"),
-        ("/openapi.json", _contract, "GET"),
+        Route(DELIVERIES, receiver.accept, methods=["POST"]),
+        *(Route(path.template, receiver.accept, methods=[path.method]) for _, path in paths_below()),
+        Route("/v1/{tenant}/events/{id}", receiver.show, methods=["GET"]),
+        Route("/healthz", _alive, methods=["GET"]),
+        Route("/readyz", receiver.ready, methods=["GET"]),
+        Route("/metrics", receiver.metrics, methods=["GET"]),
+        Route("/openapi.json", _contract, methods=["GET"]),
     ]
 
 
@@ -232,6 +217,12 @@ def main() -> None:
 def server_config(app: Starlette, settings: Settings) -> uvicorn.Config:
     """How uvicorn serves the app."""
     return uvicorn.Config(
-        app, loop="uvloop", http=Connection, ws="none", log_config=None, access_log=False, lifespan="on",
+        app,
+        loop="uvloop",
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="on",
         timeout_keep_alive=settings.keep_alive_seconds,
-    )  # fmt: skip
+    )

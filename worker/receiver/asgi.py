@@ -1,4 +1,4 @@
-"""The receiver's ASGI app: Starlette, routed by the path as it was sent; and its errors and its socket."""
+"""The receiver's ASGI app: Starlette, routed by the path as it was sent; its error answers and its socket."""
 
 import socket
 from typing import Final
@@ -16,15 +16,16 @@ from worker.errors import ConfigurationError
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """An error as `application/problem+json` (RFC 9457)."""
-    told = {"status": status, "title": _TITLES.get(status, "Error"), "detail": detail}
-    return JSONResponse(told, status, headers, media_type="application/problem+json")
+    document = {"status": status, "title": TITLES.get(status, "Error"), "detail": detail}
+    return JSONResponse(document, status, headers, media_type="application/problem+json")
 
 
-def a_bug() -> Response:
+def bug_answer() -> Response:
+    """500: the sender may try again."""
     return problem(500, "a bug of ours: send it again", {"Retry-After": "60"})
 
 
-_TITLES: Final = {
+TITLES: Final = {
     400: "Bad request",
     401: "Unauthorized",
     404: "Not found",
@@ -33,22 +34,18 @@ _TITLES: Final = {
     411: "Length required",
     413: "Too large",
     415: "Unsupported encoding",
+    431: "Request header fields too large",
     500: "Internal error",
     503: "Not recorded",
 }
-
-
 _LOG = structlog.get_logger()
 
 
 class App(Starlette):
-    """Starlette, routed by the path as it was sent: a `%2F` in an event's id divides nothing, nor a last `/`.
+    """Starlette, routed by the path as it was sent: a `%2F` in an event's id divides nothing, nor does a last `/`.
 
-    A bug is reported here, without what it choked on; uvicorn would log the whole of it.
+    A bug is reported here without what caused it; uvicorn would log the whole request.
     """
-
-    #: The route that nearly all take.
-    deliveries: Route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -56,45 +53,47 @@ class App(Starlette):
             return
         path = scope["raw_path"].decode("latin-1").partition("?")[0]
         scope["path"] = path.removesuffix("/") or "/"
-        unheard = False
+        hung_up = False
 
         async def answer(message: Message) -> None:
-            nonlocal unheard
+            nonlocal hung_up
             try:
                 await send(message)
             except RuntimeError:  # uvloop's, for a connection that its client has reset
-                unheard = True
+                hung_up = True
                 raise
 
         try:
             await self._answer(scope, receive, answer)
-        except Exception as error:  # noqa: BLE001  # answered already, with 500
-            if unheard:
+        except Exception as error:  # noqa: BLE001  # the sender has its answer: 500
+            if hung_up:
                 _LOG.info("answer.unheard")
             else:
                 telemetry.report_bug(error, process="web")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A delivery goes past Starlette's middleware and router, which cost a fifth of it."""
-        matches, found = self.deliveries.matches(scope)
+        """The first route skips Starlette's middleware and router, which take a fifth of a delivery's time."""
+        deliveries = self.routes[0]
+        assert isinstance(deliveries, Route)
+        matches, matched = deliveries.matches(scope)
         if matches is not Match.FULL:
             await super().__call__(scope, receive, send)
             return
-        scope.update(found)
+        scope.update(matched)
         try:
-            response = await self.deliveries.endpoint(Request(scope, receive))
+            response = await deliveries.endpoint(Request(scope, receive))
         except Exception:
-            await a_bug()(scope, receive, send)
+            await bug_answer()(scope, receive, send)
             raise
         await response(scope, receive, send)
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on all interfaces. Raises ConfigurationError when the port is taken."""
+    """A socket on all interfaces, for a receiver serves others. Raises ConfigurationError when the port is taken."""
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind(("0.0.0.0", port))  # noqa: S104  # a receiver is for others
+        listening.bind(("", port))
     except OSError as error:
         listening.close()
         raise ConfigurationError(

@@ -1,7 +1,7 @@
-"""Reads a request's body, unpacked, and says what of a body is kept. The second is the same for every way in.
+"""Reads and unpacks a request's body, and decides what of a body is kept, however it came.
 
-Whoever sends it, no more than the limit is held in memory, and the event loop is never kept long: packed bodies are
-unpacked in small pieces, large ones are searched for keys in a thread, and strangers' large ones are few at a time.
+No more than the limit is held in memory, and nothing blocks the event loop for long: packed bodies are unpacked in
+small pieces, large ones are searched for keys in a thread, and only a few large ones of strangers are read at a time.
 """
 
 import asyncio
@@ -20,16 +20,16 @@ from schemas.event import Reason
 from worker.receiver.credentials import Proof, without_keys
 from worker.tenants import Credentials
 
-#: Larger than this is refused outright, as it was sent or unpacked.
+#: A larger body is refused, as sent or unpacked.
 REFUSED_ABOVE: Final = 20 * 2**20
-#: Of a body that is too large to keep, this much is kept. A body up to it is small: it is worked on at once.
+#: How much is kept of a body that is too large. A body up to this size is handled on the event loop.
 BEGINNING: Final = 64 * 1024
-#: Large bodies of senders not yet known that are read at once, and how long each may take.
+#: Large bodies of senders without proven credentials that are read at once, and how long each may take.
 _STRANGERS, _STRANGER_SECONDS = 16, 60
-#: gzip members in one body. A packer makes one.
+#: gzip members in one body. Usually there is one.
 _MEMBERS: Final = 1000
 _GZIP: Final = ("gzip", "x-gzip")
-#: What says nothing of how a body is packed, but is written there by senders who mean its characters or its lines.
+#: Values that senders put there although they mean characters or lines, not how the body is packed.
 _NO_CODING: Final = re.compile(
     r"(identity|none|binary|[78]bit"
     r"|(charset\s*=\s*)?(utf-?(8|16|32)([bl]e)?|(us-)?ascii|iso-?8859-?\d+|latin-?\d+|(windows|cp|ibm)-?\d+|unicode))?"
@@ -37,7 +37,7 @@ _NO_CODING: Final = re.compile(
 
 
 class Refused(Exception):
-    """A delivery is not taken: `status` and a sentence for the sender."""
+    """A delivery is refused, with `status` and a sentence for the sender."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(status, detail)
@@ -47,16 +47,16 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What was sent, or a stub of it, and the reason that a stub is kept."""
+    """What is recorded: the body, or a stub of it and the reason for that."""
 
     content: bytes
     problem: str = ""
 
 
 def keep(sent: bytes, listed: Sequence[Credentials], largest: int) -> Body:
-    """What is recorded: the body without the keys that a tenant's credentials expect in it, else as it was sent.
+    """The body without the keys that a tenant's credentials expect in it.
 
-    Above `largest` bytes a stub: the beginning, the length and the digest of that.
+    Above `largest` bytes it is a stub: the beginning, the length and the digest.
     """
     content, rest = without_keys(listed, sent[: _searched(largest)]), sent[_searched(largest) :]
     if not rest and len(content) <= largest:
@@ -67,7 +67,7 @@ def keep(sent: bytes, listed: Sequence[Credentials], largest: int) -> Body:
 
 
 class _Stub:
-    """What is kept of a body over the limit. Keys behind its searched beginning can only be in the digest."""
+    """What is kept of a body over the limit. Keys after the part that is searched only go into the digest."""
 
     def __init__(self, content: bytes) -> None:
         self._beginning = content[:BEGINNING]
@@ -79,18 +79,18 @@ class _Stub:
         self._digest.update(piece)
 
     def body(self) -> Body:
-        told = {
+        stub = {
             "beginning": b64encode(self._beginning).decode(),
             "length": self._length,
             "sha256": self._digest.hexdigest(),
         }
-        return Body(json.dumps(told).encode(), Reason.BODY_TOO_LARGE)
+        return Body(json.dumps(stub).encode(), Reason.BODY_TOO_LARGE)
 
 
 def check_framing(transfer_encodings: Sequence[str], has_length: bool) -> None:
-    """Raises Refused for a body whose end is not known (RFC 9112, 6.3), or that is packed on its way.
+    """Raises Refused when the body's end is unknown (RFC 9112, 6.3) or it has another transfer coding than chunked.
 
-    Without a length a request has no body, whatever comes behind it: an old client may send it all the same.
+    A request without a length has no body, but an old client may send one all the same.
     """
     if not transfer_encodings and not has_length:
         raise Refused(411, "neither Content-Length nor Transfer-Encoding: say how long the body is, be it 0")
@@ -99,9 +99,9 @@ def check_framing(transfer_encodings: Sequence[str], has_length: bool) -> None:
 
 
 def is_packed(encodings: Sequence[str]) -> bool:
-    """Whether the body is gzip, by what stands in `Content-Encoding`. Raises Refused: 415, it is packed otherwise."""
-    told = (one.strip(" \t\"'").lower() for one in ",".join(encodings).split(","))
-    codings = [one for one in told if not _NO_CODING.fullmatch(one)]
+    """Whether `Content-Encoding` says gzip. Raises Refused: 415, it says something else."""
+    values = (value.strip(" \t\"'").lower() for value in ",".join(encodings).split(","))
+    codings = [value for value in values if not _NO_CODING.fullmatch(value)]
     if len(codings) > 1 or any(one not in _GZIP for one in codings):
         raise Refused(415, "only gzip is unpacked: send the body as it is, or Content-Encoding: gzip")
     return bool(codings)
@@ -117,10 +117,10 @@ class Reader:
         self._thread = ThreadPoolExecutor(1, "search")
 
     async def read(self, chunks: AsyncIterator[bytes], packed: bool, proof: Proof) -> Body:
-        """What is to be recorded of a body whose sender is known by the end of it.
+        """What to record of a body.
 
-        Raises Refused: 401 for a sender who is not; 413 above 20 MiB; 400 for gzip that is none; 503 or 408 for a
-        large body of a sender not yet known, when there are many or it takes long.
+        Raises Refused: 401 when its end has not proven the credentials; 413 above 20 MiB; 400 for broken gzip; 503 or
+        408 for a large body without proven credentials, when there are too many or it takes too long.
         """
         pieces, parts = _unpacked(chunks) if packed else chunks, list[bytes]()
         if await _gather(pieces, parts, BEGINNING, proof):
@@ -135,7 +135,7 @@ class Reader:
                 raise Refused(408, f"the body took over {_STRANGER_SECONDS} s") from None
 
     async def _read_large(self, pieces: AsyncIterator[bytes], parts: list[bytes], proof: Proof) -> Body:
-        """Of what is over the limit only the beginning that is searched is held; the rest goes into a digest."""
+        """Of a body over the limit only the part that is searched is held; the rest goes into a digest."""
         whole = await _gather(pieces, parts, self._searched, proof)
         sent = b"".join(parts)
         parts.clear()
@@ -169,7 +169,7 @@ class Reader:
 
     @contextmanager
     def _room(self) -> Iterator[None]:
-        """For one large body of a sender who is not known yet. So strangers cannot fill the memory."""
+        """For one large body without proven credentials: strangers cannot fill the memory."""
         if self._strangers >= _STRANGERS:
             raise Refused(503, "too many large bodies of unknown senders at once: send it again")
         self._strangers += 1
@@ -180,7 +180,7 @@ class Reader:
 
 
 def _searched(largest: int) -> int:
-    """How much of a body is searched for keys: a body that is kept without them may have been larger with them."""
+    """How much of a body is searched for keys: without them a body may be small enough to be kept."""
     return min(largest + BEGINNING, REFUSED_ABOVE)
 
 
@@ -190,7 +190,7 @@ def _bounded(size: int) -> None:
 
 
 async def _gather(pieces: AsyncIterator[bytes], parts: list[bytes], enough: int, proof: Proof) -> bool:
-    """Read until there are more than `enough` bytes. Whether the body ended before."""
+    """Read until there are more than `enough` bytes. Returns whether the body ended before that."""
     size = sum(map(len, parts))
     if size > enough:
         return False
@@ -204,9 +204,9 @@ async def _gather(pieces: AsyncIterator[bytes], parts: list[bytes], enough: int,
 
 
 async def _unpacked(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """What gzip packed, in small pieces. It may be in several members, one behind the other (RFC 1952, 2.2).
+    """A gzip body unpacked, in small pieces. It may have several members (RFC 1952, 2.2).
 
-    Others have their turn between two pieces: some kilobytes may be megabytes unpacked.
+    Other requests get a turn between two pieces: some kilobytes may be megabytes unpacked.
     """
     unpack, members, size = _member(), 1, 0
     try:

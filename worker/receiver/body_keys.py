@@ -1,8 +1,8 @@
-"""Finds the members of a JSON object that are credentials, in bounded time and whatever the bytes are.
+"""Finds the members of a JSON object that are credentials, in bounded time, whatever the bytes are.
 
-A stranger may send megabytes here. So nothing is parsed: the names are found by one regular expression, and how deep
-each stands is counted over what is left of the text without its strings. All of that runs in C, at some 10 ns a byte,
-and takes no more memory than a few copies of the text.
+A stranger may send megabytes here, and nothing is parsed: one regular expression finds the names, and the depth of each
+is counted over the text without its strings. All of that runs in C, at some 10 ns a byte, and takes the memory of a few
+copies of the text.
 """
 
 import re
@@ -11,9 +11,9 @@ from functools import lru_cache
 from itertools import accumulate, islice
 from typing import Final, NamedTuple
 
-#: Names are looked at up to this number, at any depth: more are no result, but an attempt to keep us busy.
+#: Names that are looked at, at any depth. More are not a result, but an attempt to keep us busy.
 _NAMES_AT_MOST: Final = 20_000
-#: And so often each name may be said in one object.
+#: How often each name may stand in one object.
 _REPEATED_AT_MOST: Final = 100
 _BEGIN: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*\{")
 _SPACE: Final = b" \t\r\n"
@@ -27,18 +27,18 @@ _SHORT: Final = {'"': '"', "\\": "\\", "/": "/", "\b": "b", "\f": "f", "\n": "n"
 
 
 class Member(NamedTuple):
-    """A member of the outermost object that goes by one of the names asked for."""
+    """A member of the outermost object with one of the wanted names."""
 
-    #: As it stands in the text, which may be with escapes.
+    #: As it stands in the text, perhaps with escapes.
     name: bytes
-    #: The value as it stands in the text: with its quotation marks, where it is a string.
+    #: As it stands in the text; a string with its quotation marks.
     value: bytes
     start: int
     end: int
 
 
 class Found(NamedTuple):
-    """The members found, in order, repeated ones too."""
+    """The members in order, repeated ones too."""
 
     members: list[Member]
     #: Whether the text begins and ends as one object does. It may still not be JSON.
@@ -49,7 +49,7 @@ _NONE: Final = Found([], is_object=False)
 
 
 def find(body: bytes, names: Collection[str]) -> Found:
-    """The members called one of `names` of the object that `body` is, or that it begins with."""
+    """The members with one of `names` of the object that `body` is, or begins with."""
     begin = _BEGIN.match(body)
     if begin is None:
         return _NONE
@@ -77,12 +77,12 @@ def blanked(body: bytes, members: Collection[Member]) -> bytes:
 
 
 def _without_escapes(body: bytes) -> bytes:
-    """The same length, and no quotation mark left that does not begin or end a string, nor a NUL."""
+    """The same length, with quotation marks only where a string begins or ends, and no NUL."""
     return body.replace(b"\\\\", b"__").replace(b'\\"', b"__").replace(b"\0", b"_")
 
 
 def _brackets(plain: bytes, spans: Collection[tuple[int, int]], at: int) -> bytes:
-    """The brackets outside strings, and a NUL for each of `spans`. A quotation mark is left where one is missing."""
+    """The brackets outside strings, and a NUL for each of `spans`. An unpaired quotation mark stays."""
     parts = list[bytes]()
     for start, end in spans:
         parts.append(plain[at:start])
@@ -113,7 +113,7 @@ def _end_of_nested(plain: bytes, at: int) -> int:
 
 @lru_cache(maxsize=64)
 def _called(names: frozenset[str]) -> re.Pattern[bytes]:
-    """A member's name, one of `names`, in all spellings that JSON has for it, with the colon behind it."""
+    """Matches a member's name, one of `names` in any spelling that JSON allows, and its colon."""
     first = b"".join(re.escape(name[:1].encode()[:1]) for name in names)
     spelled = b"|".join(b"".join(map(_spelled, name)) for name in names)
     return re.compile(rb'"(?=[\\' + first + rb'])(?<!\\")(?:' + spelled + rb')"[ \t\r\n]*:')

@@ -1,7 +1,7 @@
-"""A connection of the receiver: uvicorn's, which would lose the body of a request with `Upgrade`, and say it was empty.
+"""A connection of the receiver. It ignores `Upgrade`, with which uvicorn's own loses a request's body.
 
-Every Java client sends one on plain HTTP, and `curl --http2` too. A server may ignore it (RFC 9110, 7.8), and here it
-is: the parser gets the head of the request again without it, and so reads the body and what comes behind it.
+Every Java client sends that header on plain HTTP, and `curl --http2` too. A server may ignore it (RFC 9110, 7.8): the
+parser gets the head of the request again without it, and then reads the body and whatever follows.
 """
 
 import json
@@ -10,16 +10,17 @@ from typing import Final
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-#: Of a request's head, about: uvicorn has no limit. Looked at between two reads of up to 256 KiB.
+from worker.receiver.asgi import TITLES
+
+#: About the largest head of a request; uvicorn has no limit. Checked between two reads of up to 256 KiB.
 HEAD_AT_MOST: Final = 128 * 1024
 _HEADERS_AT_MOST: Final = 256
-_TITLES: Final = {400: "Bad request", 431: "Request header fields too large"}
 
 
 class Connection(HttpToolsProtocol):
-    """Reads a request as if it had no `Upgrade`. What is no HTTP is refused without a line in the log."""
+    """Reads a request as if it had no `Upgrade`. Refuses what is not HTTP without a line in the log."""
 
-    #: How much of a head has come that is not whole yet.
+    #: Bytes that have come of a head that is not complete.
     _head = 0
     _in_head = True
 
@@ -46,16 +47,16 @@ class Connection(HttpToolsProtocol):
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Of a request with `Upgrade` the parser says so at the end of its head."""
+        """With `Upgrade` the parser calls this at the end of the head already."""
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """As uvicorn's, which calls it for what it cannot parse."""
+        """Overrides uvicorn's, which calls it for what it cannot parse."""
         self._refuse(400, msg)
 
     def _read_without_upgrade(self, rest: memoryview) -> None:
-        """Once for each such request that stands behind the other in what has come."""
+        """Loops when several such requests have come at once."""
         while True:
             if self.parser.get_method() == b"CONNECT":
                 self.send_400_response("this is no proxy")
@@ -80,17 +81,17 @@ class Connection(HttpToolsProtocol):
         return b"".join((*first, *lines, b"\r\n"))
 
     def _refuse(self, status: int, detail: str) -> None:
-        """Answer and close. This is the answer to a request whose body nobody has read yet, too: it is not recorded."""
+        """Answer and close. A request whose body is not complete gets this answer too, and is not recorded."""
         if self.transport.is_closing():
             return
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        told = json.dumps({"status": status, "title": _TITLES[status], "detail": detail}).encode()
+        document = json.dumps({"status": status, "title": TITLES[status], "detail": detail}).encode()
         head = (
             STATUS_LINE[status],
             b"content-type: application/problem+json\r\nconnection: close\r\n",
-            b"content-length: %d\r\n\r\n" % len(told),
+            b"content-length: %d\r\n\r\n" % len(document),
         )
-        self.transport.write(b"".join((*head, told)))
+        self.transport.write(b"".join((*head, document)))
         self.transport.close()

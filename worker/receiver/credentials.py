@@ -1,10 +1,9 @@
-"""Whether a delivery carries one of the credentials that a tenant lists, and what of them must not be recorded.
+"""Whether a delivery carries one of a tenant's credentials, and the body without the credentials in it.
 
-Constant-time: what is compared is compared whole. Knows no HTTP framework and keeps nothing.
+Secrets are compared in constant time. Knows no HTTP framework and keeps nothing.
 """
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -15,45 +14,45 @@ from typing import Final
 
 from standardwebhooks import Webhook
 
+from worker.errors import Unacceptable
 from worker.receiver.body_keys import Member, blanked, find
 from worker.tenants import BasicCredentials, BearerCredentials, BodyKeys, Credentials, HeaderCredentials
 from worker.tenants import WebhookCredentials as Signed
 
 #: How old, or how far in the future, a signature may be (standardwebhooks.com; the reference libraries have the same).
 _TOLERANCE_SECONDS: Final = 300
-#: Signatures in one header: two are enough for a sender who changes his secret.
+#: Signatures in one header that are looked at. A sender that changes its secret sends two.
 _CLAIMS_AT_MOST: Final = 16
 
 
 def allowed(listed: Sequence[Credentials], headers: Mapping[str, str]) -> bool:
-    """Whether the headers alone show one of `listed`. By lower-case name, or in any case if the mapping does not care.
+    """Whether the headers alone carry one of `listed`. Their names are in lower case, or their case does not matter.
 
-    Those that need the body do not match: see `Proof`.
+    Credentials that need the body never match here: see `Proof`.
     """
-    scheme, _, told = headers.get("authorization", "").partition(" ")
-    scheme, told = scheme.lower(), told.strip()
-    decoded = _decoded(told) if scheme == "basic" else b""
-    matches = [_matches(one, scheme, told, decoded, headers) for one in listed]
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    scheme, value = scheme.lower(), value.strip()
+    decoded = _decoded(value) if scheme == "basic" else b""
+    matches = [_matches(expected, scheme, value, decoded, headers) for expected in listed]
     return any(matches)
 
 
 class Proof:
-    """That a delivery comes from one of those listed, as far as it has been read. For one delivery."""
+    """Whether a delivery carries one of the listed credentials, as far as it has been read. For one delivery."""
 
     def __init__(self, listed: Sequence[Credentials], headers: Mapping[str, str]) -> None:
-        #: Whether the sender has shown one of the credentials.
         self.accepted = allowed(listed, headers)
         self._keys = [one for one in listed if isinstance(one, BodyKeys)]
         self._signatures = [] if self.accepted else _signatures(listed, headers)
 
     @property
     def possible(self) -> bool:
-        """Whether what follows of the body may still show it."""
+        """Whether it is accepted, or the rest of the body may still change that."""
         return self.accepted or bool(self._signatures) or bool(self._keys)
 
     @property
     def signed(self) -> bool:
-        """Whether only the end of the body can show it."""
+        """Whether the end of the body decides."""
         return bool(self._signatures)
 
     @property
@@ -62,12 +61,12 @@ class Proof:
         return bool(self._keys)
 
     def update(self, piece: bytes) -> None:
-        """The next piece of the body, unpacked."""
+        """Take the next piece of the unpacked body."""
         for signature in self._signatures:
             signature.update(piece)
 
     def open(self, beginning: bytes) -> bytes:
-        """The body, or as much of it as is searched, without the keys in it. The right ones make the sender known."""
+        """The body, or the part that is searched, without the keys in it. Accepts the delivery if they are right."""
         if not self._keys:
             return beginning
         members, is_object = find(beginning, _names(self._keys))
@@ -75,17 +74,17 @@ class Proof:
         return _without(self._keys, beginning, members, is_object)
 
     def end(self) -> bool:
-        """The body was whole: whether the sender is known now."""
+        """Whether the delivery is accepted, now that its body is complete."""
         right = [signature.is_right() for signature in self._signatures]
         self.accepted = self.accepted or any(right)
         return self.accepted
 
 
 def without_keys(listed: Sequence[Credentials], body: bytes) -> bytes:
-    """The body with an empty text in place of every credential that `listed` expects in it; else byte for byte as sent.
+    """The body with empty text in place of every credential that `listed` expects in it, else byte for byte.
 
-    So no key gets into the ledger, and a delivery stays the same event when its key is changed. What is no JSON object
-    loses the keys wherever they stand.
+    No key gets into the ledger, and a delivery stays the same event when its key is changed. A body that is not a JSON
+    object loses the keys wherever they stand.
     """
     kinds = [one for one in listed if isinstance(one, BodyKeys)]
     return _without(kinds, body, *find(body, _names(kinds))) if kinds else body
@@ -100,8 +99,7 @@ def present(credential: Credentials, body: bytes) -> tuple[dict[str, str], bytes
         case BearerCredentials():
             return {"Authorization": f"Bearer {credential.token.get_secret_value()}"}, body
         case BasicCredentials():
-            told = f"{credential.user}:{credential.password.get_secret_value()}"
-            return {"Authorization": f"Basic {base64.b64encode(told.encode()).decode()}"}, body
+            return {"Authorization": f"Basic {base64.b64encode(_login(credential)).decode()}"}, body
         case HeaderCredentials():
             return {credential.name: credential.value.get_secret_value()}, body
         case Signed():
@@ -113,38 +111,41 @@ def present(credential: Credentials, body: bytes) -> tuple[dict[str, str], bytes
             keys = {name: secret.get_secret_value() for name, secret in credential.keys.items()}
             inside = json.loads(body)
             if not isinstance(inside, dict):
-                raise ValueError("not an object")  # noqa: TRY004  # as what is no JSON at all
+                raise Unacceptable("the body is not a JSON object")
             return {}, json.dumps(inside | keys).encode()
 
 
-def _matches(expected: Credentials, scheme: str, told: str, decoded: bytes, headers: Mapping[str, str]) -> bool:
+def _login(credential: BasicCredentials) -> bytes:
+    return f"{credential.user}:{credential.password.get_secret_value()}".encode()
+
+
+def _matches(expected: Credentials, scheme: str, value: str, decoded: bytes, headers: Mapping[str, str]) -> bool:
     match expected:
         case BearerCredentials():
-            return scheme == "bearer" and _same(told, expected.token.get_secret_value())
+            return scheme == "bearer" and _same(value, expected.token.get_secret_value())
         case BasicCredentials():
-            wanted = f"{expected.user}:{expected.password.get_secret_value()}"
-            return scheme == "basic" and hmac.compare_digest(decoded, wanted.encode())
+            return scheme == "basic" and hmac.compare_digest(decoded, _login(expected))
         case HeaderCredentials():
             return _same(headers.get(expected.name.lower(), ""), expected.value.get_secret_value())
     return False
 
 
-def _same(told: str, wanted: str) -> bool:
-    return hmac.compare_digest(told.encode("utf-8", "surrogatepass"), wanted.encode())
+def _same(value: str, wanted: str) -> bool:
+    return hmac.compare_digest(value.encode("utf-8", "surrogatepass"), wanted.encode())
 
 
-def _decoded(told: str) -> bytes:
+def _decoded(value: str) -> bytes:
     try:
-        return base64.b64decode(told, validate=True)
-    except (binascii.Error, ValueError):
+        return base64.b64decode(value, validate=True)
+    except ValueError:  # not ASCII, or not base64
         return b""
 
 
 class _Signature:
-    """One secret, and what the headers claim was signed with it: bytes, whatever they mean.
+    """One secret, and the signatures that the headers claim were made with it.
 
-    `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body` (standardwebhooks.com, "Signature scheme"). The reference
-    library verifies text only.
+    A signature is `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body` (standardwebhooks.com, "Signature scheme").
+    The body is bytes; the reference library verifies text only.
     """
 
     def __init__(self, expected: Signed, id: str, stamp: str, claimed: str) -> None:
@@ -163,18 +164,17 @@ class _Signature:
 
 
 def _signatures(listed: Sequence[Credentials], headers: Mapping[str, str]) -> list[_Signature]:
-    """One for each signing secret that is listed; none if the headers are not those of a signature of these minutes."""
-    secrets = [one for one in listed if isinstance(one, Signed)]
-    if not secrets:
+    """One for each listed signing secret; none when the headers hold no recent signature."""
+    expected = [one for one in listed if isinstance(one, Signed)]
+    if not expected:
         return []
     id, stamp, claimed = (headers.get(f"webhook-{name}", "") for name in ("id", "timestamp", "signature"))
     if not id or not _is_recent(stamp) or "v1," not in claimed:
         return []
-    return [_Signature(one, id, stamp, claimed) for one in secrets]
+    return [_Signature(one, id, stamp, claimed) for one in expected]
 
 
 def _is_recent(stamp: str) -> bool:
-    """Whether a time in whole seconds is within the tolerance."""
     if not (stamp.isascii() and stamp.isdecimal() and len(stamp) < 12):
         return False
     return abs(datetime.now(UTC).timestamp() - int(stamp)) <= _TOLERANCE_SECONDS
@@ -185,23 +185,23 @@ def _names(kinds: Iterable[BodyKeys]) -> set[str]:
 
 
 def _has_keys(kinds: Iterable[BodyKeys], members: Collection[Member]) -> bool:
-    """Whether for any of `kinds` each key is there, and each time it is there it is right."""
-    told: dict[str, set[bytes]] = {}
+    """Whether the body has every key of one of `kinds`, and no wrong value for any of them."""
+    values: dict[str, set[bytes]] = {}
     for member in members:
-        told.setdefault(json.loads(member.name), set()).add(member.value)
+        values.setdefault(json.loads(member.name), set()).add(member.value)
     matches = [
-        all(_all_say(told.get(name, ()), secret.get_secret_value()) for name, secret in one.keys.items())
+        all(_all_right(values.get(name, ()), secret.get_secret_value()) for name, secret in one.keys.items())
         for one in kinds
     ]
     return any(matches)
 
 
-def _all_say(values: Collection[bytes], wanted: str) -> bool:
-    return bool(values) and all(_says(value, wanted) for value in values)
+def _all_right(values: Collection[bytes], wanted: str) -> bool:
+    return bool(values) and all(_is_right(value, wanted) for value in values)
 
 
-def _says(value: bytes, wanted: str) -> bool:
-    """Whether a JSON string says it. With every character escaped it is six times as long."""
+def _is_right(value: bytes, wanted: str) -> bool:
+    """Whether a JSON string means `wanted`. With every character escaped it is six times as long."""
     if not value.startswith(b'"') or len(value) > 6 * len(wanted.encode()) + 2:
         return False
     try:

@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-#: An answer is out within a second; a fsync takes about a millisecond.
+#: The receiver answers within a second; a fsync takes about a millisecond.
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -12,27 +12,27 @@ class Measures:
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
         self._accepted = Counter(
-            "examrelay_accepted", "Deliveries on the books.", ["tenant", "source", "duplicate"], registry=self._registry
+            "examrelay_accepted", "Deliveries recorded.", ["tenant", "source", "duplicate"], registry=self._registry
         )
         self._refused = Counter(
             "examrelay_refused", "Requests refused.", ["tenant", "source", "status"], registry=self._registry
         )
-        #: Looking a label up costs more than counting.
+        #: Kept, because looking up labels costs more than counting.
         self._counting: dict[tuple[str, str, bool], Counter] = {}
-        #: From the whole body to the answer of the ledger, refusals included.
+        #: From the complete body to the ledger's answer, refusals included.
         self.record_seconds = Histogram(
-            "examrelay_record_seconds", "Putting a delivery on the books.", buckets=_SECONDS, registry=self._registry
+            "examrelay_record_seconds", "Recording a delivery.", buckets=_SECONDS, registry=self._registry
         )
 
     def accepted(self, tenant: str, source: str, duplicate: bool) -> None:
-        """A 202 is going out."""
+        """Count a 202."""
         names = tenant, source, duplicate
         if names not in self._counting:
             self._counting[names] = self._accepted.labels(tenant, source, str(duplicate).lower())
         self._counting[names].inc()
 
     def refused(self, tenant: str, source: str, status: int) -> None:
-        """A 4xx or 5xx is going out. `tenant` and `source` are empty where the tenants file has none such."""
+        """Count a 4xx or 5xx. `tenant` and `source` are empty when the tenants file does not have them."""
         self._refused.labels(tenant, source, str(status)).inc()
 
     def text(self) -> str:

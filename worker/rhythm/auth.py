@@ -1,27 +1,20 @@
-"""The `Authorization` of each call to Rhythm: an API key as it is, or a token from Rhythm's Auth0 domain.
+"""The `Authorization` of each call to Rhythm: an API key, or a token from Rhythm's Auth0 domain.
 
-Rhythm issues 1,000 tokens a month to all of an association's integrations together, each good for 24 hours: a token is
-shared by all processes, and a refused one is exchanged at most once in `REFRESH_SPACING`, whatever happens.
+Rhythm issues 1,000 tokens a month to all of an association's integrations together, each good for 24 hours. So a token
+is shared by all processes, and a refused one is exchanged at most once in `REFRESH_SPACING`.
 """
 
 import hashlib
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from datetime import datetime, timedelta
 from typing import Annotated, Protocol
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from worker.errors import ConfigurationError
-from worker.rhythm.failures import (
-    CredentialsRefused,
-    MissingReference,
-    RegistrationGone,
-    RhythmRejected,
-    RhythmUnavailable,
-)
+from worker.rhythm.failures import RhythmUnavailable
 from worker.tenants import ApiKey, OAuth
 
 #: A token is not used in the last minutes of its life.
@@ -37,7 +30,7 @@ Clock = Callable[[], datetime]
 
 
 class Token(BaseModel):
-    """A bearer token, as it is kept."""
+    """A bearer token, as it is stored."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
@@ -46,16 +39,21 @@ class Token(BaseModel):
     #: When another is fetched; before it expires.
     stale_at: datetime
 
+    @property
+    def header(self) -> str:
+        """The value of `Authorization`."""
+        return f"Bearer {self.value.get_secret_value()}"
+
 
 class TokenStore(Protocol):
     """Where tokens are shared between processes. Keys hold no secret."""
 
     def get(self, key: str) -> Token | None:
-        """The token kept under `key`, or None."""
+        """The token stored under `key`, or None."""
         ...
 
     def put(self, key: str, token: Token) -> None:
-        """Keep `token` under `key`, at least until it is stale."""
+        """Store `token` under `key`, at least until it is stale."""
         ...
 
     def lock(self, key: str) -> AbstractContextManager[None]:
@@ -63,46 +61,8 @@ class TokenStore(Protocol):
         ...
 
 
-class ProcessTokens:
-    """A TokenStore of one process."""
-
-    def __init__(self) -> None:
-        self._tokens: dict[str, Token] = {}
-        self._lock = threading.Lock()
-
-    def get(self, key: str) -> Token | None:
-        """See TokenStore."""
-        return self._tokens.get(key)
-
-    def put(self, key: str, token: Token) -> None:
-        """See TokenStore."""
-        self._tokens[key] = token
-
-    @contextmanager
-    def lock(self, key: str) -> Iterator[None]:  # noqa: ARG002  # one lock for all keys is enough for one process
-        """See TokenStore."""
-        with self._lock:
-            yield
-
-
-#: This process's own, for whoever shares none: never one for each `Rhythm`, which would buy tokens without end.
-PROCESS_TOKENS = ProcessTokens()
-
-
-class TokenSource(Protocol):
-    """Gives the `Authorization` header."""
-
-    def authorization(self) -> str:
-        """The header's value. Raises TransientError when there is none to be had."""
-        ...
-
-    def refused(self, authorization: str) -> bool:
-        """Rhythm answered 401 to it: True when `authorization()` now gives another that is worth one try."""
-        ...
-
-
 class KeySource:
-    """An API key.
+    """An API key. Raises ConfigurationError for one that no header can hold.
 
     ---
     Rhythm, Exam Registrations API: Request samples (raw); Rhythm, authentication: "Bearer".
@@ -115,11 +75,11 @@ class KeySource:
         self._authorization = key if credentials.header == "raw" else f"Bearer {key}"
 
     def authorization(self) -> str:
-        """See TokenSource."""
+        """The header's value."""
         return self._authorization
 
-    def refused(self, authorization: str) -> bool:  # noqa: ARG002
-        """See TokenSource: there is no other."""
+    def renewed(self, _refused: str) -> bool:
+        """False: there is no other key."""
         return False
 
 
@@ -150,21 +110,24 @@ class OAuthSource:
             "audience": credentials.audience,
         }
         self._form = urlencode(form).encode()
-        # Of the whole request: a new secret makes a new key, so that a token of the old one is not waited for.
+        # The key covers the whole request, so a new secret does not find the old secret's token.
         self._key = hashlib.sha256(self._url.encode() + b"\n" + self._form).hexdigest()[:32]
         self._token: Token | None = None
 
     def authorization(self) -> str:
-        """See TokenSource."""
+        """The header's value. Raises TransientError when no token can be had."""
         if self._token is None or self._stale(self._token):
             self._token = self._shared()
-        return _header(self._token)
+        return self._token.header
 
-    def refused(self, authorization: str) -> bool:
-        """See TokenSource. Another process's newer token counts; else one is fetched, unless this one is young."""
+    def renewed(self, refused: str) -> bool:
+        """Whether `authorization()` now gives another value than `refused`, to which Rhythm answered 401.
+
+        Another process's newer token counts; else one is fetched, unless this one is younger than `REFRESH_SPACING`.
+        """
         with self._store.lock(self._key):
             token = self._store.get(self._key)
-            if token is None or _header(token) == authorization:
+            if token is None or token.header == refused:
                 if token is not None and self._now() < token.fetched_at + REFRESH_SPACING:
                     return False
                 token = self._fetch()
@@ -184,11 +147,7 @@ class OAuthSource:
         return self._now() >= token.stale_at
 
     def _fetch(self) -> Token:
-        try:
-            content = self._post(self._url, self._form)
-        except (RhythmRejected, MissingReference, RegistrationGone) as error:
-            raise CredentialsRefused(error.detail, status=error.status) from error
-        grant = _read_grant(content)
+        grant = _read_grant(self._post(self._url, self._form))
         lifetime = timedelta(seconds=min(grant.expires_in, _DEFAULT_LIFETIME_SECONDS))
         now = self._now()
         token = Token(
@@ -200,25 +159,7 @@ class OAuthSource:
         return token
 
 
-def token_source(credentials: ApiKey | OAuth, store: TokenStore, post: PostForm, now: Clock) -> TokenSource:
-    """The source for a tenant's credentials. Nothing is fetched yet."""
-    if isinstance(credentials, ApiKey):
-        return KeySource(credentials)
-    return OAuthSource(credentials, store, post, now)
-
-
-def utc_now() -> datetime:
-    """Now, aware."""
-    return datetime.now(UTC)
-
-
-def _header(token: Token) -> str:
-    return f"Bearer {token.value.get_secret_value()}"
-
-
 def _read_grant(content: bytes) -> _Grant:
-    try:
+    with suppress(ValidationError):
         return _Grant.model_validate_json(content)
-    except ValidationError:
-        pass
     raise RhythmUnavailable("the token endpoint's answer holds no token")

@@ -1,8 +1,8 @@
 """Reads what a batch's reply says about each of its operations. Pure.
 
-The document leaves the entries of `results` open, so nothing is taken for granted: an entry is matched by id, else by
-its place; what an entry does not say the counts may; and a reply that contradicts itself says nothing. To say nothing
-costs one read; to be wrong costs a result.
+The document leaves the entries of `results` open, so nothing is taken for granted. An entry is matched by id, else by
+its place. Where entries do not tell whether they were applied, the counts may. A reply that contradicts itself leaves
+the result unknown: that costs one more read, while a wrong result would lose an exam result.
 """
 
 from collections import Counter
@@ -14,17 +14,18 @@ from typing import NamedTuple
 
 from schemas.rhythm import BatchReply, BatchResult, Registration
 from worker.errors import ExamrelayError
-from worker.rhythm.failures import RhythmRejected, refusal
+from worker.rhythm.failures import Call, RhythmRejected, refusal
 
-_WORDS = {"success": True, "succeeded": True, "ok": True, "error": False, "failure": False}  # "failed" is a status
+#: "failed" is left out: it is also the status of a registration.
+_WORDS = {"success": True, "succeeded": True, "ok": True, "error": False, "failure": False}
 
 
 class ItemState(StrEnum):
-    """What became of one operation of a batch."""
+    """What happened to one operation of a batch."""
 
     APPLIED = "applied"
     FAILED = "failed"
-    #: The reply does not say: read the registration.
+    #: The reply does not tell: read the registration.
     UNKNOWN = "unknown"
 
 
@@ -37,80 +38,76 @@ class ItemResult:
     error: ExamrelayError | None = None
 
 
-class _Told(NamedTuple):
+class _Reading(NamedTuple):
+    """What was read from an entry; `applied` is None where it does not tell."""
+
     applied: bool | None = None
     status: int | None = None
     registration: Registration | None = None
 
 
 def read_results(reply: BatchReply, ids: Sequence[str], now: datetime) -> dict[str, ItemResult]:
-    """What `reply` says about each of `ids`, which are in the order they were sent in.
+    """The result of each of `ids`, which are in the order they were sent in.
 
     ---
     Rhythm, Exam Registrations API: Execute Batch Operations ("parallel", `success_count`, `error_count`, `results`).
     """
     entries = _by_id(reply.results or [], ids)
-    told = {id: _read(entries[id], id) if id in entries else _Told() for id in ids}
-    return {id: _result(word, now) for id, word in _completed(told, reply.success_count, reply.error_count).items()}
+    readings = {id: _read(entries[id], id) if id in entries else _Reading() for id in ids}
+    readings = _checked(readings, reply.success_count, reply.error_count)
+    return {id: _result(reading, now) for id, reading in readings.items()}
 
 
-def _completed(told: dict[str, _Told], successes: int | None, errors: int | None) -> dict[str, _Told]:
-    """`told`, where entries said nothing by the counts, where they agree with what entries did say; else nothing."""
-    applied = sum(word.applied is True for word in told.values())
-    failed = sum(word.applied is False for word in told.values())
-    silent = len(told) - applied - failed
+def _checked(readings: dict[str, _Reading], successes: int | None, errors: int | None) -> dict[str, _Reading]:
+    """`readings` completed by the counts where entries are silent; all unknown where they contradict the counts."""
+    applied = sum(reading.applied is True for reading in readings.values())
+    failed = sum(reading.applied is False for reading in readings.values())
+    silent = len(readings) - applied - failed
     if silent and (successes, errors) in ((applied + silent, failed), (applied, failed + silent)):
-        rest = _Told(applied=errors == failed)
-        return {id: rest if word.applied is None else word for id, word in told.items()}
+        rest = _Reading(applied=errors == failed)
+        return {id: rest if reading.applied is None else reading for id, reading in readings.items()}
     agrees = (successes is None or applied <= successes <= applied + silent) and (
         errors is None or failed <= errors <= failed + silent
     )
-    return told if agrees else dict.fromkeys(told, _Told())
+    return readings if agrees else dict.fromkeys(readings, _Reading())
 
 
-def _result(told: _Told, now: datetime) -> ItemResult:
-    if told.applied is None:
+def _result(reading: _Reading, now: datetime) -> ItemResult:
+    if reading.applied is None:
         return ItemResult(ItemState.UNKNOWN)
-    if told.applied:
-        return ItemResult(ItemState.APPLIED, told.registration)
-    call = "one of a batch"
-    if told.status is None:
-        return ItemResult(ItemState.FAILED, error=RhythmRejected(f"Rhythm refused {call} and gave no status"))
-    if told.status in (401, 403):  # not the credentials: they got the batch through
-        return ItemResult(
-            ItemState.FAILED, error=RhythmRejected(f"Rhythm answered {told.status} to {call}", told.status)
-        )
-    return ItemResult(ItemState.FAILED, error=refusal(call, told.status, {}, write=True, now=now))
+    if reading.applied:
+        return ItemResult(ItemState.APPLIED, reading.registration)
+    if reading.status is None:
+        error: ExamrelayError = RhythmRejected(f"Rhythm refused {Call.BATCH_ITEM} and gave no status")
+    else:
+        error = refusal(Call.BATCH_ITEM, reading.status, {}, now)
+    return ItemResult(ItemState.FAILED, error=error)
 
 
 def _by_id(results: Sequence[BatchResult], ids: Sequence[str]) -> dict[str, BatchResult]:
     """Each entry under its id; by place when none has one. An id that is there twice is left out."""
-    named = [(_id(result), result) for result in results]
+    named = [(result.id or getattr(_carried(result), "id", None), result) for result in results]
     times = Counter(id for id, _ in named)
     if times[None] == len(ids) == len(results):
         return dict(zip(ids, results, strict=True))
     return {id: result for id, result in named if id is not None and times[id] == 1}
 
 
-def _id(result: BatchResult) -> str | None:
-    inner = _inner(result)
-    return result.id or (inner.id if inner else None)
-
-
-def _inner(result: BatchResult) -> Registration | None:
+def _carried(result: BatchResult) -> Registration | None:
     return result.object or result.result or result.payload or result.item
 
 
 def _registration(result: BatchResult, id: str) -> Registration | None:
     """The registration that the entry carries or is; None when it is another's."""
-    found = _inner(result)
-    if found is None and result.id and result.exam_id:
-        found = Registration.model_construct(**{name: getattr(result, name) for name in Registration.model_fields})
-    return found if found is not None and found.id == id else None
+    registration = _carried(result)
+    if registration is None and result.id and result.exam_id:
+        members = {name: getattr(result, name) for name in Registration.model_fields}
+        registration = Registration.model_construct(**members)
+    return registration if registration is not None and registration.id == id else None
 
 
-def _read(result: BatchResult, id: str) -> _Told:
-    """What one entry says: every sign in it must point the same way."""
+def _read(result: BatchResult, id: str) -> _Reading:
+    """One entry. All signs of success or failure in it must agree, else it tells nothing."""
     registration = _registration(result, id)
     status = _status(result)
     signs = {
@@ -120,9 +117,9 @@ def _read(result: BatchResult, id: str) -> _Told:
         False if result.error or result.errors or result.error_message else None,
     } - {None}
     if len(signs) > 1:
-        return _Told()
+        return _Reading()
     applied = signs.pop() if signs else (True if registration else None)
-    return _Told(applied, status, registration if applied else None)
+    return _Reading(applied, status, registration if applied else None)
 
 
 def _status(result: BatchResult) -> int | None:

@@ -1,13 +1,16 @@
 """One tenant's Rhythm over HTTP. The only module that imports requests.
 
-Every call takes the tenant's token at the gate right before it is sent, ends at one deadline, follows no redirect and
-is never repeated here, but for a read of the next page and one new try after a 401 with a fresh token. What a failure
-means is decided in worker/rhythm/failures.py; each error here is one of its classes.
+Every call takes the tenant's turn at the gate right before it is sent, ends at one deadline and follows no redirect.
+Nothing is retried here, with one exception: a new try after a 401 with a fresh token. What a failure means is decided
+in worker/rhythm/failures.py; each error raised here is one of its classes.
 """
 
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote
 
@@ -18,43 +21,23 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
 from schemas.rhythm import BATCH_LIMIT, REGISTRATION_ID, BatchReply, Page, PatchOperation, Registration, encode
-from worker.rhythm.auth import PROCESS_TOKENS, Clock, TokenStore, token_source, utc_now
-from worker.rhythm.batch import ItemResult, ItemState, read_results
-from worker.rhythm.deadline import POOLS
-from worker.rhythm.failures import (
-    CredentialsRefused,
-    MissingReference,
-    RegistrationGone,
-    RhythmRejected,
-    RhythmThrottled,
-    RhythmUnavailable,
-    refusal,
-)
-from worker.tenants import RhythmConnection
+from worker.rhythm.auth import Clock, KeySource, OAuthSource, TokenStore
+from worker.rhythm.batch import ItemResult, read_results
+from worker.rhythm.deadline import DEADLINE, POOLS
+from worker.rhythm.failures import Call, MissingReference, RegistrationGone, RhythmRejected, RhythmUnavailable, refusal
+from worker.tenants import ApiKey, RhythmConnection
 
-__all__ = [
-    "CredentialsRefused",
-    "ItemResult",
-    "ItemState",
-    "MissingReference",
-    "RegistrationGone",
-    "Rhythm",
-    "RhythmRejected",
-    "RhythmThrottled",
-    "RhythmUnavailable",
-    "open_session",
-]
-
-#: A longer answer is not read to its end: no page of 100 registrations comes near.
+#: The rest of a longer answer is not read. A page of 100 registrations is far shorter.
 LARGEST_ANSWER = 16 * 2**20
-#: A registration that cannot exist: to read it owes nothing to any event.
+#: The id of a registration that cannot exist: to read it, or to patch it, depends on no event's data.
 _NOBODY = "examrelay-probe"
-#: No registration has such a version.
+#: No registration has such a version: the `test` always fails.
 REFUSED_PATCH = (PatchOperation(op="test", path="/sys_version", value=-1),)
 #: Longest part of a path: DynamoDB, under Rhythm, has no longer key.
 _LONGEST_KEY = 1024
 
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "examrelay"}
+_NOW: Clock = partial(datetime.now, UTC)
 
 _T = TypeVar("_T")
 _REGISTRATION = TypeAdapter(Registration)
@@ -87,28 +70,32 @@ def open_session() -> requests.Session:
 
 
 class Rhythm:
-    """The calls of one tenant. Each method may raise what `take_token` raises, and any transient error of this module.
+    """The calls of one tenant. Each method may raise what `take_turn` raises, and any transient error of failures.py.
 
-    `take_token` is called right before each HTTP call to Rhythm is sent. `tokens` shares OAuth tokens between
-    processes; without it they are kept in this one.
+    `take_turn` is called right before each HTTP call to Rhythm is sent. `tokens` shares OAuth tokens between processes.
     """
 
     def __init__(
         self,
         connection: RhythmConnection,
         session: requests.Session,
-        take_token: Callable[[], None],
-        tokens: TokenStore | None = None,
-        now: Clock = utc_now,
+        take_turn: Callable[[], None],
+        tokens: TokenStore,
+        now: Clock = _NOW,
     ) -> None:
         self._url = f"{connection.url.rstrip('/')}/examRegistrations/{quote(connection.tenant_id, safe='')}"
         self._session = session
-        self._take_token = take_token
+        self._take_turn = take_turn
         self._seconds = connection.timeout_seconds
         self._as_text = connection.patch_values == "string"
         self._extra: dict[str, Any] = {"object": {}} if connection.batch_object else {}
         self._now = now
-        self._source = token_source(connection.credentials, tokens or PROCESS_TOKENS, self._post_form, now)
+        credentials = connection.credentials
+        self._source = (
+            KeySource(credentials)
+            if isinstance(credentials, ApiKey)
+            else OAuthSource(credentials, tokens, self._post_form, now)
+        )
 
     def get(self, id: str, consistent: bool = False) -> Registration | None:
         """The registration, or None: there is none, or `id` cannot be one's. `consistent`: never an older state.
@@ -120,30 +107,28 @@ class Rhythm:
             return None
         url = f"{self._url}/{quote(id, safe='')}{'?consistentRead=true' if consistent else ''}"
         try:
-            content = self._call("a read", "GET", url)
+            return self._registration(Call.READ, id, self._call(Call.READ, url))
         except RegistrationGone:
             return None
-        return self._registration("a read", id, content, write=False)
 
     def probe(self, writing: bool = False) -> None:
-        """The cheapest call there is: 200 or 404, Rhythm answers and takes our credentials. Raises a transient error.
+        """The cheapest call there is. Returns when Rhythm answers it and takes our credentials; else a transient error.
 
-        `writing`: whether we may write. A patch for a registration that does not exist, and whose `test` cannot hold.
+        `writing`: by a patch for a registration that does not exist and whose `test` cannot hold, to learn whether we
+        may write.
         """
-        try:
+        with suppress(RegistrationGone, RhythmRejected, MissingReference):  # answers, too
             if writing:
                 self.patch(_NOBODY, REFUSED_PATCH)
             else:
                 self.get(_NOBODY)
-        except (RegistrationGone, RhythmRejected, MissingReference):
-            pass  # an answer, too
 
     def search(
         self, ids: Sequence[str] | None = None, email: str | None = None, exam_ids: Sequence[str] | None = None
     ) -> list[Registration]:
-        """The registrations that fit all that is given, each once, all pages. May be behind: no consistent read here.
+        """The registrations that fit all criteria, each once, all pages. May be an older state.
 
-        Ids that cannot be a registration's are left out. Raises ValueError when nothing is given.
+        Ids that cannot be a registration's are left out. Raises ValueError without criteria.
 
         ---
         Rhythm, Exam Registrations API: search.
@@ -155,13 +140,13 @@ class Rhythm:
             criteria["exam_id"] = list(exam_ids)
         url = f"{self._url}/search"
         if ids is None:
-            return self._all_pages("a search", "POST", url, encode(criteria))
-        known = [id for id in dict.fromkeys(ids) if REGISTRATION_ID.fullmatch(id)]
-        found: list[Registration] = []
-        for start in range(0, len(known), BATCH_LIMIT):
-            body = encode({"ids": known[start : start + BATCH_LIMIT], **criteria})
-            found += self._all_pages("a search", "POST", url, body)
-        return found
+            return self._pages(Call.SEARCH, url, encode(criteria))
+        valid = [id for id in dict.fromkeys(ids) if REGISTRATION_ID.fullmatch(id)]
+        registrations: list[Registration] = []
+        for start in range(0, len(valid), BATCH_LIMIT):
+            body = encode({"ids": valid[start : start + BATCH_LIMIT], **criteria})
+            registrations += self._pages(Call.SEARCH, url, body)
+        return registrations
 
     def page_of_exam(self, exam_id: str) -> list[Registration]:
         """The first page of an exam's registrations; empty when there are none.
@@ -169,7 +154,7 @@ class Rhythm:
         ---
         Rhythm, Exam Registrations API: search.
         """
-        return self._all_pages("a search", "POST", f"{self._url}/search", encode({"exam_id": [exam_id]}), pages=1)
+        return self._pages(Call.SEARCH, f"{self._url}/search", encode({"exam_id": [exam_id]}), most=1)
 
     def student_exam(self, student_id: str, exam_id: str) -> list[Registration]:
         """A person's registrations for an exam, each once, all pages; empty when there are none.
@@ -180,7 +165,7 @@ class Rhythm:
         if not all(0 < len(part) <= _LONGEST_KEY and part.strip(".") for part in (student_id, exam_id)):
             return []
         url = f"{self._url}/studentExam/{quote(student_id, safe='')}/{quote(exam_id, safe='')}"
-        return self._all_pages("a look-up by student and exam", "GET", url)
+        return self._pages(Call.LOOK_UP, url)
 
     def patch(self, id: str, operations: Sequence[PatchOperation]) -> Registration:
         """The registration after `operations`, all of them or none.
@@ -191,15 +176,13 @@ class Rhythm:
         Rhythm, Exam Registrations API: Partially updates a exam registration with the specified ID.
         """
         body = encode(self._directives(operations))
-        content = self._call("a patch", "PATCH", f"{self._url}/{quote(id, safe='')}", body, write=True)
-        return self._registration("a patch", id, content, write=True)
+        return self._registration(Call.PATCH, id, self._call(Call.PATCH, f"{self._url}/{quote(id, safe='')}", body))
 
     def batch(self, patches: Mapping[str, Sequence[PatchOperation]]) -> dict[str, ItemResult]:
         """Each registration's result, at most 100. Rhythm applies them in parallel, each all or not at all.
 
-        Raises RhythmRejected when a batch is refused whole, whatever its 4xx; then none of it was applied. A result's
-        error is what a single patch would have raised; a RhythmRejected without a `status` gave no reason: sent alone
-        it does.
+        Raises RhythmRejected when Rhythm refuses the whole batch; then none of it was applied. A result's error is what
+        a single patch would have raised. A RhythmRejected without a `status` has no known cause: a single patch tells.
 
         ---
         Rhythm, Exam Registrations API: Execute Batch Operations.
@@ -210,91 +193,81 @@ class Rhythm:
             {"id": id, "operation": "patch", "patch_directives": self._directives(patch), **self._extra}
             for id, patch in patches.items()
         ]
-        body = encode({"operations": operations})
-        try:
-            content = self._call("a batch", "POST", f"{self._url}/batch", body, write=True)
-        except (RegistrationGone, MissingReference) as error:
-            raise RhythmRejected(error.detail, error.status) from error
-        return read_results(_parse("a batch", _BATCH, content, write=True), list(patches), self._now())
+        content = self._call(Call.BATCH, f"{self._url}/batch", encode({"operations": operations}))
+        return read_results(_parse(Call.BATCH, _BATCH, content), list(patches), self._now())
 
     def _directives(self, operations: Sequence[PatchOperation]) -> list[dict[str, Any]]:
         return [operation.directive(self._as_text) for operation in operations]
 
-    def _all_pages(
-        self, call: str, method: str, url: str, body: bytes | None = None, pages: float = math.inf
-    ) -> list[Registration]:
-        """All pages, each registration once, the last seen of it. 404 to the first: "Unable to locate records"."""
-        found: dict[str, Registration] = {}
+    def _pages(self, call: Call, url: str, body: bytes | None = None, most: float = math.inf) -> list[Registration]:
+        """All pages, or `most`; each registration once, as it was read last. 404 to the first page: there are none."""
+        registrations: dict[str, Registration] = {}
         cursors = [""]
         while True:
             query = f"?exclusiveStartKey={quote(cursors[-1], safe='')}" if cursors[-1] else ""
             try:
-                page = _parse(call, _PAGE, self._call(call, method, url + query, body))
+                page = _parse(call, _PAGE, self._call(call, url + query, body))
             except RegistrationGone:
                 if query:
                     raise
                 return []
             items, key = (page, None) if isinstance(page, list) else (page.items or [], page.last_evaluated_key)
-            found.update({registration.id: registration for registration in items})
-            if not key or len(cursors) >= pages:
-                return list(found.values())
+            registrations.update({registration.id: registration for registration in items})
+            if not key or len(cursors) >= most:
+                return list(registrations.values())
             cursors.append(key if isinstance(key, str) else encode(key).decode())
             if cursors[-1] in cursors[:-1]:
-                raise RhythmUnavailable(f"Rhythm's pages of {call} go round in circles: the same cursor came twice")
+                raise RhythmUnavailable(f"Rhythm gave the same cursor twice for {call}: its pages have no end")
 
-    def _registration(self, call: str, id: str, content: bytes, write: bool) -> Registration:
-        registration = _parse(call, _REGISTRATION, content, write)
+    def _registration(self, call: Call, id: str, content: bytes) -> Registration:
+        registration = _parse(call, _REGISTRATION, content)
         if registration.id != id:
-            raise RhythmUnavailable(f"Rhythm answered {call} with another registration", maybe_applied=write)
+            raise RhythmUnavailable(f"Rhythm answered {call} with another registration", maybe_applied=call.writes)
         return registration
 
-    def _call(self, call: str, method: str, url: str, body: bytes | None = None, write: bool = False) -> bytes:
+    def _call(self, call: Call, url: str, body: bytes | None = None) -> bytes:
         """The body of a 2xx answer. A 401 is tried once more where there is a fresh token."""
         for last in (False, True):
             authorization = self._source.authorization()
-            self._take_token()
-            answer = self._send(call, method, url, {"Authorization": authorization}, body, write)
-            if last or answer.status != 401 or not self._source.refused(authorization):
+            self._take_turn()
+            answer = self._send(call, url, {"Authorization": authorization}, body)
+            if last or answer.status != 401 or not self._source.renewed(authorization):
                 break
-        return self._accepted(call, answer, write)
+        return self._accepted(call, answer)
 
     def _post_form(self, url: str, form: bytes) -> bytes:
-        """The token endpoint's answer. It is not Rhythm, so it takes no token at the gate."""
-        call, headers = "the token request", {"Content-Type": "application/x-www-form-urlencoded"}
-        return self._accepted(call, self._send(call, "POST", url, headers, form, write=False), write=False)
+        """The token endpoint's answer. It is not Rhythm, so it takes no turn at the gate."""
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        return self._accepted(Call.TOKEN, self._send(Call.TOKEN, url, headers, form))
 
-    def _accepted(self, call: str, answer: _Answer, write: bool) -> bytes:
+    def _accepted(self, call: Call, answer: _Answer) -> bytes:
         if 200 <= answer.status < 300:
             return answer.content
-        raise refusal(call, answer.status, answer.headers, write=write, now=self._now())
+        raise refusal(call, answer.status, answer.headers, self._now())
 
-    def _send(
-        self, call: str, method: str, url: str, headers: dict[str, str], body: bytes | None, write: bool
-    ) -> _Answer:
+    def _send(self, call: Call, url: str, headers: dict[str, str], body: bytes | None) -> _Answer:
         """One request, one answer, one deadline. Built by hand: `Session.request` costs as much again."""
         request = requests.PreparedRequest()
-        request.method, request.url, request.body = method, url, body
+        request.method, request.url, request.body = call.method, url, body
         request.headers = CaseInsensitiveDict(_HEADERS | headers)
         if body is not None:
             request.headers.setdefault("Content-Type", "application/json")
             request.headers["Content-Length"] = str(len(body))
-        timeout: Any = urllib3.Timeout(total=self._seconds)
-        began = time.monotonic()
+        deadline = time.monotonic() + self._seconds
+        DEADLINE.set(deadline)
         try:
-            response = self._session.get_adapter(url).send(request, stream=True, timeout=timeout)
-            answer = _read(response)
+            answer = _read(self._session.get_adapter(url).send(request, stream=True, timeout=self._seconds))
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            late = time.monotonic() - began >= self._seconds
-            failure = _lost(call, error, self._seconds if late else None, write)
+            failure = _lost(call, error, self._seconds if time.monotonic() >= deadline else None)
         else:
             if len(answer.content) <= LARGEST_ANSWER:
                 return answer
-            failure = RhythmUnavailable(f"Rhythm's answer to {call} is too long", maybe_applied=write)
-        raise failure  # out here, so that no cause with a URL in it goes along
+            failure = RhythmUnavailable(f"Rhythm's answer to {call} is too long", maybe_applied=call.writes)
+        raise failure  # outside the except block: the text of the error that it would carry along has the URL
 
 
 def _read(response: requests.Response) -> _Answer:
-    """The answer, its body at most one byte longer than allowed. The body of a refusal says nothing that counts."""
+    """The answer, its body at most one byte longer than allowed. Of a refusal only status and headers matter."""
     content = b""
     try:
         content = response.raw.read(LARGEST_ANSWER + 1, decode_content=True)
@@ -302,26 +275,24 @@ def _read(response: requests.Response) -> _Answer:
         if response.status_code < 300:
             raise
     finally:
-        response.close()  # the connection lives on when all was read
+        response.close()  # a connection whose answer was read to its end is used again
     return _Answer(response.status_code, response.headers, content)
 
 
-def _lost(call: str, error: Exception, seconds: float | None, write: bool) -> RhythmUnavailable:
+def _lost(call: Call, error: Exception, seconds: float | None) -> RhythmUnavailable:
     """The failure of a request without a whole answer; `seconds` when the deadline ended it."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
     if isinstance(reason, urllib3.exceptions.NewConnectionError):
         cause = reason.__cause__
-        told = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or type(cause).__name__
-        return RhythmUnavailable(f"no connection for {call}: {told}")
+        message = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or type(cause).__name__
+        return RhythmUnavailable(f"no connection for {call}: {message}")
     if isinstance(error, ValueError):  # InvalidURL and its like
         return RhythmUnavailable(f"{call} cannot be sent: is the url right?")
-    told = f"no whole answer to {call} within {seconds:g} s" if seconds else f"the connection broke during {call}"
-    return RhythmUnavailable(told, maybe_applied=write)
+    message = f"no whole answer to {call} within {seconds:g} s" if seconds else f"the connection broke during {call}"
+    return RhythmUnavailable(message, maybe_applied=call.writes)
 
 
-def _parse(call: str, form: TypeAdapter[_T], content: bytes, write: bool = False) -> _T:
-    try:
+def _parse(call: Call, form: TypeAdapter[_T], content: bytes) -> _T:
+    with suppress(ValidationError):
         return form.validate_json(content)
-    except ValidationError:
-        pass
-    raise RhythmUnavailable(f"Rhythm's answer to {call} cannot be read", maybe_applied=write)
+    raise RhythmUnavailable(f"Rhythm's answer to {call} cannot be read", maybe_applied=call.writes)

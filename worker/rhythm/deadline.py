@@ -1,8 +1,8 @@
-"""Connections that keep one deadline over connect, TLS, headers and body. For worker/rhythm/client.py alone.
+"""Connections whose every step (connect, TLS, sending, headers, body) ends at one deadline. For client.py alone.
 
-`requests` gives each socket operation its own timeout: a peer that sends a byte a second is never cut off. urllib3's
-`Timeout(total=...)` shares one budget between connecting and the start of the answer; what is added here makes the rest
-of the answer, and several addresses of one host, live from that same budget. Only the resolver is out of reach.
+`requests` gives each socket operation its own timeout: a peer that sends a byte a second is never cut off. Here each
+socket operation gets the time that is left until `DEADLINE`. Only the resolver is out of reach. This builds on private
+parts of urllib3 and http.client (`_new_conn`, `fp`), which tests/integration/test_rhythm_faults.py holds over sockets.
 """
 
 import http.client
@@ -10,93 +10,87 @@ import io
 import socket
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import urllib3
 import urllib3.connection
-from urllib3.exceptions import HTTPError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.util.connection import create_connection
 
-_LEAST = 0.001
+#: The monotonic instant at which this thread's current request ends. To be set before each request.
+DEADLINE: ContextVar[float] = ContextVar("DEADLINE")
 
 
-class _Answer(http.client.HTTPResponse):
-    """An answer whose every read ends at the deadline, which is the socket's timeout when it begins."""
-
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        left = sock.gettimeout()
-        if left is not None:
-            self.fp: Any = io.BufferedReader(_UntilDeadline(self.fp.detach(), sock, time.monotonic() + left))
+def _left() -> float:
+    left = DEADLINE.get() - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the deadline has passed")
+    return left
 
 
-class _UntilDeadline(io.RawIOBase):
-    """The socket's bytes until a monotonic instant; then TimeoutError."""
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: float) -> None:
+class _BoundedReader(io.RawIOBase):
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
         self._raw = raw
         self._sock = sock
-        self._deadline = deadline
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("the deadline has passed")
-        self._sock.settimeout(left)
+        self._sock.settimeout(_left())
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
-        try:
-            self._raw.close()
-        finally:
-            super().close()
+        self._raw.close()
+        super().close()
+
+
+class _BoundedResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp: Any = io.BufferedReader(_BoundedReader(self.fp.detach(), sock))
 
 
 class _Bounded(urllib3.connection.HTTPConnection):
-    """A failure to get as far as sending is always NewConnectionError: the request certainly was not sent."""
+    """Every failure before sending begins is a NewConnectionError: the request certainly was not sent."""
 
-    response_class = _Answer
+    response_class = _BoundedResponse
 
     def connect(self) -> None:
         try:
             super().connect()
         except NewConnectionError:
             raise
-        except (OSError, HTTPError) as error:
+        except (OSError, UnicodeError, HTTPError) as error:
             raise NewConnectionError(self, "no connection") from error
 
     def _new_conn(self) -> socket.socket:
-        deadline = time.monotonic() + (self.timeout or 0)
-        try:
-            found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise NameResolutionError(self.host, self, error) from error  # type: ignore[arg-type]  # a gaierror, mostly
-        try:
-            return connected([str(address[0]) for *_, address in found], self.port, deadline, self.socket_options)
-        except OSError as error:
-            raise NewConnectionError(self, "no address answers") from error
+        addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
+        return connected([str(address[0]) for *_, address in addresses], self.port, self.socket_options)
+
+    def send(self, data: Any) -> None:
+        if self.sock is not None:
+            self.sock.settimeout(_left())
+        super().send(data)
 
 
-def connected(hosts: Sequence[str], port: int, deadline: float, options: Any = None) -> socket.socket:
-    """A socket connected to the first of `hosts` that answers, its timeout set to what is left until `deadline`.
+def connected(hosts: Sequence[str], port: int, options: Any = None) -> socket.socket:
+    """A socket connected to the first of `hosts` that answers, its timeout set to what is left until the deadline.
 
-    Each gets an equal share of the time that is left, so that one that is silent does not use up the others'. Raises
-    the last one's OSError. `deadline` is a monotonic instant.
+    Each host gets an equal share of the time that is left, so that a silent one does not use up the time of the others.
+    Raises the last one's OSError.
     """
-    failed: OSError | None = None
+    failure = OSError("the host has no address")
     for tried, host in enumerate(hosts):
-        share = (deadline - time.monotonic()) / (len(hosts) - tried)
         try:
-            sock = create_connection((host, port), max(share, _LEAST), socket_options=options)
+            sock = create_connection((host, port), _left() / (len(hosts) - tried), socket_options=options)
         except OSError as error:
-            failed = error
+            failure = error
         else:
-            sock.settimeout(max(deadline - time.monotonic(), _LEAST))
+            sock.settimeout(max(DEADLINE.get() - time.monotonic(), 0.001))  # for the TLS handshake
             return sock
-    raise failed or OSError("the host has no address")
+    raise failure
 
 
 class _BoundedTLS(_Bounded, urllib3.connection.HTTPSConnection):

@@ -1,7 +1,7 @@
-"""What is to be written. Pure: (outcome, exam map, registration) -> values, their difference, the patch.
+"""What a result writes to its registration. Pure: (outcome, exam map, registration) -> values, difference, patch.
 
-The exam map is applied here, at sync, so that a replay uses today's. Values are compared by meaning, and only the
-difference is written: nothing to change means no write, and no letter.
+The exam map is applied here, at sync, so that a replay uses the present one. Values are compared by meaning, and only
+the difference is written: without a difference there is no write, and no letter.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,28 +9,25 @@ from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal, InvalidOperation
 from typing import Any, Final, Literal
 
-from schemas.certiverse_parts import TEST_PART_SCORING
 from schemas.event import Reason
-from schemas.outcome import COMPLETE_REASONS, PROCTOR_ENDED, ExamOutcome, Source, Verdict
+from schemas.outcome import COMPLETE_REASONS, PROCTOR_ENDED, TEST_PART_SCORING, ExamOutcome, Verdict
+from schemas.platform import platform_of
 from schemas.rhythm import PatchOperation, Registration
-from schemas.vocabulary import VOCABULARIES
 from worker.errors import PermanentError
 from worker.exam_map import Exam
 from worker.rules import custom_fields
 
 #: Certiverse's own words for how a sitting was ended; others may be free text.
-_ENDS: Final = (
-    "CandidateIntegrity", "CandidateLeft", "ProhibitedItem", "TestTakerTechnicalIssues", "Other", PROCTOR_ENDED,
-)  # fmt: skip
+_ENDS: Final = ("CandidateIntegrity", "CandidateLeft", "ProhibitedItem", "TestTakerTechnicalIssues", "Other")
 _NO_VERDICT: Final = "none"
 #: Not a plain field: {id: {member: value}}.
 _CUSTOM: Final = "custom_field_values"
-#: By Rhythm's field name. None: the registration must not say anything there.
+#: By Rhythm's field name. None: the registration must not have the field.
 Values = dict[str, Any]
 
 
 def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: frozenset[Reason]) -> Values:
-    """What the registration must say: `status`, and `score` and `exam_date` as far as the outcome has them.
+    """The registration's new values: `status`, and `score` and `exam_date` as far as the outcome has them.
 
     `verdict`: a person's answer, before any rule; `none` leaves the status as it is. Raises PermanentError:
     `result_contradictory`, `integrity_review`, `result_unscored`, `score_missing` (of a score that the exam map names).
@@ -39,7 +36,9 @@ def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: fr
         _refuse_terminated(outcome)
     if outcome.contradiction and Reason.RESULT_CONTRADICTORY not in accepts:
         raise PermanentError(Reason.RESULT_CONTRADICTORY, outcome.contradiction)
-    decided = _answered(verdict) if verdict else _verdict(outcome, exam)
+    decided: str | None = verdict or _verdict(outcome, exam)
+    if decided == _NO_VERDICT:
+        decided = None
     words = {str(name): word for name, word in exam.status_words.items()}
     values: Values = {"status": words.get(decided, decided) if decided else None}
     name = _score_name(outcome, exam)
@@ -57,8 +56,9 @@ def values_of(outcome: ExamOutcome, exam: Exam, verdict: str | None, accepts: fr
 
 def _refuse_terminated(outcome: ExamOutcome) -> None:
     if outcome.termination_reason or outcome.complete_reason == PROCTOR_ENDED:
-        told = (outcome.termination_reason or PROCTOR_ENDED).partition(":")[0]
-        why = told if told in _ENDS else "see the payload"  # what a proctor typed may be about a person
+        end = (outcome.termination_reason or PROCTOR_ENDED).partition(":")[0]
+        # A proctor's own text may be about a person: it is not repeated.
+        why = end if end in (*_ENDS, PROCTOR_ENDED) else "see the payload"
         raise PermanentError(Reason.INTEGRITY_REVIEW, f"ended by a proctor or terminated ({why})")
     if outcome.complete_reason not in (None, *COMPLETE_REASONS):
         raise PermanentError(
@@ -66,18 +66,11 @@ def _refuse_terminated(outcome: ExamOutcome) -> None:
         )
 
 
-def _answered(verdict: str) -> str | None:
-    return None if verdict == _NO_VERDICT else verdict
-
-
 def _verdict(outcome: ExamOutcome, exam: Exam) -> Verdict:
-    """The configured transformation's (of Drillster's results), else the platform's, else by threshold.
-
-    None where it is unclear.
-    """
+    """The configured transformation's, else the platform's, else by threshold. Raises `result_unscored`."""
     if outcome.unclear:
         raise PermanentError(Reason.RESULT_UNSCORED, outcome.unclear)
-    if exam.transformation is not None and VOCABULARIES[outcome.source].transformations:
+    if exam.transformation is not None and platform_of(outcome.source).transformations:
         passed = [one.passed for one in outcome.transformations if one.id == exam.transformation]
         if len(passed) == 1 and passed[0] is not None:
             return Verdict.PASSED if passed[0] else Verdict.FAILED
@@ -106,23 +99,23 @@ def _by_threshold(outcome: ExamOutcome, exam: Exam) -> Verdict:
 
 
 def _points_or_percent(outcome: ExamOutcome, exam: Exam) -> bool:
-    """Whether a threshold may be meant for either: Prov's score is points of a maximum, and the exam map names none."""
+    """Whether a threshold may be meant for either: points and percentage differ, and the exam map names neither."""
     points, percent = outcome.scores.get("reported"), outcome.scores.get("percent")
-    return exam.score is None and outcome.source is Source.PROV and percent not in (None, points)
+    return exam.score is None and platform_of(outcome.source).points_or_percent and percent not in (None, points)
 
 
 def _score_name(outcome: ExamOutcome, exam: Exam) -> str:
-    return exam.score or VOCABULARIES[outcome.source].usual
+    return exam.score or platform_of(outcome.source).usual_score
 
 
 def _why_missing(outcome: ExamOutcome, name: str) -> str:
-    if name in VOCABULARIES[outcome.source].scores:
+    if name in platform_of(outcome.source).scores:
         return f"the result has no {name} score, which the exam map is about"
     return f"{outcome.source} never sends the {name} score of the exam map: give its codes a line of their own there"
 
 
 def _marks(outcome: ExamOutcome, exam: Exam, name: str) -> list[Decimal]:
-    """What a score is compared with: the exam map's threshold, and the platform's cut score where it is of that kind.
+    """What the score is compared with: the exam map's threshold, and the platform's cut if it is of the same kind.
 
     Certiverse, Exam Result Model: `reportedScore` is compared with `cutScore`; `cutScoreType` says what both are.
     """
@@ -133,19 +126,19 @@ def _marks(outcome: ExamOutcome, exam: Exam, name: str) -> list[Decimal]:
 
 
 def leaves_score(values: Mapping[str, Any], registration: Registration) -> bool:
-    """Whether a score of another result would stay beside the verdict."""
+    """Whether the registration would keep the score of another result beside the new verdict."""
     return "status" in values and "score" not in values and registration.score is not None
 
 
 def cleared(values: Values, wrote: Mapping[str, Any], exam: Exam) -> Values:
-    """`values`, and nothing in custom fields that an earlier result filled (`wrote`) and this one does not."""
+    """`values`, and None for each custom field that an earlier result filled (`wrote`) and this one does not."""
     ids = {field.id for field in exam.custom_fields}
     fields = custom_fields.cleared(values.get(_CUSTOM, {}), wrote.get(_CUSTOM, {}), ids)
     return values | {_CUSTOM: fields} if fields else values
 
 
 def difference(values: Mapping[str, Any], registration: Registration) -> Values:
-    """Of `values`, those that the registration does not say already."""
+    """The `values` that the registration does not have yet."""
     plain = {name: value for name, value in values.items() if name != _CUSTOM}
     changed = {name: value for name, value in plain.items() if not _same(name, value, getattr(registration, name))}
     fields = custom_fields.difference(values.get(_CUSTOM, {}), registration.custom_field_values)
@@ -153,16 +146,16 @@ def difference(values: Mapping[str, Any], registration: Registration) -> Values:
 
 
 def stand(values: Mapping[str, Any], registration: Registration) -> bool:
-    """Whether the registration says all of `values`."""
+    """Whether the registration has all of `values`."""
     return not difference(values, registration)
 
 
 def patch(
     changed: Mapping[str, Any], registration: Registration, guard: Literal["sys_version", "none"]
 ) -> list[PatchOperation]:
-    """The operations that write `changed`, the fence first.
+    """The patch that writes `changed`. Its first operation is the guard `test /sys_version`.
 
-    `add` replaces a member or makes it (RFC 6902, 4.1), and these may be absent; `replace` would fail then.
+    `add` replaces a member or creates it (RFC 6902, 4.1); `replace` fails on one that is absent.
     """
     plain = {name: value for name, value in changed.items() if name != _CUSTOM}
     operations = [
@@ -179,7 +172,7 @@ def patch(
 
 
 def _field_tests(changed: Mapping[str, Any], registration: Registration) -> list[PatchOperation]:
-    """Where Rhythm gives no version: at least the fields that we change must be as we read them."""
+    """The guard where Rhythm gives no version: the fields that we change must be as we read them."""
     present = ((name, getattr(registration, name)) for name in changed)
     return [PatchOperation(op="test", path=f"/{name}", value=value) for name, value in present if value is not None]
 
@@ -195,7 +188,7 @@ def _same(name: str, ours: Any, theirs: Any) -> bool:
 
 
 def _same_score(ours: Decimal, theirs: Decimal | None) -> bool:
-    """Equal at our places: a float that went through other hands may have a tail."""
+    """Equal at our decimal places: other software may have turned the number into an inexact float."""
     try:
         return theirs is not None and theirs.quantize(ours) == ours
     except InvalidOperation:
@@ -217,10 +210,10 @@ def _instant(text: str) -> datetime:
 
 
 def _at_places(score: Decimal, places: int, marks: Sequence[Decimal]) -> Decimal:
-    """The score rounded, but never to the other side of a mark: then down or up instead, and else not at all."""
+    """The score rounded to `places`, but never across a threshold or cut (`marks`): then down, up, or not at all."""
     step, sides = Decimal(1).scaleb(-places), [score >= mark for mark in marks]
-    for how in (ROUND_HALF_EVEN, ROUND_FLOOR, ROUND_CEILING):
-        rounded = score.quantize(step, how)
+    for rounding in (ROUND_HALF_EVEN, ROUND_FLOOR, ROUND_CEILING):
+        rounded = score.quantize(step, rounding)
         if [rounded >= mark for mark in marks] == sides:
             return rounded + 0
     return score

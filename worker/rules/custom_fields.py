@@ -19,8 +19,8 @@ Fields = dict[str, dict[str, Any]]
 
 def fields_of(outcome: ExamOutcome, wanted: Sequence[CustomField]) -> Fields:
     """Each wanted field's value, as far as the outcome has it."""
-    found = ((field, _value(outcome, field.value.split("."))) for field in wanted)
-    return {field.id: _member(field, value) for field, value in found if value is not None}
+    values = ((field, _value(outcome, field.value.split("."))) for field in wanted)
+    return {field.id: _member(field, value) for field, value in values if value is not None}
 
 
 def _value(outcome: ExamOutcome, path: list[str]) -> Any:
@@ -45,7 +45,7 @@ def _member(field: CustomField, value: Any) -> dict[str, Any]:
 
 
 def difference(fields: Mapping[str, Mapping[str, Any]], present: Sequence[Mapping[str, Any]] | None) -> Fields:
-    """Of `fields`, those that the registration does not say already."""
+    """The `fields` that the registration does not have yet."""
     held = {entry.get("custom_field_id"): entry for entry in present or ()}
     return {
         id: dict(member)
@@ -55,7 +55,7 @@ def difference(fields: Mapping[str, Mapping[str, Any]], present: Sequence[Mappin
 
 
 def cleared(fields: Fields, wrote: Mapping[str, Mapping[str, Any]], wanted: Collection[str]) -> Fields:
-    """`fields`, and None in those of the `wanted` that were written before and that now have no value."""
+    """`fields`, and None for each `wanted` one that was written before and has no value now."""
     gone = {id: dict.fromkeys(member) for id, member in wrote.items() if id in wanted and id not in fields}
     return fields | gone
 
@@ -63,7 +63,7 @@ def cleared(fields: Fields, wrote: Mapping[str, Mapping[str, Any]], wanted: Coll
 def operations(
     changed: Mapping[str, Mapping[str, Any]], present: Sequence[Mapping[str, Any]] | None
 ) -> list[PatchOperation]:
-    """The patch for `changed`: into its entry, as a new entry, or as the array itself where there is none."""
+    """The patch for `changed`: into its entry, as a new entry, or as the whole array if the registration has none."""
     if present is None:
         entries = [{"custom_field_id": id, **member} for id, member in changed.items()]
         return [PatchOperation(op="add", path="/custom_field_values", value=entries)]

@@ -1,6 +1,6 @@
-"""Matching: which registration a result is about. Pure over fetched candidates: one of them, or a reason.
+"""Matching: which registration a result is about. Pure over the fetched candidates: one of them, or a reason.
 
-Never a guess: what is ambiguous or contradictory raises, with the candidates' ids for the person who decides.
+Never a guess: an ambiguous or contradictory case raises, with the candidates' ids for the person who decides.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,16 +10,13 @@ from typing import Final
 from schemas.addresses import folded
 from schemas.event import Reason
 from schemas.outcome import Candidate, ExamOutcome
-from schemas.rhythm import REGISTRATION_ID, Registration, Status
+from schemas.rhythm import NEVER, OPEN, REGISTRATION_ID, SETTLED, Registration
 from worker.errors import PermanentError, TransientError
 from worker.exam_map import Exam
 from worker.tenants import SourceRules
 
 #: How far a registration's `exam_date` may be from the sitting and still be the same day in some zone.
 _SAME_DAY: Final = timedelta(days=1)
-_NEVER: Final = (Status.DRAFT, Status.CANCELLED)
-_SETTLED: Final = (Status.PASSED, Status.FAILED, Status.NO_SHOW)
-_POSSIBLE: Final = (Status.REGISTERED, *_SETTLED)
 #: How many candidates a detail says the dates of.
 _SHOWN: Final = 5
 
@@ -37,15 +34,18 @@ def student_of(candidate: Candidate, rules: SourceRules) -> str | None:
 
 
 def why_nobody(outcome: ExamOutcome, rules: SourceRules) -> str | None:
-    """Why nothing in the result says who sat the exam, with what is there and not used; None when something says it.
+    """Why nothing in the result identifies who sat the exam, with the ids that are not used; None if something does.
 
-    An id that no registration can have says nothing.
+    An id that no registration can have identifies nobody.
     """
     candidate, ids = outcome.candidate, named_ids(outcome, rules)
     if candidate.email or student_of(candidate, rules) or any(REGISTRATION_ID.fullmatch(id) for id in ids):
         return None
-    unused = [f"{name}, which registration_ids does not name" for name in outcome.registration_ids
-              if name not in rules.registration_ids]  # fmt: skip
+    unused = [
+        f"{name}, which registration_ids does not name"
+        for name in outcome.registration_ids
+        if name not in rules.registration_ids
+    ]
     if candidate.third_party_ids:
         named = f"names {rules.third_party}" if rules.third_party else "names none"
         unused.append(f"thirdPartyIds of {', '.join(sorted(candidate.third_party_ids))}, and third_party {named}")
@@ -83,14 +83,14 @@ def _contradiction(outcome: ExamOutcome, exam: Exam, rules: SourceRules, registr
 
 
 def cannot_be(registration: Registration, exam: Exam) -> str | None:
-    """Why nobody, not even a person who names it, can mean this registration by a result for `exam`; else None."""
+    """Why a result for `exam` can never be written to this registration, even if a person names it; else None."""
     if registration.exam_id != exam.exam_id:
         return f"is for exam {registration.exam_id}, the result for {exam.exam_id}"
-    return f"is {registration.status}" if registration.status in _NEVER else None
+    return f"is {registration.status}" if registration.status in NEVER else None
 
 
 def answered(exam: Exam, registration: Registration) -> Registration:
-    """The registration that an operator named: whose it is was their decision.
+    """The registration that an operator named; whether it is this person's was the operator's decision.
 
     Raises PermanentError (`registration_mismatch`): another exam's, or a draft or cancelled one.
     """
@@ -106,13 +106,13 @@ def choose(outcome: ExamOutcome, exam: Exam, candidates: Sequence[Registration],
     `ours`: the ids of those that this delivery wrote last. Raises TransientError (`registration_not_found`) or
     PermanentError (`registration_ambiguous`).
     """
-    written = [one for one in candidates if one.id in ours and one.exam_id == exam.exam_id and one.status not in _NEVER]
+    written = [one for one in candidates if one.id in ours and one.exam_id == exam.exam_id and one.status not in NEVER]
     if len(written) == 1:
         return written[0]
-    likely = [one for one in candidates if one.status in _POSSIBLE and why_not(outcome, exam, one) is None]
+    likely = [one for one in candidates if one.status in OPEN | SETTLED and why_not(outcome, exam, one) is None]
     timely = _first_there(likely, outcome.completed_at)
-    open_ones = [one for one in timely if one.status == Status.REGISTERED]
-    settled = [one for one in timely if one.status in _SETTLED]
+    open_ones = [one for one in timely if one.status in OPEN]
+    settled = [one for one in timely if one.status in SETTLED]
     best = _nearest(outcome, open_ones or settled)
     if not best:
         raise TransientError(Reason.REGISTRATION_NOT_FOUND, _why_none(outcome, exam, candidates))
@@ -130,7 +130,7 @@ def why_not(outcome: ExamOutcome, exam: Exam, registration: Registration) -> str
     completed, sitting = outcome.completed_at, registration.exam_at
     if registration.exam_id != exam.exam_id:
         return f"is for exam {registration.exam_id}"
-    if registration.status in _NEVER:
+    if registration.status in NEVER:
         return f"is {registration.status}"
     if completed and registration.registered_at and registration.registered_at.date() > completed.date():
         return f"was made on {registration.registered_at:%Y-%m-%d}, after the sitting on {completed:%Y-%m-%d}"
@@ -140,9 +140,9 @@ def why_not(outcome: ExamOutcome, exam: Exam, registration: Registration) -> str
 
 
 def _first_there(timely: list[Registration], completed: datetime | None) -> list[Registration]:
-    """Those that were there when the exam was completed; those made later that day only where no other is.
+    """The registrations made before the completion; if there are none, those made later on the same day.
 
-    Who fails in the morning and registers again at noon must not get the morning's result on the second registration.
+    A person who fails in the morning and registers again at noon must not get the morning's result on the second one.
     """
     if completed is None or completed.time() == datetime.min.time():
         return timely
@@ -150,7 +150,7 @@ def _first_there(timely: list[Registration], completed: datetime | None) -> list
 
 
 def _nearest(outcome: ExamOutcome, candidates: Sequence[Registration]) -> list[Registration]:
-    """Those nearest to the sitting by calendar day. One whose day is unknown ties with every other."""
+    """The nearest to the sitting by calendar day. One whose day is unknown ties with every other."""
     if len(candidates) < 2 or outcome.completed_at is None:
         return list(candidates)
     distances = [_days_away(outcome, one) for one in candidates]

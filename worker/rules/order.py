@@ -1,10 +1,10 @@
-"""Which of a delivery's results counts. Pure: (known, arriving) -> apply, supersede, conflict.
+"""Which of a delivery's results counts. Pure: (siblings, arriving) -> apply, supersede, conflict.
 
-A rescore replaces an original whichever comes first. Two originals, or two rescores, that differ are a conflict: what
-was applied stands until a person decides, unless the tenant says that the one received last counts.
+A rescore replaces an original whichever comes first. Two originals, or two rescores, that differ are a conflict: the
+applied one stands until a person decides, unless the tenant says that the one received last counts.
 
-Two people under one delivery are a platform's mistake (an id that was never set): no result replaces another person's,
-and whose came first goes on; a person decides about the others.
+Two people under one delivery are a platform's mistake (an id that was never set). No result replaces another person's:
+the first person's results are applied, and a person decides about the others.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from schemas.event import EventState
 
 
 class Order(StrEnum):
-    """What becomes of an arriving version."""
+    """What to do with a result that arrives when its delivery already has others."""
 
     APPLY = "apply"
     SUPERSEDED = "superseded"
@@ -31,7 +31,7 @@ class Version:
     version: str
     state: EventState | None
     received_at: datetime
-    #: Of a known one: whether it is of another person than the arriving one.
+    #: Whether it is of another person than the arriving one.
     stranger: bool = False
 
     @property
@@ -41,32 +41,32 @@ class Version:
 
     @property
     def counts(self) -> bool:
-        """Whether it still stands for something: not dead, discarded, or replaced already."""
+        """Whether this version still counts: its event is not dead, discarded or replaced."""
         return self.state not in (EventState.DEAD, EventState.DISCARDED, EventState.SUPERSEDED)
 
 
 def order(
     arriving: Version,
-    known: Sequence[Version],
+    siblings: Sequence[Version],
     applied: str | None,
     rescore_order: Literal["hold", "received"] = "hold",
     *,
     accepted: bool = False,
 ) -> Order:
-    """Whether `arriving` counts, given the other versions of its delivery and the one applied last (of this person).
+    """Whether `arriving` counts, given the other versions of its delivery and this person's version applied last.
 
-    `accepted`: a person has said that it does. That decides a conflict, not that an original outranks a rescore.
+    `accepted`: a person has said that it does. That decides a conflict, but an original never replaces a rescore.
     """
     if applied == arriving.version:
         return Order.APPLY
-    mine = [version for version in known if version.version != arriving.version and not version.stranger]
+    mine = [version for version in siblings if version.version != arriving.version and not version.stranger]
     others = [version for version in mine if version.counts]
     applied_rescore = applied is not None and applied.startswith("r-")
     if not arriving.rescore and (applied_rescore or any(other.rescore for other in others)):
         return Order.SUPERSEDED
     if accepted:
         return Order.APPLY
-    if any(one.stranger and one.counts and one.received_at <= arriving.received_at for one in known):
+    if any(one.stranger and one.counts and one.received_at <= arriving.received_at for one in siblings):
         return Order.CONFLICT
     rivals = [other for other in others if other.rescore == arriving.rescore]
     if not rivals:

@@ -3,14 +3,13 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from schemas.event import Policy, Reason
+from schemas.event import Reason
 
 BASE: Final = timedelta(seconds=2)
 CAP: Final = timedelta(minutes=15)
-#: Counted from the first attempt that reached Rhythm; only an attempt that fails after it ends an event.
+#: The time limit, counted from the first attempt that reached Rhythm. Only an attempt that fails after it ends the
+#: event; the clock alone never does.
 HORIZON: Final = timedelta(hours=72)
-
-_RETRIED: Final = (Policy.RETRY, Policy.RETRY_THEN_HELD, Policy.GATE)
 
 
 def retry_delay(
@@ -26,7 +25,7 @@ def retry_delay(
     `attempts` is how many have failed, this one included; `jitter` is 0 to 1 and spreads the capped exponential fully.
     What the remote asks for is a floor.
     """
-    if reason.policy not in _RETRIED:
+    if not reason.policy.retried:
         return None
     if first_attempt_at is not None and now - first_attempt_at >= HORIZON:
         return None

@@ -2,12 +2,12 @@
 
 Goes page by page, so that a million events cost little memory and no command that holds Redis up. Work goes on
 meanwhile, so what does not agree is looked at again: only what is found each time, a moment apart, is a difference.
-What must hold of an event, an index or a key is in `checks.py` and `checks_keys.py`.
+What must hold of an event, an index or a key is in `events.py`, `names.py` and `keys.py`.
 """
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -16,12 +16,12 @@ from typing import Any, Final
 import redis
 
 from schemas.event import EventState
-from worker.ledger.audit.events import FINAL, Checks, Difference, Found, Sums, paged, read
+from worker.ledger.audit.events import Checks, Difference, Found, paged, read
 from worker.ledger.audit.keys import KeyChecks
 from worker.ledger.audit.names import NameChecks
 from worker.ledger.client import text
-from worker.ledger.keys import key
-from worker.ledger.queries import INDEX_OF, ids, redis_now
+from worker.ledger.keys import FINAL, INDEX_OF, key
+from worker.ledger.queries import ids, redis_now
 from worker.ledger.sealed import Sealer
 
 #: Events or keys that are looked at together.
@@ -29,14 +29,14 @@ PAGE: Final = 250
 #: A difference counts when it is found so often in a row, with a pause between.
 LOOKS: Final = 3
 PAUSE_SECONDS: Final = 0.05
-#: So many differences are told; of a ledger that is broken throughout, more would help nobody.
-TOLD: Final = 1000
+#: At most this many differences are reported.
+SHOWN: Final = 1000
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """A tenant's books: what was accepted, what is accounted for, and where they disagree."""
+    """One tenant's accounts: how many events were accepted, found and pruned, and the differences."""
 
     accepted: int
     accounted: int
@@ -61,16 +61,14 @@ class _Walk:
 
     events: int = 0
     counted: Counter[str] = field(default_factory=Counter)
-    sums: Sums = field(default_factory=dict)
+    places: Counter[str] = field(default_factory=Counter)
     differences: list[Difference] = field(default_factory=list)
 
     def look(self, check: Callable[[Sequence[str]], Found], subjects: Sequence[str]) -> None:
         """Note what is wrong with these each time that they are looked at, and count what they are the first time."""
         found = check(subjects)
         self.counted.update(found.counted)
-        for bucket, (number, total) in found.sums.items():
-            before = self.sums.get(bucket, (0, 0))
-            self.sums[bucket] = before[0] + number, before[1] + total
+        self.places.update(found.places)
         differences = found.differences
         for _ in range(LOOKS - 1):
             if not differences:
@@ -81,10 +79,10 @@ class _Walk:
         self.add(differences)
 
     def add(self, differences: Iterable[Difference]) -> None:
-        """Note differences, up to as many as are told."""
-        known = set(self.differences)
-        fresh = (one for one in differences if one not in known)
-        self.differences += islice(fresh, max(0, TOLD - len(known)))
+        """Note differences, up to as many as are shown."""
+        noted = set(self.differences)
+        fresh = (difference for difference in differences if difference not in noted)
+        self.differences += islice(fresh, max(0, SHOWN - len(noted)))
 
 
 def books(
@@ -92,7 +90,7 @@ def books(
 ) -> Books:
     """Look at all that the ledger has of a tenant. Invents nothing while work goes on.
 
-    With a `sealer` it also opens what is stored for events that wait. `progress` is told how many events are done.
+    With a `sealer` it also opens what is stored for events that wait. `progress` gets the number of events done.
     """
     walk, before, until = _Walk(), _counts(client, tenant), redis_now(client).timestamp() * 1000
     checks = Checks(client, tenant, sealer)
@@ -107,21 +105,16 @@ def books(
     rules = KeyChecks(client, tenant, pruned=_counts(client, tenant).of("pruned") > 0)
     for page in paged(map(text, client.scan_iter(f"er:{tenant}:*", count=4 * PAGE)), PAGE):
         walk.look(rules.keys, page)
-    _look_at_names(client, tenant, walk, until, rules.buckets)
+    names = NameChecks(client, tenant)
+    if uneven := names.uneven(walk.places, rules.buckets, until):
+        walk.look(names.buckets, uneven)
+        for page in paged((id for id, _, _ in walk_events(client, tenant, until=until)), PAGE):
+            walk.look(names.events, page)
     after = _counts(client, tenant)
     walk.add([*_unbalanced(tenant, after), *_miscounted(before, after, walk.counted), *_by_reason(client, tenant)])
     lost = {one.id for one in walk.differences if (one.kind, one.expected) == ("event", "a state")}
     accounted = after.cards["events"] - len(lost)
     return Books(after.of("accepted"), accounted, after.of("pruned"), tuple(walk.differences))
-
-
-def _look_at_names(client: "redis.Redis", tenant: str, walk: _Walk, until: float, seen: Collection[str]) -> None:
-    rules = NameChecks(client, tenant, until)
-    uneven = rules.uneven(walk.sums, seen)
-    walk.look(rules.buckets, uneven)
-    if uneven:
-        for page in paged((id for id, _, _ in walk_events(client, tenant, until=until)), PAGE):
-            walk.look(rules.events, page)
 
 
 def walk_events(
@@ -153,7 +146,7 @@ def _counts(client: "redis.Redis", tenant: str) -> _Counts:
 
 
 def _unbalanced(tenant: str, now: _Counts) -> Iterator[Difference]:
-    """What holds at every moment, and so is exact however much goes on."""
+    """Sums that the scripts keep equal at every moment, so they are compared exactly even under load."""
     kept, total = now.cards["events"], sum(now.of(state) for state in EventState)
     if now.of("accepted") != kept + now.of("pruned"):
         yield Difference(

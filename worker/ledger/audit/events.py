@@ -1,7 +1,7 @@
 """What must hold of an event, and of an index's member: the ledger's rules, each as a question to Redis.
 
 Reads only, a page at a time. By the time that one answer is read another may be out of date, so that whoever asks
-(`audit.py`) looks at a difference again.
+(`books.py`) looks at a difference again.
 """
 
 from collections import Counter
@@ -16,24 +16,31 @@ from redis.exceptions import ResponseError
 from schemas.event import EventState, Reason
 from schemas.outcome import Source
 from worker.ledger import trace
-from worker.ledger.client import text
-from worker.ledger.keys import key
-from worker.ledger.queries import INDEX_OF
+from worker.ledger.client import text, text_of
+from worker.ledger.keys import INDEX_OF, key
 from worker.ledger.sealed import SealBroken, Sealer, SealUnknown
 
-FINAL: Final = frozenset(EventState) - INDEX_OF.keys()
-_STOPPED: Final = (EventState.HELD, EventState.DEAD)
-#: States of an event whose version its delivery knows.
-_KNOWN: Final = (EventState.READY, EventState.SYNCED, EventState.SUPERSEDED)
+_STOPPED: Final = tuple(state for state in EventState if state.for_a_person)
+#: States of an event whose version its delivery has.
+_VERSIONED: Final = (EventState.READY, EventState.SYNCED, EventState.SUPERSEDED)
 _FIELDS: Final = (
-    "state", "source", "received_at", "receipts", "reason", "result", "registration", "delivery", "version", "intent",
-    "who", "history:1",
-)  # fmt: skip
+    "state",
+    "source",
+    "received_at",
+    "receipts",
+    "reason",
+    "result",
+    "registration",
+    "delivery",
+    "version",
+    "intent",
+    "who",
+    "history",
+    "history:1",
+)
 _RESULTS: Final = ("written", "unchanged")
 _SHOWN: Final = 64
 Fields = dict[str, str]
-#: Bucket -> how many places it must hold, and their sum.
-Sums = dict[str, tuple[int, int]]
 _T = TypeVar("_T")
 
 
@@ -56,7 +63,8 @@ class Found:
 
     differences: list[Difference] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
-    sums: Sums = field(default_factory=dict)
+    #: Bucket -> the sum of the places that its events must have there.
+    places: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +89,15 @@ class Question:
 def ask(client: "redis.Redis", questions: Sequence[Question]) -> list[Difference]:
     """Where the answers are not right. One round trip."""
     answers = read(client, [question.command for question in questions])
-    told = (question.difference(answer) for question, answer in zip(questions, answers, strict=True))
-    return [difference for difference in told if difference is not None]
+    differences = (question.difference(answer) for question, answer in zip(questions, answers, strict=True))
+    return [difference for difference in differences if difference is not None]
 
 
 def read(client: "redis.Redis", commands: Iterable[tuple[str | int | float, ...]]) -> list[Any]:
     """The answers to commands, in one round trip; for a key of another type than ours the error."""
     pipeline = client.pipeline(transaction=False)
     for command in commands:
-        pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        pipeline.execute_command(*command)
     return pipeline.execute(raise_on_error=False)
 
 
@@ -137,25 +145,30 @@ class Checks:
         found, questions = Found(), list[Question]()
         answers = read(self._client, [("HMGET", self._key("event", id), *_FIELDS) for id in ids])
         for id, values in zip(ids, answers, strict=True):
-            fields = _told(values)
+            fields = _fields(values)
             wrong = _wrong(fields)
             if wrong:
                 found.differences.append(Difference("event", id, None, *wrong, subject=id))
             if "state" in fields:
                 found.counted.update(counted_as(fields))
-                _add_up(found.sums, fields)
+                _add_places(found.places, fields)
                 questions += self._of(id, fields)
         found.differences = self._still_in("events", found.differences + ask(self._client, questions))
         return found
 
     def members(self, index: str, ids: Sequence[str]) -> Found:
-        """What must hold of an index's members: an event in the state that the index is for, that is on the books."""
+        """What must hold of an index's members: an event in the state that the index is for, that is recorded."""
         state = next(state for state, name in INDEX_OF.items() if name == index)
         questions = [
-            Question("index", id, f"{state}, as it is in {index}", ("HGET", self._key("event", id), "state"),
-                     lambda answer: answer == state.encode())
+            Question(
+                "index",
+                id,
+                f"{state}, as it is in {index}",
+                ("HGET", self._key("event", id), "state"),
+                lambda answer: answer == state.encode(),
+            )
             for id in ids
-        ]  # fmt: skip
+        ]
         return Found(self._still_in(index, ask(self._client, questions)))
 
     def _still_in(self, index: str, differences: list[Difference]) -> list[Difference]:
@@ -165,19 +178,17 @@ class Checks:
 
     def _of(self, id: str, fields: Fields) -> Iterator[Question]:
         state, registration = fields["state"], fields.get("registration")
-        record, delivery = (
-            self._key("registration", registration or ""),
-            self._key("delivery", fields.get("delivery", "")),
-        )
+        record = self._key("registration", registration or "")
+        delivery = self._key("delivery", fields.get("delivery", ""))
         at, version = fields.get("received_at", ""), f"v:{fields.get('version')}"
         yield Question(
             "event", id, f"received at {at}", ("ZSCORE", self._key("events"), id), lambda one: one == _number(at)
         )
-        if "history:1" not in fields:
+        if not text_of(fields, "history"):
             yield Question("history", id, "a history", ("EXISTS", self._key("history", id)), bool)
         if state in INDEX_OF:
             yield from self._waiting(id, EventState(state))
-        if state in _KNOWN:
+        if state in _VERSIONED:
             same = {"delivery": fields.get("delivery", ""), "version": fields.get("version", "")}
             expected = f"{version} leads to it"
             yield Question("delivery", id, expected, ("HGET", delivery, version), self._is(id, same), registration)
@@ -204,8 +215,8 @@ class Checks:
         def holds(answer: bytes | None) -> bool:
             if answer is None or answer == id.encode():
                 return answer is not None
-            (told,) = read(self._client, [("HMGET", self._key("event", text(answer)), *fields)])
-            return bool(told == [value.encode() for value in fields.values()])
+            (values,) = read(self._client, [("HMGET", self._key("event", text(answer)), *fields)])
+            return bool(values == [value.encode() for value in fields.values()])
 
         return holds
 
@@ -222,16 +233,15 @@ class Checks:
         return key(self._tenant, *parts)
 
 
-def _add_up(sums: Sums, fields: Fields) -> None:
+def _add_places(places: "Counter[str]", fields: Fields) -> None:
     at = _number(fields.get("received_at"))
     if at is None:
         return
     for name in trace.names(fields.get("who", "")):
-        number, total = sums.get(trace.bucket(name), (0, 0))
-        sums[trace.bucket(name)] = number + 1, total + trace.place(name, at)
+        places[trace.bucket(name)] += trace.place(name, at)
 
 
-def _told(values: Any) -> Fields:
+def _fields(values: Any) -> Fields:
     if isinstance(values, ResponseError):
         return {}
     return {name: text(value) for name, value in zip(_FIELDS, values, strict=True) if value is not None}
@@ -247,10 +257,10 @@ def _wrong(fields: Fields) -> tuple[str, str] | None:
         (_number(fields.get("receipts", "1")) is not None, "receipts", fields.get("receipts", "")),
         (state not in _STOPPED or fields.get("reason") in set(Reason), "a reason", fields.get("reason", "nothing")),
         (state != EventState.SYNCED or fields.get("result") in _RESULTS, "a result", fields.get("result", "nothing")),
-        (state not in _KNOWN or "version" in fields, "a version", "nothing"),
+        (state not in _VERSIONED or "version" in fields, "a version", "nothing"),
     )
     return next(((expected, found) for holds, expected, found in rules if not holds), None)
 
 
-def _number(told: str | None) -> int | None:
-    return int(told) if told is not None and told.isdecimal() else None
+def _number(field: str | None) -> int | None:
+    return int(field) if field is not None and field.isdecimal() else None

@@ -1,4 +1,4 @@
-"""What must hold of the ledger's keys, found by SCAN: each belongs to an event on the books, and points to others.
+"""What must hold of the ledger's keys, found by SCAN: each belongs to a recorded event, and points to others.
 
 So is found what no event leads to: an event that is in no index, a payload that outlived its event.
 """
@@ -12,9 +12,9 @@ import redis
 from redis.exceptions import ResponseError
 
 from schemas.event import EventState
-from worker.ledger.audit.events import FINAL, Difference, Fields, Found, Question, ask, read, there
+from worker.ledger.audit.events import Difference, Fields, Found, Question, ask, read, there
 from worker.ledger.client import text
-from worker.ledger.keys import key
+from worker.ledger.keys import FINAL, key
 
 #: Keys that live and go with an event.
 _OF_EVENTS: Final = ("event", "history", "payload", "outcome")
@@ -63,7 +63,7 @@ class KeyChecks:
     def _of_event(self, name: str, kind: str, id: str) -> Iterator[Question]:
         if kind in _OF_EVENTS:
             command = ("ZSCORE", key(self._tenant, "events"), id)
-            yield Question(kind, id, "an event on the books", command, there, subject=name)
+            yield Question(kind, id, "a recorded event", command, there, subject=name)
         if kind == "outcome":
             command = ("HGET", key(self._tenant, "event", id), "state")
             yield Question(kind, id, "none, unless ready", command, lambda one: one == b"ready", subject=name)
@@ -83,11 +83,11 @@ class KeyChecks:
             if isinstance(fields, ResponseError):
                 differences.append(Difference(kind, id, None, "a record", str(fields), name))
                 continue
-            told = {text(field): text(value) for field, value in fields.items()}
-            pointers += [(name, id, pointer) for pointer in look(id, told)]
+            record = {text(field): text(value) for field, value in fields.items()}
+            pointers += [(name, id, pointer) for pointer in look(id, record)]
         commands = [("HMGET", key(self._tenant, "event", pointer.event), *_FIELDS) for _, _, pointer in pointers]
         for (name, id, pointer), values in zip(pointers, read(self._client, commands), strict=True):
-            found = {} if isinstance(values, ResponseError) else _told(values)
+            found = {} if isinstance(values, ResponseError) else _fields(values)
             may_be_gone = self._pruned and not pointer.lasting
             if not (pointer.fits(found) if found else may_be_gone):
                 about, expected = id if kind == "registration" else None, f"leads to {pointer.event or 'an event'}"
@@ -99,7 +99,7 @@ class KeyChecks:
         """Each version leads to an event that brought it; the one applied to one that is synced."""
         for name, event in record.items():
             if name.startswith("v:"):
-                yield _Pointer(event, partial(_brought, id, record, name[2:], event))
+                yield _Pointer(event, partial(_brought, id, record, name[2:], event, self._pruned))
         if "applied" in record:
             event = record.get(f"v:{record['applied']}", "")
             yield _Pointer(event, lambda one: one.get("state") == EventState.SYNCED, lasting=not event)
@@ -114,7 +114,7 @@ class KeyChecks:
             yield _Pointer(record["event"], lambda one: _at(one, EventState.SYNCED, id))
 
 
-def _told(values: Sequence[bytes | None]) -> Fields:
+def _fields(values: Sequence[bytes | None]) -> Fields:
     return {name: text(value) for name, value in zip(_FIELDS, values, strict=True) if value is not None}
 
 
@@ -122,7 +122,12 @@ def _at(event: Fields, state: EventState, registration: str) -> bool:
     return event.get("state") == state and event.get("registration") == registration
 
 
-def _brought(id: str, record: Fields, version: str, event: str, found: Fields) -> bool:
-    """Whether an event brought this version. One prepared anew by a newer release may have brought another since."""
+def _brought(id: str, record: Fields, version: str, event: str, pruned: bool, found: Fields) -> bool:
+    """Whether an event brought this version. One prepared anew by a newer release may have brought another since.
+
+    One that was pruned and delivered again has the same id, and no delivery until it is prepared.
+    """
     now = found.get("version")
+    if pruned and "delivery" not in found:
+        return True
     return found.get("delivery") == id and (now == version or record.get(f"v:{now}") == event)

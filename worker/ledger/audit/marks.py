@@ -1,14 +1,13 @@
 """Where an interrupted audit of Rhythm goes on."""
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any, Final
 
 import redis
 
-from worker.ledger.client import text
 from worker.ledger.keys import key
-from worker.ledger.times import milliseconds
 
 #: What was read longer ago is read again.
 KEPT: Final = timedelta(days=7)
@@ -27,25 +26,15 @@ class Mark:
 
 def load(client: "redis.Redis", tenant: str) -> Mark:
     """The mark; the beginning when there is none."""
-    kept: Any = client.hgetall(key(tenant, "audit"))
-    if not kept:
-        return Mark()
-    differing: Any = client.smembers(key(tenant, "audit.differing"))
-    return Mark(float(kept[b"since"]), int(kept[b"seen"]), int(kept[b"walked"]), sorted(map(text, differing)))
+    stored: Any = client.get(key(tenant, "audit_mark"))
+    return Mark(**json.loads(stored)) if stored else Mark()
 
 
 def save(client: "redis.Redis", tenant: str, mark: Mark) -> None:
     """Go on from here."""
-    place, differing = key(tenant, "audit"), key(tenant, "audit.differing")
-    pipeline = client.pipeline()
-    pipeline.hset(place, mapping={"since": mark.since, "seen": mark.seen, "walked": mark.walked})
-    pipeline.pexpire(place, milliseconds(KEPT))
-    if mark.differing:
-        pipeline.sadd(differing, *mark.differing)
-        pipeline.pexpire(differing, milliseconds(KEPT))
-    pipeline.execute()
+    client.set(key(tenant, "audit_mark"), json.dumps(asdict(mark)), px=KEPT)
 
 
 def forget(client: "redis.Redis", tenant: str) -> None:
     """Begin anew."""
-    client.delete(key(tenant, "audit"), key(tenant, "audit.differing"))
+    client.delete(key(tenant, "audit_mark"))

@@ -23,15 +23,14 @@ local function page(number)
     table.insert(sort, 'GET')
     table.insert(sort, event .. '*->' .. filter.field)
   end
-  local found = redis.pcall(unpack(sort))
-  if not found.err then return found end
-  found = {}
-  local ranks = newest == '1' and { place, offset, offset + number - 1, 'REV' } or { place, offset, offset + number - 1 }
-  for _, one in ipairs(redis.call('ZRANGE', unpack(ranks))) do
-    table.insert(found, one)
-    for _, filter in ipairs(filters) do table.insert(found, redis.call('HGET', event .. one, filter.field)) end
+  local flat = redis.pcall(unpack(sort))
+  if not flat.err then return flat end
+  flat = {}
+  for _, id in ipairs(redis.call(newest == '1' and 'ZREVRANGE' or 'ZRANGE', place, offset, offset + number - 1)) do
+    table.insert(flat, id)
+    for _, filter in ipairs(filters) do table.insert(flat, redis.call('HGET', event .. id, filter.field)) end
   end
-  return found
+  return flat
 end
 
 local function fits(filter, value)
@@ -42,13 +41,13 @@ end
 
 local events, looked, in_state = {}, 0, 0
 if first > last then return { {}, 0, 0, events } end
-local found, width, seen = page(math.min(look, last - first + 1)), #filters + 1, nil
-for at = 1, #found, width do
+local flat, seen = page(math.min(look, last - first + 1)), nil
+for at = 1, #flat, #filters + 1 do
   local passed = 0
-  while passed < #filters and fits(filters[passed + 1], found[at + passed + 1]) do passed = passed + 1 end
+  while passed < #filters and fits(filters[passed + 1], flat[at + passed + 1]) do passed = passed + 1 end
   if passed > 0 then in_state = in_state + 1 end
-  if passed == #filters then table.insert(events, { found[at], redis.call('HGETALL', event .. found[at]) }) end
-  looked, seen = looked + 1, found[at]
+  if passed == #filters then table.insert(events, { flat[at], redis.call('HGETALL', event .. flat[at]) }) end
+  looked, seen = looked + 1, flat[at]
   if #events == take then break end
 end
 local more = looked < last - first + 1

@@ -1,36 +1,39 @@
 #!lua
--- record: puts a delivered payload on the books, or adds a receipt to the event it already is.
+-- record: records a delivered payload, or adds a receipt to the event that it already is.
 -- The only script that a full Redis refuses. A dead event delivered again is replayed, but for what can never pass.
 -- ARGV: tenant, id, source, path, payload, nonce of this delivery, problem (a reason the receiver knows, or '')
 -- Returns {state, duplicate}.
-local tenant, id, source, path, payload, nonce, problem = unpack(ARGV)
+local tenant, id, source, path, payload, delivery_nonce, problem = unpack(ARGV)
 local now = now_ms()
 local event = key(tenant, 'event', id)
-local known = redis.call('HMGET', event, 'state', 'nonce', 'reason', 'receipts')
-local state, reason = known[1], known[3]
+local was = read(event, 'state', 'nonce', 'reason', 'receipts')
+local state, reason = was.state, was.reason
 
-if state and known[2] == nonce then -- the same call again: its reply was lost
-  return { state, known[4] and 1 or 0 }
+if state and was.nonce == delivery_nonce then -- the same call again: its reply was lost
+  return { state, was.receipts and 1 or 0 }
 end
 if state then
-  redis.call('HINCRBY', event, 'receipts', known[4] and 1 or 2) -- not kept while it is one
-  redis.call('HSET', event, 'nonce', nonce)
+  redis.call('HINCRBY', event, 'receipts', was.receipts and 1 or 2) -- not kept while it is one
+  redis.call('HSET', event, 'nonce', delivery_nonce)
   local hopeless = reason and (string.find(reason, '^invalid_') or reason == 'worker_killer' or reason == 'body_too_large')
   if state ~= 'dead' or hopeless then return { state, 1 } end
   redis.call('HDEL', event, 'attempts', 'first_attempt_at')
-  enter(tenant, id, 'dead', 'received', now, { move = 'replay', by = 'sender' })
+  enter(tenant, id, 'dead', 'received', now, 'sender', { move = 'replay' })
+  write_counts(tenant)
   hint(tenant, 'process', now)
   return { 'received', 1 }
 end
 
-redis.call('HSET', event, 'state', 'received', 'source', source, 'received_at', int(now), 'nonce', nonce)
-if path ~= '' then redis.call('HSET', event, 'path', path) end
-if problem ~= '' then redis.call('HSET', event, 'problem', problem) end
+local fields = { state = 'received', source = source, received_at = int(now), nonce = delivery_nonce }
+if path ~= '' then fields.path = path end
+if problem ~= '' then fields.problem = problem end
+set_fields(event, fields)
 redis.call('SET', key(tenant, 'payload', id), payload)
 redis.call('ZADD', key(tenant, 'events'), int(now), id)
-redis.call('ZADD', key(tenant, 'due:process'), int(now), id)
+redis.call('ZADD', key(tenant, INDEX.received), int(now), id)
 if redis.call('HINCRBY', key(tenant, 'counts'), 'accepted', 1) == 1 then redis.call('SADD', 'er:tenants', tenant) end
-count(tenant, 'received', nil, 1)
-note(tenant, id, now, 'record', 'receiver')
+count('received', nil, 1)
+write_counts(tenant)
+note(tenant, id, now, 'receiver', { move = 'record' })
 hint(tenant, 'process', now)
 return { 'received', 0 }

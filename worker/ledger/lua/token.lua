@@ -6,10 +6,7 @@ local name, command, value, span = unpack(ARGV)
 if command == 'put' then
   redis.call('SET', name, value, 'PX', span)
   return say(1)
-elseif command == 'lock' then
-  local taken = redis.call('SET', name .. '.lock', value, 'NX', 'PX', span)
-  return (taken or redis.call('GET', name .. '.lock') == value) and 1 or 0
-elseif redis.call('GET', name .. '.lock') == value then
-  return say(redis.call('DEL', name .. '.lock'))
 end
-return 0
+if command == 'lock' then redis.call('SET', name .. '.lock', value, 'NX', 'PX', span) end
+if redis.call('GET', name .. '.lock') ~= value then return 0 end
+return command == 'lock' and 1 or say(redis.call('DEL', name .. '.lock'))

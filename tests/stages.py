@@ -1,0 +1,147 @@
+"""Events on their way through the stages: delivered, replayed, left by a dead worker; and where each stands."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from schemas.event import Event, EventState, Stage
+from tasks import sync
+from tasks.steps.batch import Run
+from tasks.steps.job import Job, undecided
+from tasks.steps.reading import SPANS, Reader, Spans
+from tests.events import certiverse, registration
+from tests.pipeline import ORG, TENANT, Pipeline
+from tests.running import wait_until
+from worker.ledger import queries
+
+#: As `stands` says it.
+Standing = tuple[EventState, str | None]
+WRITTEN, UNCHANGED = (EventState.SYNCED, "written"), (EventState.SYNCED, "unchanged")
+DUPLICATE, SUPERSEDED = (EventState.DUPLICATE, None), (EventState.SUPERSEDED, None)
+
+#: Results of one sitting.
+ORIGINAL = certiverse(passed=False, score=60)
+RESCORE = certiverse(passed=True, score=82.5, rescore=True)
+SECOND_RESCORE = certiverse(passed=False, score=61, rescore=True)
+
+#: Sync's steps that may be the last one a worker does.
+STEPS: list[Callable[[Run, list[Job]], object]] = [
+    sync.recall,
+    sync.consider,
+    sync.resolve,
+    lambda _, jobs: sync.compare(jobs),
+    sync.intend,
+    sync.write,
+]
+INTENDED, SENT = 5, 6
+
+
+def again(body: bytes, indent: int = 1) -> bytes:
+    """The same result in other bytes."""
+    return json.dumps(json.loads(body), indent=indent).encode()
+
+
+def a_moment_later(pipeline: Pipeline, id: str) -> None:
+    """Wait until Redis' clock is past the millisecond in which an event was received."""
+    at = pipeline.event(id).received_at
+    wait_until(lambda: queries.redis_now(pipeline.services.redis) > at, 5, "the next millisecond")
+
+
+def stands(event: Event) -> Standing:
+    """An event's state, and its reason or result."""
+    return event.state, event.reason or event.result
+
+
+def held(reason: str) -> Standing:
+    """How an event stands that waits for a person."""
+    return EventState.HELD, reason
+
+
+def go_on(pipeline: Pipeline) -> None:
+    """Whatever waits is due, leases and slots end, and everything is processed and synced."""
+    pipeline.due_now()
+    pipeline.process()
+    pipeline.sync()
+
+
+def on(pipeline: Pipeline, id: str) -> Event:
+    """As `go_on`. Returns one event."""
+    go_on(pipeline)
+    return pipeline.event(id)
+
+
+def standing(pipeline: Pipeline, *ids: str) -> list[Standing]:
+    """How each event stands."""
+    return [stands(pipeline.event(id)) for id in ids]
+
+
+def gate(pipeline: Pipeline) -> dict[str, str]:
+    """What the ledger holds of the tenant's gate."""
+    return queries.gate(pipeline.services.redis, TENANT)
+
+
+def replay(pipeline: Pipeline, id: str, **answers: object) -> Event:
+    """An operator replays an event, and it goes on."""
+    assert pipeline.ledger.replay(TENANT, id, "op", answers)[0]
+    return on(pipeline, id)
+
+
+def waits(pipeline: Pipeline) -> bool:
+    """Whether any event is received or ready."""
+    return any(pipeline.services.redis.zcard(f"er:{TENANT}:due:{stage}") for stage in Stage)
+
+
+def drain(pipeline: Pipeline, rounds: int = 12) -> None:
+    """Go on until nothing waits."""
+    for _ in range(rounds):
+        if not waits(pipeline):
+            return
+        go_on(pipeline)
+    assert not waits(pipeline), "events still wait"
+
+
+def seed(pipeline: Pipeline, count: int = 1, **more: Any) -> list[bytes]:
+    """Registrations reg-1 ..., each of a student of its own; and a result for each."""
+    numbers = range(1, count + 1)
+    pipeline.rhythm.seed(ORG, [registration(f"reg-{number}", student_id=f"stu-{number}") | more for number in numbers])
+    return [certiverse(f"dlv-{number}", f"reg-{number}", student=f"stu-{number}") for number in numbers]
+
+
+def kinds(pipeline: Pipeline) -> list[str]:
+    """The calls that Rhythm got, in order."""
+    return [call["kind"] for call in pipeline.rhythm.requests()]
+
+
+def calls(pipeline: Pipeline, *wanted: str) -> int:
+    """How many calls of these kinds Rhythm got."""
+    return sum(kind in wanted for kind in kinds(pipeline))
+
+
+def writes(pipeline: Pipeline, id: str = "reg-1") -> list[dict[str, Any]]:
+    """What each write of ours changed at a registration, oldest first."""
+    return [write["changes"] for write in pipeline.rhythm.history(ORG, id) if write["by"] == "api"]
+
+
+def scores(pipeline: Pipeline, id: str = "reg-1") -> list[float]:
+    """Every score that the registration ever had written, oldest first."""
+    changes = (write["changes"] for write in pipeline.rhythm.history(ORG, id))
+    return [change["score"][1] for change in changes if "score" in change]
+
+
+def begun(pipeline: Pipeline, steps: int, token: str = "slow", spans: Spans = SPANS) -> tuple[Run, list[Job]]:
+    """A worker that has claimed what is due, done the first `steps` of sync, and does nothing more."""
+    services = pipeline.services
+    claim = services.ledger.claim(TENANT, Stage.SYNC, token, 100, 0)
+    rules, gate = services.tenants[TENANT], services.gate(TENANT)
+    run = Run(TENANT, rules, token, services.ledger, Reader(services.rhythm(rules, gate), gate, spans))
+    jobs = [Job(work, claim.now) for work in claim.works]
+    sync.read(run, jobs)
+    for step in STEPS[:steps]:
+        step(run, undecided(jobs))
+    return run, jobs
+
+
+def finish(run: Run, jobs: list[Job]) -> list[str]:
+    """What the ledger says to the worker that goes on after all."""
+    decisions = [job.decision for job in jobs if job.decision is not None]
+    return run.ledger.apply(TENANT, Stage.SYNC, run.token, decisions)

@@ -1,6 +1,7 @@
 """All of examrelay as real processes on loopback, which the nemesis kills, stops and starts. Ended with its block.
 
-The product is used as a person uses it: by its commands, its HTTP and its tenants file. Nothing of it is imported.
+The product is used as a person uses it: by its commands, its HTTP and its tenants file. Only the table that says how
+its processes are started is imported from it.
 """
 
 import json
@@ -22,11 +23,10 @@ import requests
 from chaos.schedule import LATE_EXAM, TENANTS, Act
 from sandbox.control import Sandbox, start
 from tests.running import ROOT, Valkey, free_port, wait_until
+from worker.local.commands import ARGUMENTS
 
 ORG: Final = "chaos.org"
 PASSWORD: Final = "chaos"
-_CELERY: Final = ("-m", "celery", "-A", "worker.celery")
-_HINTS_ONLY: Final = ("--without-gossip", "--without-mingle", "-E")
 #: The paced tenant's Rhythm allows so many calls a second, and enforces it.
 CALLS_PER_SECOND: Final = 8
 _TENANT: Final = """
@@ -74,16 +74,10 @@ class Stack:
         self.url = f"http://127.0.0.1:{self.port}"
         self.envelopes: list[bytes] = []
         self._sentry = self._serve_sentry()
-        self.commands = {
-            "web": ("-m", "worker.receiver"),
-            "sweeper": (*_CELERY, "worker", "-P", "solo", "-Q", "examrelay.sweep", "-n", "sweeper@%h", *_HINTS_ONLY),
-            "beat": (*_CELERY, "beat"),
-        } | {
-            f"worker-{number}": (
-                *(*_CELERY, "worker", "-c", "2", "-Q", "examrelay,examrelay.receive"),
-                *("-n", f"worker-{number}@%h", *_HINTS_ONLY),
-            )
-            for number in range(workers)
+        names = ("web", "sweeper", "beat")
+        own = {f"worker-{number}": ("-c", "2", "-n", f"worker-{number}@%h") for number in range(workers)}
+        self.commands = {name: ARGUMENTS[name] for name in names} | {
+            name: (*ARGUMENTS["worker"], *more) for name, more in own.items()
         }
         self.write_tenants(late=False)
         variables = {
@@ -131,7 +125,7 @@ class Stack:
         """Start a process in a session of its own."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [sys.executable, *self.commands[name]],
+                [sys.executable, "-m", *self.commands[name]],
                 cwd=ROOT,
                 env=self.environ,
                 start_new_session=True,

@@ -1,6 +1,7 @@
 """One tenant's backlog and another's single events: those wait for a batch, not for the backlog."""
 
 import json
+import signal
 import statistics
 import time
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from tests.acceptance.stack import Stack, stack_at
 from tests.acceptance.test_patience import BETA
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT
+from tests.tenants import ENVIRON
 from worker.receiver.intake import Intake
 from worker.settings import Settings
 
@@ -27,8 +29,10 @@ SLACK = 0.4
 
 
 @pytest.fixture
-def stack(rhythm: Sandbox, tmp_path: Path) -> Iterator[Stack]:
+def stack(rhythm: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """One worker as in the Procfile, and a Rhythm that takes 50 ms for a call; `acme` and `beta` alike."""
+    for name, value in ENVIRON.items():
+        monkeypatch.setenv(name, value)
     rhythm.options(latency_ms=50)
     with stack_at(tmp_path, rhythm, {"more": BETA.format(url=rhythm.url)}) as running:
         running.start("web", "worker", "sweeper", "beat")
@@ -49,8 +53,9 @@ def singles(stack: Stack, name: str) -> list[float]:
 
 
 def fill(stack: Stack) -> None:
-    """Record a backlog of `acme`, several at a time, all due at once."""
-    intake = Intake(Settings(REDIS_URL=stack.valkey.url, EXAMRELAY_CONFIG=stack.environ["EXAMRELAY_CONFIG"]))
+    """Record a backlog of `acme`, several at a time, while the worker stands still: all is due at once."""
+    stack.end("worker", signal.SIGSTOP)
+    intake = Intake(Settings(REDIS_URL=stack.valkey.url, config=Path(stack.environ["EXAMRELAY_CONFIG"])))
     with ThreadPoolExecutor(8) as senders:
         for begin in range(0, WAITING, PAGE):
             ids = [f"reg-{number}" for number in range(begin, begin + PAGE)]
@@ -58,6 +63,7 @@ def fill(stack: Stack) -> None:
             bodies = [certiverse(f"dlv-{id}", id, student=f"stu-{id}") for id in ids]
             list(senders.map(lambda body: intake.accept(TENANT, Source.CERTIVERSE, body), bodies))
     intake.close()
+    stack.end("worker", signal.SIGCONT)
 
 
 def batches(stack: Stack) -> list[float]:

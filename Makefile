@@ -12,7 +12,7 @@ LUA_LINES := 865
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
-.PHONY: help setup tools run demo test unit check lines bench lock clean
+.PHONY: help setup tools run demo test unit check lines bench chaos lock clean
 
 # There from before a virtual environment is made until all of a lock is in it.
 UNFINISHED := $(VENV)/.unfinished
@@ -25,6 +25,7 @@ help:
 	@echo 'make run    everything on this machine with a stand-in Rhythm, and events of all kinds; Ctrl-C stops it'
 	@echo 'make demo   the same, in a temporary folder, stopped at the end; exits 0 when every event ended as it should'
 	@echo 'make test   all tests        make check  what CI runs      make bench  the figures'
+	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
 	@echo 'make lock   renew the locks  make clean  forget everything that was built, .data included'
 
 setup: $(VENV)/.project
@@ -111,6 +112,13 @@ lines:
 
 bench: tools
 	@$(BIN)/python -m bench
+
+# make chaos SEED=7: one run; without SEED a new one is drawn. chaos/README.md says what happens in it.
+EVENTS := 300
+SECONDS := 20
+PROCS := 2
+chaos: tools
+	@$(BIN)/python -m chaos $(addprefix --seed ,$(SEED)) --events $(EVENTS) --seconds $(SECONDS) --procs $(PROCS)
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet

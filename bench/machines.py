@@ -24,7 +24,6 @@ from bench import naive
 from bench.measure import RedisCounts, cpu_seconds
 from bench.payloads import Sitting
 from sandbox.control import Sandbox
-from schemas.event import Stage
 from schemas.outcome import Source
 from tests.running import ROOT, Valkey, free_port, wait_until
 from tests.tenants import ENVIRON, write_tenants
@@ -140,7 +139,7 @@ class Ours(Side):
         The sweeper, which would send the hint that is missing, stands still meanwhile.
         """
         self._signal("sweeper", signal.SIGSTOP)
-        self.client.set(f"er:{TENANT}:hint:{Stage.PROCESS}", int(time.time() * 1000))
+        self.client.set(f"er:{TENANT}:hint", int(time.time() * 1000))
         with ThreadPoolExecutor(_LOADERS) as loaders:
             list(loaders.map(lambda one: self._intake.accept(TENANT, Source.CERTIVERSE, one.body), sittings))
         self._signal("sweeper", signal.SIGCONT)

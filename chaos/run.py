@@ -233,9 +233,7 @@ class Run:
                 "calls": rhythm.counts()["calls"],
             }
         status = self.at.command("status", "--json")
-        left = keys(
-            self.at.client, ["er:*:slots:*", "er:*:hint:*", "unacked*", "examrelay*", "er:malformed", "er:strays"]
-        )
+        left = keys(self.at.client, ["er:*:slots", "er:*:hint", "unacked*", "examrelay*", "er:malformed", "er:strays"])
         leases = [
             key for tenant in TENANTS for key in self.at.client.scan_iter(f"er:{tenant}:event:*", count=1000)
             if any(self.at.client.hmget(key, "lease", "intent"))

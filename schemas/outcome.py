@@ -17,10 +17,6 @@ from schemas.addresses import folded
 
 #: Prefix of every digest; a change of what the digest covers must change it, so that old and new never compare.
 DIGEST_VERSION = "2"
-#: First byte of a stored outcome. A change of the model that an older version cannot read must change it.
-STORED_FORM = b"2"
-#: The forms that this version reads: 1 has no `contradiction` and no `Candidate.email_sent`.
-READABLE_FORMS = (b"1", STORED_FORM)
 _NOT_DIGESTED = {"source", "delivery", "event_ref", "rescore", "unclear", "contradiction", "candidate"}
 
 #: The `cut_score_type` of an exam that its test parts decide: the exam's own score and cut do not.

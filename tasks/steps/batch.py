@@ -1,4 +1,4 @@
-"""What the steps of sync share: what a batch works with, and that a failure stays with its own event."""
+"""What the steps share: what a batch works with, and that a failure stays with its own event."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from tasks.steps.job import Job
 from tasks.steps.reading import OutOfTime, Reader, ReadingStopped
 from worker.errors import ExamrelayError, TransientError
 from worker.ledger.events import Ledger
+from worker.ledger.identity import Identity
 from worker.ledger.sealed import PAUSE, SealUnknown
 from worker.telemetry import report_bug
 from worker.tenants import Tenant
@@ -23,6 +24,7 @@ class Run:
     rules: Tenant
     token: str
     ledger: Ledger
+    identity: Identity
     rhythm: Reader
 
 

@@ -1,4 +1,4 @@
-"""Job: one event on its way through sync's steps, and the decisions it can leave with."""
+"""Job: one event on its way through the steps, and the decisions it can leave with."""
 
 import json
 import random
@@ -14,7 +14,7 @@ from worker.errors import ExamrelayError, TransientError
 from worker.exam_map import Exam
 from worker.ledger import decisions
 from worker.ledger.decisions import Decision
-from worker.ledger.work import Intent, Sibling, Work
+from worker.ledger.work import Intent, Prepared, Sibling, Work
 from worker.ledger.written import Remembered
 from worker.rhythm.failures import EventFailure
 from worker.rules import changes, retries
@@ -98,6 +98,12 @@ class Job:
         """Settle as written, by an earlier try of this event."""
         assert self.work.intent is not None
         self.settle("written", registration.id, registration.sys_version, self.work.intent.values)
+
+    def prepared(self, told: Prepared) -> None:
+        """It is ready: its delivery and version, and what the ledger holds of the delivery."""
+        self.work = replace(
+            self.work, delivery=told.delivery, version=told.version, delivery_record=told.delivery_record
+        )
 
     def values_text(self) -> str:
         """`values` as JSON, scores as decimal text."""

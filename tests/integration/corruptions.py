@@ -90,7 +90,7 @@ def give_it_another_state(at: Ground) -> Kinds:
     at.set(
         id, "state", at.chance.choice(sorted({*WAITING, "synced", "duplicate", "ignored"} - {at.field(id, "state")}))
     )
-    return ("index", "count", "event", "payload", "outcome", "delivery", "registration")
+    return ("index", "count", "event", "payload", "delivery", "registration")
 
 
 def give_it_no_state(at: Ground) -> Kinds:
@@ -146,16 +146,6 @@ def keep_a_payload_for_ever(at: Ground) -> Kinds:
 def leave_a_payload_behind(at: Ground) -> Kinds:
     at.client.set(at.key(at.chance.choice(["payload", "history", "outcome"]), "evt_stranger"), b"\x01")
     return ("payload", "history", "outcome")
-
-
-def lose_an_outcome(at: Ground) -> Kinds:
-    at.client.delete(at.key("outcome", at.event("ready")))
-    return ("outcome",)
-
-
-def garble_an_outcome(at: Ground) -> Kinds:
-    at.client.set(at.key("outcome", at.event("ready")), b"\x01nothing")
-    return ("outcome",)
 
 
 def keep_an_outcome(at: Ground) -> Kinds:

@@ -15,8 +15,8 @@ from billiard.pool import soft_timeout_sighandler
 
 from sandbox.control import Sandbox
 from schemas.event import EventState, Reason
+from tasks.process import process_tenant
 from tasks.steps.reading import Spans
-from tasks.sync import sync_tenant
 from tests.events import certiverse, registration
 from tests.integration.test_gate import on, seen, state, time_is_up
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
@@ -286,8 +286,8 @@ def test_each_claim_writes_what_it_has_found_however_slow_rhythm_is(pipeline: Pi
     written = 0
     while written < 6:
         before = len(pipeline.rhythm.requests())
-        pipeline.services.redis.delete(f"er:{TENANT}:slots:sync")
-        sync_tenant(pipeline.services, TENANT, Spans(look_up=0.2))
+        pipeline.services.redis.delete(f"er:{TENANT}:slots")
+        process_tenant(pipeline.services, TENANT, Spans(look_up=0.2))
         now = queries.counts(pipeline.services.redis, TENANT).get("synced:written", 0)
         assert now > written, "each claim makes progress"
         written = now
@@ -301,7 +301,7 @@ def test_the_look_ups_have_time_of_their_own_after_a_search_that_took_long(pipel
     absent = [certiverse(f"dlv-x{n}", f"reg-x{n}", student=f"stu-{n}") for n in range(2)]
     good(pipeline, 2)
     ids = deliver(pipeline, *absent)
-    sync_tenant(pipeline.services, TENANT, Spans(look_up=0.1))
+    process_tenant(pipeline.services, TENANT, Spans(look_up=0.1))
     assert EventState.SYNCED in {seen(pipeline, id)[0] for id in ids}
 
 
@@ -341,7 +341,7 @@ def test_a_closed_gate_never_says_that_it_opens_earlier_than_it_does(pipeline: P
 
 def test_what_is_put_back_is_not_movement(pipeline: Pipeline) -> None:
     deliver(pipeline, *good(pipeline, 2))
-    moved = f"er:{TENANT}:moved:sync"
+    moved = f"er:{TENANT}:moved"
     pipeline.rhythm.fault("status", times=None, status=503)
     pipeline.sync()
     assert pipeline.services.redis.get(moved) is None

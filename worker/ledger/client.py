@@ -18,21 +18,21 @@ from redis.retry import Retry
 
 from worker.ledger.keys import ANSWERS, FINAL, INDEX_OF
 from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, milliseconds
-from worker.queues import HINT_QUEUE
+from worker.queues import HINT_QUEUE, PROCESS
 from worker.settings import Settings
 
 #: Scripts that need no stored answer: they may run twice.
-REPEATABLE: Final = ("seen", "release", "look")
+REPEATABLE: Final = ("seen", "look", "prepare")
 SCRIPTS: Final = (*REPEATABLE, "claim", "apply", "intend", "steer", "sweep", "gate", "token")
 #: A hint, which the scripts send (`shared.lua`), as Celery's message protocol 2 wants it:
-#: https://docs.celeryq.dev/en/stable/internals/protocol.html. The scripts fill in `$tenant`, `$stage` and `$id`.
+#: https://docs.celeryq.dev/en/stable/internals/protocol.html. The scripts fill in `$tenant` and `$id`.
 HINT: Final = {
     "body": json.dumps([["$tenant"], {}, dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))]),
     "content-encoding": "utf-8",
     "content-type": "application/json",
     "headers": {
         "lang": "py",
-        "task": "tasks.$stage",
+        "task": PROCESS,
         "id": "$id",
         "root_id": "$id",
         **dict.fromkeys(("parent_id", "group", "eta", "expires")),

@@ -24,7 +24,6 @@ _TAKEN: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Those of them that are by when an event is due, not by when it was received.
 DUE: Final = tuple(state for state in EventState if state.waiting)
-_MOVED: Final = {EventState.RECEIVED: "moved:process", EventState.READY: "moved:sync"}
 
 
 def tenants(client: "redis.Redis") -> list[str]:
@@ -113,9 +112,9 @@ def waiting_reasons(client: "redis.Redis", tenant: str, state: EventState) -> di
     return dict(Counter(text(reason) for reason in pipeline.execute() if reason is not None).most_common())
 
 
-def moved_at(client: "redis.Redis", tenant: str, state: EventState) -> datetime | None:
-    """When a worker last moved events out of this waiting state, or spent an attempt; or None."""
-    at = client.get(key(tenant, _MOVED[state]))
+def moved_at(client: "redis.Redis", tenant: str) -> datetime | None:
+    """When a worker last moved an event, or spent an attempt; or None."""
+    at = client.get(key(tenant, "moved"))
     return None if at is None else instant(at)
 
 

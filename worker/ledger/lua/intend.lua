@@ -28,7 +28,7 @@ for i, plan in ipairs(cjson.decode(ARGV[3])) do
     redis.call('HSET', registration, 'owner', plan.id)
     redis.call('HSET', place, 'registration', plan.registration, 'intent', plan.intent)
     redis.call('HDEL', place, 'doubt')
-    note(tenant, plan.id, now, 'sync', { move = 'intend' })
+    note(tenant, plan.id, now, 'process', { move = 'intend' })
     answers[i] = 'ok'
   end
 end

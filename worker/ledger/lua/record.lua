@@ -20,7 +20,7 @@ if state then
   redis.call('HDEL', event, 'attempts', 'first_attempt_at')
   enter(tenant, id, 'dead', 'received', now, 'sender', { move = 'replay' })
   write_counts(tenant)
-  hint(tenant, 'process', now)
+  hint(tenant, now)
   return { 'received', 1 }
 end
 
@@ -35,5 +35,5 @@ if redis.call('HINCRBY', key(tenant, 'counts'), 'accepted', 1) == 1 then redis.c
 count('received', nil, 1)
 write_counts(tenant)
 note(tenant, id, now, 'receiver', { move = 'record' })
-hint(tenant, 'process', now)
+hint(tenant, now)
 return { 'received', 0 }

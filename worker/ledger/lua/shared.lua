@@ -41,10 +41,7 @@ end
 
 local function set_fields(hash, fields)
   local flat = {}
-  for name, value in pairs(fields) do
-    table.insert(flat, name)
-    table.insert(flat, value)
-  end
+  for name, value in pairs(fields) do flat[#flat + 1], flat[#flat + 2] = name, value end
   redis.call('HSET', hash, unpack(flat))
 end
 
@@ -93,30 +90,27 @@ local function rank(place, score, id, too)
 end
 
 -- A hint is a message of Celery's, and goes on its queue together with what it is about: no publisher can fail between the
--- two. What is in it says only: this tenant has work at this stage. The mark is the time it was sent.
-local function send_hint(tenant, stage, now)
+-- two. What is in it says only: this tenant has work. The mark is the time it was sent.
+-- None is sent while one is on its way; with `patience`, for so many ms. Returns how many were sent.
+local function hint(tenant, now, patience)
+  local sent = tonumber(redis.call('GET', key(tenant, 'hint')) or nil)
+  if sent and now - sent < (patience or math.huge) then return 0 end
   local id = 'hint-' .. int(redis.call('INCR', 'er:hints'))
-  redis.call('SET', key(tenant, 'hint', stage), int(now))
-  redis.call('LPUSH', HINT_QUEUE, (string.gsub(HINT, '%$(%a+)', { tenant = tenant, stage = stage, id = id })))
+  redis.call('SET', key(tenant, 'hint'), int(now))
+  redis.call('LPUSH', HINT_QUEUE, (string.gsub(HINT, '%$(%a+)', { tenant = tenant, id = id })))
+  return 1
 end
 
--- Unless one is on its way.
-local function hint(tenant, stage, now)
-  if redis.call('EXISTS', key(tenant, 'hint', stage)) == 0 then send_hint(tenant, stage, now) end
+-- The indexes of what may be claimed: behind a closed gate, of what is not prepared yet.
+local function claimable(tenant, now)
+  local open = tonumber(redis.call('HGET', key(tenant, 'gate'), 'closed_until') or 0) <= now
+  return { key(tenant, INDEX.received), open and key(tenant, INDEX.ready) or nil }
 end
 
--- Whether anything is due at a stage, and the gate lets it through.
-local function has_work(tenant, stage, now)
-  if redis.call('ZCOUNT', key(tenant, 'due:' .. stage), '-inf', int(now)) == 0 then return false end
-  local closed = stage == 'sync' and redis.call('HGET', key(tenant, 'gate'), 'closed_until')
-  return not closed or tonumber(closed) <= now
-end
-
--- A task ends: its slot is free, and a hint is sent if more work is due. Only a task that had a slot does this; otherwise
--- tasks that find all slots busy would keep sending hints to each other.
-local function end_task(tenant, stage, token, now)
-  local had_slot = redis.call('ZREM', key(tenant, 'slots:' .. stage), token) == 1
-  if had_slot and has_work(tenant, stage, now) then hint(tenant, stage, now) end
+local function has_work(tenant, now)
+  for _, index in ipairs(claimable(tenant, now)) do
+    if redis.call('ZCOUNT', index, '-inf', int(now)) > 0 then return true end
+  end
 end
 
 local function keep_identity(record) redis.call('PEXPIRE', record, IDENTITY_KEPT) end
@@ -209,7 +203,8 @@ local function conclude(tenant, id, now, by, fields, change)
 end
 
 -- Moves an event: state, reason, counts, index and lease together. The caller has compared the state already.
--- `change`: move, and what there is of reason, why (an operator's own words, for the history), detail, fields (more to set).
+-- `change`: move, and what there is of reason, why (an operator's own words, for the history), detail, fields (more to set),
+-- lease_ends (it stays claimed until then).
 local function enter(tenant, id, from, to, now, by, change)
   local event, was_stopped = key(tenant, 'event', id), from == 'held' or from == 'dead'
   count(from, was_stopped and redis.call('HGET', event, 'reason'), -1)
@@ -218,10 +213,10 @@ local function enter(tenant, id, from, to, now, by, change)
   local fields = change.fields or {}
   fields.state, fields.reason, fields.detail = to, change.reason, change.detail
   if FINAL[to] then return conclude(tenant, id, now, by, fields, change) end
-  local at = (to == 'held' or to == 'dead') and redis.call('HGET', event, 'received_at') or int(now)
+  local at = (to == 'held' or to == 'dead') and redis.call('HGET', event, 'received_at') or change.lease_ends or int(now)
   redis.call('ZADD', key(tenant, INDEX[to]), at, id)
-  redis.call('HDEL', event, unpack(PASSING))
+  redis.call('HDEL', event, unpack(change.lease_ends and { 'reason', 'detail' } or PASSING))
   set_fields(event, fields)
-  if from == 'ready' then redis.call('DEL', key(tenant, 'outcome', id)) end
+  if from == 'ready' then redis.call('DEL', key(tenant, 'outcome', id)) end -- stored by earlier releases
   note(tenant, id, now, by, change)
 end

@@ -50,5 +50,5 @@ end
 redis.call('HDEL', place, 'attempts', 'first_attempt_at', 'registration')
 if answers ~= '' then redis.call('HSET', place, 'answers', answers) end
 enter(tenant, id, state, 'received', now, who, { move = move, why = why })
-hint(tenant, 'process', now)
+hint(tenant, now)
 return answer(1, 'received', '', 0)

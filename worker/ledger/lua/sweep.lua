@@ -6,14 +6,6 @@ local tenant, patience, age, most, is_todays = unpack(ARGV)
 local now, LOOK = now_ms(), 10
 most = tonumber(most)
 
-local function overdue(stage)
-  if is_todays ~= '1' or not has_work(tenant, stage, now) then return 0 end
-  local sent = redis.call('GET', key(tenant, 'hint', stage))
-  if sent and now - tonumber(sent) < tonumber(patience) then return 0 end
-  send_hint(tenant, stage, now)
-  return 1
-end
-
 local function prune_event(id, event)
   count(event.state, nil, -1)
   add('pruned', 1)
@@ -47,6 +39,6 @@ local function prune()
 end
 
 redis.call('HSET', 'er:sweep', 'at', int(now))
-local hinted, pruned = overdue('process') + overdue('sync'), prune()
+local hinted, pruned = is_todays == '1' and has_work(tenant, now) and hint(tenant, now, tonumber(patience)) or 0, prune()
 write_counts(tenant)
 return say({ hinted, pruned })

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from schemas.event import EventState, Stage
+from schemas.event import EventState
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
 from tests.stages import SENT, begun, drain, go_on
@@ -104,9 +104,8 @@ def play(pipeline: Pipeline, history: History, batches: list[list[str]], crash: 
 
 def die(pipeline: Pipeline, crash: str | int) -> None:
     if crash == "process":
-        pipeline.ledger.claim(TENANT, Stage.PROCESS, "dies", 100, 0)
+        pipeline.ledger.claim(TENANT, "dies", 100, 0)
         return
-    pipeline.process()
     begun(pipeline, int(crash), "dies")
 
 

@@ -36,12 +36,11 @@ local function why_not(d)
 end
 
 local function prepare(d, was)
-  local place, delivery = key(tenant, 'event', d.id), key(tenant, 'delivery', d.delivery)
-  local fields = { delivery = d.delivery, version = d.version, who = d.who }
+  local delivery, fields = key(tenant, 'delivery', d.delivery), { delivery = d.delivery, version = d.version, who = d.who }
   set_names(tenant, was.who or '', d.who, was.received_at)
   local reason, detail = why_not(d)
   if reason then
-    set_fields(place, fields)
+    set_fields(key(tenant, 'event', d.id), fields)
     return reason, detail
   end
   if redis.call('HSET', delivery, 'v:' .. d.version, d.id) == 1 then redis.call('HINCRBY', delivery, 'rev', 1) end

@@ -10,7 +10,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from chaos.schedule import CANARY, Json, Schedule, Sitting
+from chaos.bodies import CANARY, Json
+from chaos.schedule import Schedule, Sitting
 
 #: A call that had its turn before a 429 was noted is not one made in spite of it.
 NOTED_SECONDS: Final = 0.5
@@ -29,7 +30,7 @@ class Violation(NamedTuple):
 
 def check(schedule: Schedule, seen: Json, folder: Path | None = None) -> list[Violation]:
     """All violations. `folder`: where the logs are."""
-    found = [*_accounted(seen), *_idle(seen), *_private(seen, folder), *_patient(seen)]
+    found = [*_accounted(seen), *_idle(seen), *_private(seen, folder), *_patient(seen), *_strays(schedule, seen)]
     by_who = _receipts(seen)
     for sitting in schedule.sittings:
         found += _sitting(sitting, by_who.get(sitting.who, []), seen)
@@ -64,14 +65,22 @@ def _accounted(seen: Json) -> Iterator[Violation]:
 
 def _idle(seen: Json) -> Iterator[Violation]:
     """When all is done nothing is on its way: no queue, lease, slot, intent or mark is left."""
-    for key in [*seen["leases"], *seen["owners"]]:
-        yield Violation("nothing is left", key, "a lease, an intent or its owner's mark is still there")
+    for key, marks in seen["marked"].items():
+        if marks:
+            yield Violation("nothing is left", key, f"{marks} still there")
     for key, value in seen["left"].items():
         yield Violation("nothing is left", key, str(value)[:200])
     for name, tenant in seen["tenants"].items():
         for event in tenant["events"]:
             if event["state"] not in _DONE:
                 yield Violation("nothing waits for ever", event["id"], f"{name}: {event['state']} {event['reason']}")
+
+
+def _strays(schedule: Schedule, seen: Json) -> Iterator[Violation]:
+    """A message for a tenant that does not exist is kept for a person."""
+    count = len(seen["strays"]["strays"])
+    if count < len(schedule.strays):
+        yield Violation("accepted is kept", "strays", f"{len(schedule.strays)} were sent, {count} are kept")
 
 
 def _private(seen: Json, folder: Path | None) -> Iterator[Violation]:
@@ -164,6 +173,8 @@ def _ends(
     match sitting.kind:
         case "nonsense":
             good = now == ("registered", None) and all(state in ("dead", "discarded") for state, _ in states)
+        case "rejected":
+            good = now == ("registered", None) and states == {("dead", "rhythm_rejected"): 1}
         case "edited":
             good = first["notes"] == "the registrar's" and now == ("failed", 77.75)
         case "conflict":

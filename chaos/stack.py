@@ -86,7 +86,7 @@ class Stack:
             "EXAMRELAY_CONFIG": str(folder / "examrelay.toml"),
             "EXAMRELAY_DATA": str(folder),
             "EXAMRELAY_LOG_FORMAT": "json",
-            "EXAMRELAY_LEASE_SECONDS": "20",
+            "EXAMRELAY_LEASE_SECONDS": "8",
             "EXAMRELAY_SWEEP_SECONDS": "1",
             "SENTRY_DSN": f"http://key@127.0.0.1:{self._sentry.server_port}/1",
             "CHAOS": PASSWORD,
@@ -152,10 +152,15 @@ class Stack:
     def perform(self, act: Act) -> None:
         """Do what the nemesis does, for as long as it lasts."""
         match act.what, act.target:
-            case "kill", name:
-                self.kill(name)
+            case "kill", target:
+                names = [one for one in self.commands if one == target or (target == "workers" and "worker" in one)]
+                for name in names:
+                    self.signal(name, signal.SIGKILL)
+                for name in names:
+                    self.kill(name)
                 time.sleep(act.seconds)
-                self.start(name)
+                for name in names:
+                    self.start(name)
             case "stop", name:
                 self.signal(name, signal.SIGSTOP)
                 time.sleep(act.seconds)

@@ -222,12 +222,12 @@ class Run:
     def seen(self) -> Json:
         """All that the checker is given."""
         client, events = self.at.client, [f"er:{tenant}:event:*" for tenant in TENANTS]
-        with ThreadPoolExecutor(len(TENANTS)) as pool:
-            tenants = dict(zip(TENANTS, pool.map(self._seen_of, TENANTS), strict=True))
+        tenants = {tenant: self._seen_of(tenant) for tenant in TENANTS}
         ledger = keys(client, events + [f"er:{tenant}:registration:*" for tenant in TENANTS])
-        # Each read by a person adds a read of its own; so the queues are looked at last.
         return {
             "tenants": tenants,
+            "events": self.at.command("events", "list", "--json", "--limit", "1000000"),
+            "audit": self.at.command("audit", "--json"),
             "status": self.at.command("status", "--json"),
             "left": keys(client, ["er:*:slots:*", "er:*:hint:*", "unacked*", "examrelay*", "er:malformed"]),
             "marked": {key: [mark for mark in _MARKS if mark in value] for key, value in ledger.items()},
@@ -240,14 +240,11 @@ class Run:
 
     def _seen_of(self, tenant: str) -> Json:
         rhythm = self.at.rhythms[tenant]
-        requests, calls = rhythm.requests(), rhythm.counts()["calls"]
         names = [name for one in self.schedule.sittings if one.tenant == tenant for name in one.names]
         return {
-            "events": self.at.command("events", "list", "--tenant", tenant, "--json", "--limit", "1000000"),
-            "audit": self.at.command("audit", "--tenant", tenant, "--json"),
             "records": {name: rhythm.record(ORG, name) for name in names},
-            "requests": requests,
-            "calls": calls,
+            "requests": rhythm.requests(),
+            "calls": rhythm.counts()["calls"],
         }
 
 

@@ -12,7 +12,7 @@ LUA_LINES := 865
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
-.PHONY: help setup tools run demo test unit check lines bench chaos lock clean
+.PHONY: help setup tools run demo test unit check lines bench chaos chaos-short lock clean
 
 # There from before a virtual environment is made until all of a lock is in it.
 UNFINISHED := $(VENV)/.unfinished
@@ -114,11 +114,15 @@ bench: tools
 	@$(BIN)/python -m bench
 
 # make chaos SEED=7: one run; without SEED a new one is drawn. chaos/README.md says what happens in it.
-EVENTS := 300
-SECONDS := 20
+EVENTS := 400
+SECONDS := 12
 PROCS := 2
 chaos: tools
 	@$(BIN)/python -m chaos $(addprefix --seed ,$(SEED)) --events $(EVENTS) --seconds $(SECONDS) --procs $(PROCS)
+
+# Three seeds that are always the same, and a new one.
+chaos-short: tools
+	@$(BIN)/python -m chaos --seed 1 --seed 2 --seed 3 --new 1 --events 150 --seconds 8 --jobs 2
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet

@@ -32,8 +32,11 @@ def main() -> int:
         _tell(seed, made, found, seconds)
         if found:
             failed.append(seed)
-            print(f"it replays with: make chaos SEED={seed} EVENTS={asked.events} SECONDS={asked.seconds:g} "
-                  f"PROCS={asked.procs}; what was seen is in {asked.folder / f'seed-{seed}'}", flush=True)  # fmt: skip
+            print(
+                f"it replays with: make chaos SEED={seed} EVENTS={asked.events} SECONDS={asked.seconds:g} "
+                f"PROCS={asked.procs}; what was seen is in {asked.folder / f'seed-{seed}'}",
+                flush=True,
+            )
             if asked.minimise:
                 _minimise(seed, asked, found)
     if total.runs > 1:

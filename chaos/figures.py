@@ -26,8 +26,10 @@ class Figures:
     def add(self, other: "Figures") -> None:
         """Add another's."""
         self.runs, self.events, self.calls = (
-            self.runs + other.runs, self.events + other.events, self.calls + other.calls,
-        )  # fmt: skip
+            self.runs + other.runs,
+            self.events + other.events,
+            self.calls + other.calls,
+        )
         self.acts += other.acts
         self.faults += other.faults
         self.refused += other.refused

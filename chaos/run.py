@@ -232,11 +232,14 @@ class Run:
             "left": keys(client, ["er:*:slots:*", "er:*:hint:*", "unacked*", "examrelay*", "er:malformed"]),
             "marked": {key: [mark for mark in _MARKS if mark in value] for key, value in ledger.items()},
             "strays": self.at.command("strays", "list", "--json"),
-            "receipts": self.receipts, "edits": self.edits, "acts": self.acts,
-            "refused": self.refused, "quiet_after": self.quiet_after,
+            "receipts": self.receipts,
+            "edits": self.edits,
+            "acts": self.acts,
+            "refused": self.refused,
+            "quiet_after": self.quiet_after,
             "metrics": requests.get(f"{self.at.url}/metrics", timeout=10).text,
             "sentry": [one.decode("latin-1") for one in self.at.envelopes],
-        }  # fmt: skip
+        }
 
     def _seen_of(self, tenant: str) -> Json:
         rhythm = self.at.rhythms[tenant]

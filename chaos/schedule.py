@@ -17,9 +17,19 @@ LATE_EXAM: Final = "CERT-LATE"
 REGISTRARS_SCORE: Final = "77.75"
 
 Kind = Literal[
-    "plain", "twice", "rescored", "conflict", "ambiguous", "edited", "late exam", "nonsense", "drillster", "prov",
-    "rejected", "own failure",
-]  # fmt: skip
+    "plain",
+    "twice",
+    "rescored",
+    "conflict",
+    "ambiguous",
+    "edited",
+    "late exam",
+    "nonsense",
+    "drillster",
+    "prov",
+    "rejected",
+    "own failure",
+]
 _KINDS: Final[dict[Kind, int]] = {
     "plain": 34,
     "twice": 8,

@@ -4,6 +4,7 @@ The product is used as a person uses it: by its commands, its HTTP and its tenan
 its processes are started is imported from it.
 """
 
+import gzip
 import json
 import os
 import signal
@@ -64,7 +65,7 @@ score = "scaled"
 class Stack:
     """The processes by name, a Valkey, a stand-in for each tenant, and a Sentry that keeps what it is sent."""
 
-    def __init__(self, folder: Path, rhythms: dict[str, Sandbox], workers: int) -> None:
+    def __init__(self, folder: Path, rhythms: dict[str, Sandbox], workers: int, lease: float) -> None:
         self.folder, self.rhythms = folder, rhythms
         self.valkey = Valkey().start()
         self.client = redis.Redis.from_url(
@@ -86,7 +87,7 @@ class Stack:
             "EXAMRELAY_CONFIG": str(folder / "examrelay.toml"),
             "EXAMRELAY_DATA": str(folder),
             "EXAMRELAY_LOG_FORMAT": "json",
-            "EXAMRELAY_LEASE_SECONDS": "8",
+            "EXAMRELAY_LEASE_SECONDS": str(lease),
             "EXAMRELAY_SWEEP_SECONDS": "1",
             "SENTRY_DSN": f"http://key@127.0.0.1:{self._sentry.server_port}/1",
             "CHAOS": PASSWORD,
@@ -111,7 +112,9 @@ class Stack:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                envelopes.append(self.rfile.read(int(self.headers["Content-Length"])))
+                sent = self.rfile.read(int(self.headers["Content-Length"]))
+                packed = self.headers.get("Content-Encoding") == "gzip"
+                envelopes.append(gzip.decompress(sent) if packed else sent)
                 self.send_response(200)
                 self.end_headers()
 
@@ -202,11 +205,11 @@ class Stack:
 
 
 @contextmanager
-def stack(folder: Path, workers: int) -> Iterator[Stack]:
-    """A stack with nothing running but its Valkey and its stand-ins."""
+def stack(folder: Path, workers: int, lease: float = 8.0) -> Iterator[Stack]:
+    """A stack with nothing running but its Valkey and its stand-ins. `lease`: seconds."""
     with ExitStack() as ends:
         rhythms = {name: ends.enter_context(start()) for name in TENANTS}
-        made = Stack(folder, rhythms, workers)
+        made = Stack(folder, rhythms, workers, lease)
         ends.callback(made.close)
         yield made
 

@@ -50,11 +50,13 @@ def _outcomes(asked: argparse.Namespace) -> Iterator[Judged]:
         running = {
             pool.submit(judged, seed, asked.events, asked.seconds, asked.procs, asked.folder) for seed in asked.seeds
         }
-        for done in as_completed(running):
-            yield done.result()
-            if done.result()[2] and not asked.keep_going:
-                pool.shutdown(cancel_futures=True)
-                return
+        try:
+            for done in as_completed(running):
+                yield done.result()
+                if done.result()[2] and not asked.keep_going:
+                    return
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _minimise(seed: int, asked: argparse.Namespace, found: list[Violation]) -> None:

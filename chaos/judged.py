@@ -21,10 +21,17 @@ def interruptible() -> None:
 
 
 def judged(seed: int, events: int, seconds: float, procs: int, folder: Path) -> Judged:
-    """Play a seed and judge it. What was seen stays in a folder of `folder` when a promise was not kept."""
+    """Play a seed and judge it. What was seen stays in a folder of `folder` when a promise was not kept.
+
+    A run that breaks, such as by a command that does not end, has kept no promise.
+    """
     plan, began = schedule(seed, events, seconds, procs), time.monotonic()
     mine = folder / f"seed-{seed}"
-    seen = play(plan, procs, mine)
+    try:
+        seen = play(plan, procs, mine)
+    except Exception as error:  # noqa: BLE001  # whatever broke, the other seeds go on
+        broken = Violation("the run", str(seed), f"{type(error).__name__}: {error}")
+        return seed, Figures(1), [broken], time.monotonic() - began
     found = check(plan, seen, mine)
     if not found:
         shutil.rmtree(mine)

@@ -175,6 +175,8 @@ def _ends(
             good = now == ("registered", None) and all(state in ("dead", "discarded") for state, _ in states)
         case "rejected":
             good = now == ("registered", None) and states == {("dead", "rhythm_rejected"): 1}
+        case "taken back":  # held, or synced where the write was known before it was undone
+            good = now == ("registered", None) and set(states) <= {("held", "registration_edited"), ("synced", None)}
         case "edited":
             good = first["notes"] == "the registrar's" and now == ("failed", 77.75)
         case "conflict":
@@ -199,5 +201,5 @@ def _ends(
 def _audited(sitting: Sitting, audit: Json) -> Iterator[Violation]:
     """Audit reads Rhythm back and finds only what a registrar has changed."""
     for one in audit["differences"]:
-        if one["registration"] in sitting.names and sitting.kind != "edited":
+        if one["registration"] in sitting.names and sitting.kind not in ("edited", "taken back"):
             yield Violation("audit", one["registration"], str(one))

@@ -41,6 +41,7 @@ class Run:
         self.acts: list[Json] = []
         self.quiet_after: float | None = None
         self.refused: Counter[str] = Counter()
+        self._over = threading.Event()
         self._lock, self._publishing = threading.Lock(), threading.Lock()
         self._celery = Celery(broker=at.valkey.url, set_as_current=False)
         self._celery.conf.broker_transport_options = {"socket_timeout": 3, "socket_connect_timeout": 3}
@@ -58,10 +59,15 @@ class Run:
         self._began = time.time()
         sides: list[Callable[[], None]] = [self._send_all, self._nemesis, self._registrar, self._operator, self._map]
         sides += [partial(self._faults, tenant) for tenant in TENANTS]
-        with ThreadPoolExecutor(len(sides)) as pool:
-            for side in [pool.submit(side) for side in sides]:
-                side.result()
-        self._become_quiet()
+        with ThreadPoolExecutor(len(sides) + 1) as pool:
+            taking_back = pool.submit(self._take_back)
+            try:
+                for side in [pool.submit(side) for side in sides]:
+                    side.result()
+                self._become_quiet()
+            finally:
+                self._over.set()
+            taking_back.result()
 
     def _wait_for(self, at: float) -> None:
         time.sleep(max(0.0, self._began + at - time.time()))
@@ -136,6 +142,15 @@ class Run:
             fields = {"status": "failed", "score": float(REGISTRARS_SCORE), "notes": "the registrar's"}
             self.at.rhythms[tenant].edit(ORG, name, **fields)
             self.edits.append({"registration": name, "at": time.time()})
+
+    def _take_back(self) -> None:
+        """Undo, as a registrar, some results as soon as they are written, when the writer does not know it yet."""
+        left = {one.names[0]: one.tenant for one in self.schedule.sittings if one.kind == "taken back"}
+        while left and not self._over.wait(0.03):
+            for name, tenant in list(left.items()):
+                if self.at.rhythms[tenant].history(ORG, name):
+                    self.at.rhythms[tenant].edit(ORG, name, status="registered", score=None)
+                    del left[name]
 
     def _faults(self, tenant: str) -> None:
         """Play the windows of a tenant's failures; they may overlap. Some candidates fail all the time."""

@@ -11,6 +11,8 @@ from chaos.bodies import CANARY, Body, Json, certiverse, drillster, prov, regist
 
 #: One association is well, one's Rhythm allows few calls, one's Rhythm is away for a while.
 TENANTS: Final = ("steady", "paced", "outage")
+WRITES: Final = ["patch", "batch"]
+READS: Final = ["get", "search", "student_exam"]
 #: An exam that the tenants file lacks until it is changed in the middle of the run.
 LATE_EXAM: Final = "CERT-LATE"
 #: A registrar's own word, in a field that examrelay writes.
@@ -29,6 +31,8 @@ Kind = Literal[
     "prov",
     "rejected",
     "own failure",
+    "taken back",
+    "lost, then stale",
 ]
 _KINDS: Final[dict[Kind, int]] = {
     "plain": 34,
@@ -43,6 +47,8 @@ _KINDS: Final[dict[Kind, int]] = {
     "prov": 8,
     "rejected": 3,
     "own failure": 2,
+    "taken back": 3,
+    "lost, then stale": 3,
 }
 
 
@@ -81,7 +87,7 @@ class Sitting:
 
     @property
     def failures(self) -> list[Json]:
-        """How Rhythm fails for this candidate alone, all the time. Its words quote personal data."""
+        """How Rhythm fails for this candidate alone, from the start. Its words quote personal data."""
         words = {"message": f"{CANARY} <{self.who}@example.org> cannot be served"}
         match self.kind:
             case "rejected":
@@ -92,6 +98,11 @@ class Sitting:
                 ids = [f"stu-{self.who}"]
                 failure = {"action": "status", "status": 500, "times": None, "body": words}
                 return [{**failure, "kind": "student_exam", "ids": ids}]
+            case "taken back":
+                return [{"action": "apply_then_lose", "kind": WRITES, "ids": [self.names[0]]}]
+            case "lost, then stale":
+                lost = {"action": "apply_then_lose", "kind": WRITES, "ids": [self.names[0]]}
+                return [lost, {"action": "stale", "kind": READS, "ids": [self.names[0]], "times": None}]
         return []
 
 
@@ -246,17 +257,16 @@ def _acts(draw: random.Random, seconds: float, workers: int) -> list[Act]:
 
 def _faults(draw: random.Random, seconds: float) -> list[Fault]:
     """Failures of Rhythm. One tenant is in an outage; the others meet every kind for a while."""
-    writes, reads = ["patch", "batch"], ["get", "search", "student_exam"]
     kinds: list[Json] = [
         {"action": "status", "status": 429, "headers": {"Retry-After": "1"}, "probability": 0.5},
         {"action": "status", "status": 429, "probability": 0.4},
         {"action": "status", "status": 503, "probability": 0.4},
         {"action": "reset", "probability": 0.3},
         {"action": "hang", "seconds": 4, "probability": 0.15},
-        {"action": "apply_then_lose", "kind": writes, "probability": 0.5},
-        {"action": "apply_late", "kind": writes, "delay_ms": 1500, "probability": 0.4},
+        {"action": "apply_then_lose", "kind": WRITES, "probability": 0.5},
+        {"action": "apply_late", "kind": WRITES, "delay_ms": 1500, "probability": 0.4},
         {"action": "item_error", "status": 500, "probability": 0.2},
-        {"action": "stale", "kind": reads, "probability": 0.7},
+        {"action": "stale", "kind": READS, "probability": 0.7},
     ]
     began = seconds * draw.uniform(0.1, 0.4)
     faults = [Fault(began, "outage", {"action": "status", "status": 503, "times": None}, 0.3 * seconds)]

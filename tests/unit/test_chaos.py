@@ -158,7 +158,7 @@ def test_every_personal_value_that_is_sent_can_be_recognised() -> None:
     for sitting in schedule(7, 400, 10, 2).sittings:
         for sending in sitting.sendings:
             assert CANARY.encode() in sending.body
-        assert all(CANARY in json.dumps(failure) for failure in sitting.failures)
+        assert all(CANARY in json.dumps(each) for each in sitting.failures if "body" in each)
 
 
 @pytest.mark.parametrize("name", BUGS)

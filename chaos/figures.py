@@ -18,6 +18,7 @@ class Figures:
     acts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    restarts: Counter[str] = field(default_factory=Counter)
     #: By what the nemesis did: seconds from its end to the next write that Rhythm applied, whoever's it was.
     moved: dict[str, list[float]] = field(default_factory=dict)
     #: Seconds from the end of all failures until nothing waited any more.
@@ -33,6 +34,7 @@ class Figures:
         self.acts += other.acts
         self.faults += other.faults
         self.refused += other.refused
+        self.restarts += other.restarts
         for what, seconds in other.moved.items():
             self.moved.setdefault(what, []).extend(seconds)
         self.quiet += other.quiet
@@ -43,6 +45,7 @@ class Figures:
             f"{self.events} events, {self.calls / max(self.events, 1):.2f} calls an event",
             f"nemesis: {_counts(self.acts)}",
             f"Rhythm's failures, windows: {_counts(self.faults)}",
+            f"ended by themselves and started again: {_counts(self.restarts)}",
             f"senders were refused: {_counts(self.refused)}",
         ]
         for what, seconds in sorted(self.moved.items()):
@@ -69,6 +72,7 @@ def figures(plan: Schedule, seen: Json) -> Figures:
             made.moved.setdefault(what, []).append(after)
     made.faults.update(one.settings["action"] for one in plan.faults)
     made.refused.update(seen["refused"])
+    made.restarts.update(seen["restarts"])
     if seen["quiet_after"] is not None:
         made.quiet.append(seen["quiet_after"])
     return made

@@ -251,6 +251,7 @@ class Run:
             "edits": self.edits,
             "acts": self.acts,
             "refused": self.refused,
+            "restarts": self.at.restarts,
             "quiet_after": self.quiet_after,
             "metrics": requests.get(f"{self.at.url}/metrics", timeout=10).text,
             "sentry": [one.decode("latin-1") for one in self.at.envelopes],

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -72,6 +73,10 @@ class Stack:
             self.valkey.url, socket_timeout=5, decode_responses=True, encoding_errors="replace"
         )
         self.port, self.running = free_port(), dict[str, subprocess.Popen[bytes]]()
+        #: How often a process was started again that had ended by itself.
+        self.restarts = Counter[str]()
+        self._lock, self._ends = threading.RLock(), threading.Event()
+        threading.Thread(target=self._supervise, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.port}"
         self.envelopes: list[bytes] = []
         self._sentry = self._serve_sentry()
@@ -126,7 +131,7 @@ class Stack:
 
     def start(self, name: str) -> None:
         """Start a process in a session of its own."""
-        with (self.folder / f"{name}.log").open("ab") as log:
+        with self._lock, (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
                 [sys.executable, "-m", *self.commands[name]],
                 cwd=ROOT,
@@ -136,6 +141,14 @@ class Stack:
                 stderr=log,
             )
 
+    def _supervise(self) -> None:
+        """Start again what ended by itself, as every supervisor does: some do when they start while Redis is away."""
+        while not self._ends.wait(1):
+            with self._lock:
+                for name in [name for name, process in self.running.items() if process.poll() is not None]:
+                    self.restarts[name.split("-")[0]] += 1
+                    self.start(name)
+
     def start_all(self) -> None:
         """Start all, and wait until the receiver answers."""
         for name in self.commands:
@@ -144,21 +157,24 @@ class Stack:
 
     def signal(self, name: str, signum: signal.Signals) -> None:
         """Send a signal to a process and its children."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.running[name].pid, signum)
+        with suppress(ProcessLookupError), self._lock:
+            if name in self.running:
+                os.killpg(self.running[name].pid, signum)
 
     def kill(self, name: str) -> None:
-        """End a process and its children at once."""
-        self.signal(name, signal.SIGKILL)
-        self.running[name].wait(20)
+        """End a process and its children at once. It stays away until it is started."""
+        with self._lock:
+            process = self.running.pop(name, None)
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(20)
 
     def perform(self, act: Act) -> None:
         """Do what the nemesis does, for as long as it lasts."""
         match act.what, act.target:
             case "kill", target:
                 names = [one for one in self.commands if one == target or (target == "workers" and "worker" in one)]
-                for name in names:
-                    self.signal(name, signal.SIGKILL)
                 for name in names:
                     self.kill(name)
                 time.sleep(act.seconds)
@@ -195,8 +211,8 @@ class Stack:
 
     def close(self) -> None:
         """End everything."""
+        self._ends.set()
         for name in list(self.running):
-            self.signal(name, signal.SIGCONT)
             self.kill(name)
         self.client.close()
         self.valkey.close()

@@ -1,6 +1,7 @@
 """`examrelay.receive`: a result that is on the queue is never lost, whenever a worker or its connections end."""
 
 import signal
+import time
 from collections.abc import Iterator
 from itertools import count
 

@@ -22,7 +22,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A sweeper; the tests start and end the worker. Rhythm is nowhere: results are recorded, and wait."""
     folder = tmp_path_factory.mktemp("taking")
     with stack_at(folder, NOWHERE, {"more": TABLES}, EXAMRELAY_SWEEP_SECONDS="1", **SECRETS) as made:
-        made.start("web", "sweeper", "beat")
+        made.start("web")
+        made.start("sweeper", "beat")
         yield made
 
 

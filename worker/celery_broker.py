@@ -7,6 +7,7 @@ Nothing here knows of events: hints that are lost and messages that come twice a
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from celery.worker.consumer import Consumer
@@ -61,6 +62,18 @@ class QoS(redis.QoS):
                 raise redis.Empty
         virtual.QoS.append(self, message, delivery_tag)
 
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """As kombu's. At `maxmemory` a message cannot go back: it stays noted, and goes back when that times out."""
+        try:
+            super().reject(delivery_tag, requeue)
+        except FULL:
+            virtual.QoS.ack(self, delivery_tag)
+
+    def restore_visible(self, *args: Any, **options: Any) -> None:
+        """As kombu's, but later when Redis is at its `maxmemory`."""
+        with suppress(FULL):
+            super().restore_visible(*args, **options)
+
 
 class Channel(redis.Channel):
     """A channel that delivers messages only; anything else found on a queue is parked in `er:malformed`."""
@@ -81,6 +94,11 @@ class Channel(redis.Channel):
         if self.together == [self]:
             self.together.append(Taker(self))
         return self.together[1].basic_consume(queue, *args, **options)
+
+    def _queue_bind(self, *args: Any) -> None:
+        """As kombu's. At `maxmemory` it must do without: else the worker connects again and again."""
+        with suppress(FULL):
+            super()._queue_bind(*args)
 
     def basic_cancel(self, consumer_tag: str) -> None:
         """As kombu's, here and in the `Taker`. Each ignores what it does not consume."""
@@ -137,11 +155,10 @@ class Taker(Channel):
         self.together = beside.together
         self.connection.channels.append(self)  # closed with the others
 
-    def _brpop_start(self, timeout: float | None = None) -> None:
+    def _brpop_start(self, *_: Any) -> None:
         if time.monotonic() >= self._resumes_at:
             self._in_poll, self._brpop_sent_at = self.client.connection, time.monotonic()
-            seconds = self.brpop_timeout if timeout is None else timeout
-            self.client.connection.send_command("BLMOVE", RECEIVE_QUEUE, TAKEN, "RIGHT", "LEFT", seconds)
+            self.client.connection.send_command("BLMOVE", RECEIVE_QUEUE, TAKEN, "RIGHT", "LEFT", self.brpop_timeout)
 
     def _popped(self, **options: Any) -> tuple[str, bytes | str] | None:
         try:

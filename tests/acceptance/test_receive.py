@@ -78,7 +78,7 @@ def send(stack: Stack, script: str) -> None:
 
 
 def drained(stack: Stack) -> None:
-    """Wait until no message waits or is under way. Between the two a hint is nowhere for a moment, so that must last."""
+    """Wait until no message waits or is under way. Between the two a hint is nowhere for a moment: that must last."""
     left, free = ("unacked", "examrelay", QUEUE, TAKEN), [time.monotonic()]
 
     def look() -> bool:

@@ -231,7 +231,8 @@ class Run:
     def _on_their_way(self) -> int:
         """Events that wait for a machine, and messages that bring a result."""
         counts = [self.at.client.hget(f"er:{tenant}:counts", state) for tenant in TENANTS for state in _WAITING]
-        messages = self.at.client.hlen("unacked") + self.at.client.llen("examrelay.receive")
+        queues = ("examrelay.receive", "examrelay.receive.taken")
+        messages = self.at.client.hlen("unacked") + sum(self.at.client.llen(queue) for queue in queues)
         return sum(int(count or 0) for count in counts) + messages
 
     def seen(self) -> Json:

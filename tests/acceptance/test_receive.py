@@ -21,6 +21,7 @@ from tests.running import ROOT, wait_until
 from tests.senders import NOWHERE, SECRETS, TABLES
 from worker.ledger import queries, strays
 from worker.ledger.sealed import Sealer
+from worker.queues import TAKEN
 
 QUEUE = "examrelay.receive"
 #: `MARKED` as it looks in base64 wherever it begins.
@@ -77,8 +78,8 @@ def send(stack: Stack, script: str) -> None:
 
 
 def drained(stack: Stack) -> None:
-    """Wait until no message waits or is under way. Between the two it is nowhere for a moment, so that must last."""
-    left, free = ("unacked", "examrelay", QUEUE), [time.monotonic()]
+    """Wait until no message waits or is under way. Between the two a hint is nowhere for a moment: that must last."""
+    left, free = ("unacked", "examrelay", QUEUE, TAKEN), [time.monotonic()]
 
     def look() -> bool:
         if stack.client.exists(*left):

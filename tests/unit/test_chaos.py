@@ -27,6 +27,19 @@ def write(version: int, by: str = "api", **changes: list[Any]) -> dict[str, Any]
     return {"at": float(version), "by": by, "sys_version": version, "changes": changes}
 
 
+def call(n: int, status: int | None = 200) -> dict[str, Any]:
+    at = 2.0 * n
+    return {
+        "n": n,
+        "at": at,
+        "ended_at": at + 0.1,
+        "retry_after": None,
+        "kind": "batch",
+        "ids": ["reg-1"],
+        "status": status,
+    }
+
+
 def event(id: str, state: str) -> dict[str, Any]:
     delivery = "certiverse:dlv-1"
     return {"id": id, "tenant": "steady", "state": state, "reason": None, "attempts": 0, "delivery": delivery}
@@ -43,9 +56,8 @@ def good() -> dict[str, Any]:
         "history": history,
         "letters": [{"status": "failed", "sys_version": 2}, {"status": "passed", "sys_version": 3}],
     }
-    call = {"n": 1, "at": 1.0, "ended_at": 1.1, "retry_after": None}
     return {
-        "tenants": {"steady": {"records": {"reg-1": record}, "requests": [call], "calls": 1}},
+        "tenants": {"steady": {"records": {"reg-1": record}, "requests": [call(1)], "calls": 1}},
         "events": [event("a", "synced"), event("b", "synced")],
         "receipts": [{"id": "a", "who": "1"}, {"id": "b", "who": "1"}],
         "status": {"tenants": {"steady": {"states": {"synced": 2, "held": 0}}}},
@@ -75,7 +87,7 @@ def edited_over(seen: dict[str, Any]) -> None:
 def too_early(seen: dict[str, Any]) -> None:
     calls = seen["tenants"]["steady"]["requests"]
     calls[0]["retry_after"] = "5"
-    calls.append({"n": 2, "at": 3.0, "ended_at": 3.1, "retry_after": None})
+    calls.append(call(2))
 
 
 #: By the check that must see it: what would be seen if a promise were not kept.
@@ -147,6 +159,20 @@ def test_a_message_that_names_no_tenant_must_be_kept() -> None:
     plan = replace(PLAN, strays=(Sending(0, SOURCE, ORIGINAL, celery=True),))
 
     assert {one.check for one in check(plan, good())} == {"accepted is kept"}
+
+
+def test_two_that_conflict_wait_both_although_one_stands_only_where_its_answer_was_lost() -> None:
+    seen, results = good(), [certiverse("1", score)[1:3] for score in (60, 90)]
+    sendings = tuple(Sending(0, SOURCE, body, result) for body, result in results)
+    plan = replace(PLAN, sittings=(replace(SITTING, kind="conflict", sendings=sendings),))
+    record(seen)["history"].pop(0)
+    for one in seen["events"]:
+        one.update(state="held", reason="result_conflict")
+    seen["status"]["tenants"]["steady"]["states"] = {"held": 2}
+
+    assert {one.check for one in check(plan, seen)} == {"Rhythm says what the model says"}
+    seen["tenants"]["steady"]["requests"].append(call(2, status=None))
+    assert check(plan, seen) == []
 
 
 def test_a_seed_is_a_schedule() -> None:

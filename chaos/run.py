@@ -41,7 +41,7 @@ class Run:
         self.acts: list[Json] = []
         self.quiet_after: float | None = None
         self.refused: Counter[str] = Counter()
-        self._over = threading.Event()
+        self._over, self._sessions = threading.Event(), threading.local()
         self._lock, self._publishing = threading.Lock(), threading.Lock()
         self._celery = Celery(broker=at.valkey.url, set_as_current=False)
         self._celery.conf.broker_transport_options = {"socket_timeout": 3, "socket_connect_timeout": 3}
@@ -94,7 +94,7 @@ class Run:
         headers = {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings"} if one.upgrade else {}
         while True:
             try:
-                answer = requests.post(url, one.body, auth=("chaos", PASSWORD), headers=headers, timeout=5)
+                answer = self._session().post(url, one.body, auth=("chaos", PASSWORD), headers=headers, timeout=5)
                 said = str(answer.status_code)
             except requests.RequestException as error:
                 answer, said = None, type(error).__name__
@@ -107,6 +107,14 @@ class Run:
         with self._lock:
             self.receipts.append(receipt)
             self._events[receipt["id"]] = sitting
+
+    def _session(self) -> requests.Session:
+        """One of this thread's own."""
+        if not hasattr(self._sessions, "mine"):
+            self._sessions.mine = requests.Session()
+            self._sessions.mine.trust_env = False
+        mine: requests.Session = self._sessions.mine
+        return mine
 
     def _publish(self, one: Sending, tenant: str) -> None:
         """A message of a Celery client that has none of our code; again until Redis has taken it."""
@@ -146,7 +154,7 @@ class Run:
     def _take_back(self) -> None:
         """Undo, as a registrar, some results as soon as they are written, when the writer does not know it yet."""
         left = {one.names[0]: one.tenant for one in self.schedule.sittings if one.kind == "taken back"}
-        while left and not self._over.wait(0.03):
+        while left and not self._over.wait(0.1):
             for name, tenant in list(left.items()):
                 if self.at.rhythms[tenant].history(ORG, name):
                     self.at.rhythms[tenant].edit(ORG, name, status="registered", score=None)
@@ -199,11 +207,11 @@ class Run:
     # The end
 
     def _become_quiet(self) -> None:
-        """Restart what reads the exam map, answer what waits, and wait until no event is on its way.
+        """Restart the workers, which read the exam map, answer what waits, and wait until no event is on its way.
 
         The candidates for whom Rhythm always fails come last: until all others are done, it goes on failing for them.
         """
-        for name in [one for one in self.at.commands if one.startswith("worker") or one in ("web", "sweeper")]:
+        for name in [one for one in self.at.commands if one.startswith("worker")]:
             self.at.kill(name)
             self.at.start(name)
         wait_until(lambda: requests.get(f"{self.at.url}/healthz", timeout=2).ok, 30, "the receiver")

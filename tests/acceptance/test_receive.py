@@ -49,8 +49,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> I
     """A receiver, and a worker that has nothing but the ledger."""
     folder = tmp_path_factory.mktemp("receive")
     with stack_at(folder, NOWHERE, {"more": TABLES}, SENTRY_DSN=collector.dsn, **SECRETS) as made:
-        made.start("worker", "web")
-        wait_until(lambda: "ready" in made.log("worker").read_text(), 20, "the worker")
+        made.start("web")
+        made.start_ready("worker")
         yield made
 
 

@@ -128,6 +128,19 @@ def scores(pipeline: Pipeline, id: str = "reg-1") -> list[float]:
     return [change["score"][1] for change in changes if "score" in change]
 
 
+def said(pipeline: Pipeline, id: str) -> list[tuple[str, float]]:
+    """A registration's status and score after each write. Each sent a letter, and the last one is what it says now."""
+    record, now = pipeline.rhythm.record(ORG, id), dict[str, Any]()
+    values = []
+    for write in record["history"]:
+        now |= {name: new for name, (_, new) in write["changes"].items()}
+        values.append((now["status"], now["score"]))
+    assert [letter["status"] for letter in record["letters"]] == [status for status, _ in values], values
+    says = record["registration"]
+    assert not values or (says["status"], says["score"]) == values[-1], values
+    return values
+
+
 def begun(pipeline: Pipeline, steps: int, token: str = "slow", spans: Spans = SPANS) -> tuple[Run, list[Job]]:
     """A worker that has claimed what is due, done the first `steps` of sync, and does nothing more."""
     services = pipeline.services

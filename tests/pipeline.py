@@ -75,11 +75,13 @@ class Pipeline:
 
 
 @contextmanager
-def pipeline_at(folder: Path, rhythm: Sandbox, /, *, lease_seconds: float = 120, **tables: str) -> Iterator[Pipeline]:
-    """A pipeline on REDIS_URL's Redis. `tables`: see `write_tenants`."""
+def pipeline_at(
+    folder: Path, rhythm: Sandbox, /, *, lease_seconds: float = 120, patient: bool = False, **tables: str
+) -> Iterator[Pipeline]:
+    """A pipeline on REDIS_URL's Redis. `patient`: see `connect`; `tables`: see `write_tenants`."""
     os.environ.update(ENVIRON)
     config = write_tenants(folder, rhythm.url, **tables)
-    pipeline = Pipeline(build(Settings(config=config, lease_seconds=lease_seconds), patient=False), rhythm)
+    pipeline = Pipeline(build(Settings(config=config, lease_seconds=lease_seconds), patient=patient), rhythm)
     try:
         yield pipeline
     finally:

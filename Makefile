@@ -12,7 +12,7 @@ LUA_LINES := 865
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
-.PHONY: help setup tools run demo test unit check lines bench chaos lock clean
+.PHONY: help setup tools run demo test unit check lines bench chaos sweeps lock clean
 
 # There from before a virtual environment is made until all of a lock is in it.
 UNFINISHED := $(VENV)/.unfinished
@@ -26,6 +26,7 @@ help:
 	@echo 'make demo   the same, in a temporary folder, stopped at the end; exits 0 when every event ended as it should'
 	@echo 'make test   all tests        make check  what CI runs      make bench  the figures'
 	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
+	@echo 'make sweeps a worker dies at each step of each order of a history, Redis at each script of a batch: about half an hour'
 	@echo 'make lock   renew the locks  make clean  forget everything that was built, .data included'
 
 setup: $(VENV)/.project
@@ -119,6 +120,11 @@ SECONDS := 20
 PROCS := 2
 chaos: tools
 	@$(BIN)/python -m chaos $(addprefix --seed ,$(SEED)) --events $(EVENTS) --seconds $(SECONDS) --procs $(PROCS)
+
+# What `make test` plays a sample of, in full: tests/README.md, "The two sweeps".
+SWEEPS := tests/integration/test_redis_killed.py tests/integration/test_order_of_results.py
+sweeps: tools
+	@EXAMRELAY_FULL=1 $(BIN)/python -m pytest -n 2 --timeout 14400 --show-capture=no $(SWEEPS)
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet

@@ -27,6 +27,7 @@ help:
 	@echo 'make test   all tests        make check  what CI runs      make bench  the figures'
 	@echo 'make coverage  all tests, and which lines and branches none of them enters'
 	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
+	@echo 'make sweeps a worker dies at each step of each order of a history, Redis at each script of a batch: about half an hour'
 	@echo 'make lock   renew the locks  make clean  forget everything that was built, .data included'
 
 setup: $(VENV)/.project
@@ -128,6 +129,11 @@ chaos: tools
 # Three seeds that are always the same, and a new one.
 chaos-short: tools
 	@$(BIN)/python -m chaos --seed 1 --seed 2 --seed 3 --new 1 --events 150 --seconds 8 --jobs 2
+
+# What `make test` plays a sample of, in full: tests/README.md, "The two sweeps".
+SWEEPS := tests/integration/test_redis_killed.py tests/integration/test_order_of_results.py
+sweeps: tools
+	@EXAMRELAY_FULL=1 $(BIN)/python -m pytest -n 2 --timeout 14400 --show-capture=no $(SWEEPS)
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet

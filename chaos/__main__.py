@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from itertools import count
 from multiprocessing import get_context
@@ -45,18 +45,21 @@ def main() -> int:
 
 
 def _outcomes(asked: argparse.Namespace) -> Iterator[Judged]:
-    """Each seed's outcome, as they end. Stops at the first that fails, unless asked to keep going."""
+    """Each seed's outcome, as they end. None is begun after the first that fails, unless asked to keep going."""
+    sizes, left, running = (
+        (asked.events, asked.seconds, asked.procs, asked.folder),
+        list(asked.seeds),
+        set[Future[Judged]](),
+    )
     with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn"), initializer=interruptible) as pool:
-        running = {
-            pool.submit(judged, seed, asked.events, asked.seconds, asked.procs, asked.folder) for seed in asked.seeds
-        }
-        try:
-            for done in as_completed(running):
-                yield done.result()
-                if done.result()[2] and not asked.keep_going:
-                    return
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while left or running:
+            while left and len(running) < asked.jobs:
+                running.add(pool.submit(judged, left.pop(0), *sizes))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for each in done:
+                yield each.result()
+                if each.result()[2] and not asked.keep_going:
+                    left.clear()
 
 
 def _minimise(seed: int, asked: argparse.Namespace, found: list[Violation]) -> None:

@@ -81,7 +81,7 @@ def _asked() -> argparse.Namespace:
     parser.add_argument("--from", type=int, help="the new seeds are this one and those that follow, instead of drawn")
     number = partial(parser.add_argument, type=int)
     number("--events", default=400, help="deliveries of a run")
-    parser.add_argument("--seconds", type=float, default=12, help="time over which they are sent")
+    parser.add_argument("--seconds", type=float, default=12.0, help="time over which they are sent")
     number("--procs", default=2, help="worker processes, of two children each")
     number("--jobs", default=1, help="runs side by side")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first seed that fails")

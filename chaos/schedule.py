@@ -147,7 +147,7 @@ class Schedule:
 
 def schedule(seed: int, events: int, seconds: float, workers: int) -> Schedule:
     """The run of a seed: about `events` deliveries over `seconds`, against so many worker processes."""
-    draw = random.Random(f"{seed}.{events}.{seconds}.{workers}")
+    draw = random.Random(f"{seed}.{events}.{float(seconds)}.{workers}")
     acts = _acts(draw, seconds, workers)
     sittings, number = [], 0
     while sum(len(one.sendings) for one in sittings) < events:

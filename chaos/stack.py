@@ -238,6 +238,8 @@ def keys(client: "redis.Redis", patterns: Sequence[str]) -> dict[str, Any]:
         "set": lambda key: sorted(client.smembers(key)),
         "hash": client.hgetall,
         "string": client.get,
+        "none": lambda _: None,  # gone since it was found
     }
     found = [key for pattern in patterns for key in client.scan_iter(pattern, count=1000)]
-    return {key: reads[client.type(key)](key) for key in found}
+    values = {key: reads[client.type(key)](key) for key in found}
+    return {key: value for key, value in values.items() if value}

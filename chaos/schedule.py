@@ -199,9 +199,9 @@ def _sending(
 
 
 def _as_message(draw: random.Random, one: Sending, acts: list[Act]) -> Sending:
-    """As a Celery message, half of the time around the moment at which a worker dies."""
-    deaths = [act.at for act in acts if act.what == "kill" and act.target.startswith("worker")]
-    at = draw.choice(deaths) + draw.uniform(-0.04, 0.02) if deaths and draw.random() < 0.5 else one.at
+    """As a Celery message, mostly just when a worker dies or Redis has no memory: with its task half done."""
+    moments = [act.at for act in acts if act.what == "fill" or (act.what == "kill" and "worker" in act.target)]
+    at = draw.choice(moments) + draw.uniform(-0.04, 0.02) if moments and draw.random() < 0.7 else one.at
     return replace(one, at=at, celery=True)
 
 
@@ -245,9 +245,10 @@ def _acts(draw: random.Random, seconds: float, workers: int) -> list[Act]:
                 ("kill", "beat"),
                 ("pause", "redis"),
                 ("restart", "redis"),
+                ("fill", "redis"),
                 ("drop connections", "redis"),
             ],
-            (6, 3, 3, 2, 1, 1, 2, 2, 2),
+            (6, 3, 3, 2, 1, 1, 2, 2, 3, 2),
         )[0]
         length = draw.uniform(0.2, 2.0)
         acts.append(Act(at, what, target, length))

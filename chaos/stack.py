@@ -192,6 +192,10 @@ class Stack:
                 self.valkey.stop(signal.SIGKILL)
                 time.sleep(act.seconds)
                 self.valkey.start()
+            case "fill", _:
+                self.client.config_set("maxmemory", 1)
+                time.sleep(act.seconds)
+                self.client.config_set("maxmemory", 0)
             case "drop connections", _:
                 self.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 

@@ -131,12 +131,10 @@ def test_what_keeps_every_promise_violates_nothing() -> None:
     assert check(PLAN, good()) == []
 
 
-@pytest.mark.parametrize(
-    ("by", "breaks"), [(by, breaks) for by, each in BROKEN.items() for breaks in each], ids=lambda one: str(one)[:30]
-)
-def test_each_check_sees_what_it_is_there_for(by: str, breaks: Callable[[dict[str, Any]], Any]) -> None:
-    seen = copy.deepcopy(good())
-    breaks(seen)
+@pytest.mark.parametrize(("by", "number"), [(by, number) for by, each in BROKEN.items() for number in range(len(each))])
+def test_each_check_sees_what_it_is_there_for(by: str, number: int) -> None:
+    seen = good()
+    BROKEN[by][number](seen)
 
     assert by in {violation.check for violation in check(PLAN, seen)}
 

@@ -18,7 +18,7 @@ from schemas.event import EventState
 from tests.events import certiverse, registration
 from tests.mortal import MortalWorker
 from tests.pipeline import ORG, TENANT, Pipeline
-from tests.stages import drain, said, states
+from tests.stages import accepted, drain, said, states
 from worker.bootstrap import build
 from worker.ledger.audit.books import books
 
@@ -141,7 +141,7 @@ def play(pipeline: Pipeline, worker: MortalWorker, history: History, batches: li
     ids, died = set[str](), list[str]()
     pipeline.rhythm.seed(ORG, history.registrations())
     for batch in batches:
-        ids |= {pipeline.deliver(history.body(what)) for what in batch}
+        ids |= {accepted(pipeline, history.body(what)) for what in batch}
         if last := worker.dies(TENANT, calls):
             died.append(last)
         drain(pipeline)

@@ -35,7 +35,7 @@ end
 redis.call('ZREMRANGEBYSCORE', slot_index, '-inf', int(now))
 if slots > 0 and first and redis.call('ZCARD', slot_index) >= slots then return { now, 0, works } end
 
-local due = {}
+local taken, batch, due = {}, limit, {}
 for _, index in ipairs(claimable(tenant, now)) do
   local page = redis.call('ZRANGEBYSCORE', index, '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, limit)
   for i = 1, #page, 2 do table.insert(due, { id = page[i], at = tonumber(page[i + 1]), index = index }) end
@@ -63,7 +63,6 @@ local function allowed_batch(id, place, event)
   return 0
 end
 
-local taken, batch = {}, limit
 for i = 1, math.min(limit, #due) do
   local one, place = due[i], key(tenant, 'event', due[i].id)
   one.fields = redis.call('HGETALL', place)

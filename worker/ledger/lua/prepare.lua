@@ -6,7 +6,7 @@
 -- Returns for each {answer, detail, delivery, version, what the ledger holds of the delivery (`delivery_record`)}: 'ready',
 -- 'lost' (no longer the caller's), 'duplicate', or the reason to hold it. The last two are for `apply` to carry out.
 local tenant, token = unpack(ARGV)
-local now, events, answers = now_ms(), cjson.decode(ARGV[3]), {}
+local now, events, answers, found = now_ms(), cjson.decode(ARGV[3]), {}, {}
 
 -- One `eventId` always means one result of one delivery.
 local function contradicts(d)
@@ -50,7 +50,6 @@ local function prepare(d, was)
   return 'ready', ''
 end
 
-local found = {}
 for i, d in ipairs(events) do -- first, whatever is read differently now gives its former version up
   local was = read(key(tenant, 'event', d.id), 'lease', 'state', 'delivery', 'version', 'who', 'received_at', 'intent')
   local delivery, version = key(tenant, 'delivery', was.delivery or ''), 'v:' .. (was.version or '')

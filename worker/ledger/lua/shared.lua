@@ -90,8 +90,7 @@ local function rank(place, score, id, too)
 end
 
 -- A hint is a message of Celery's, and goes on its queue together with what it is about: no publisher can fail between the
--- two. What is in it says only: this tenant has work. The mark is the time it was sent.
--- None is sent while one is on its way; with `patience`, for so many ms. Returns how many were sent.
+-- two. None is sent while one is on its way (the mark says since when), or for `patience` ms. Returns how many were sent.
 local function hint(tenant, now, patience)
   local sent = tonumber(redis.call('GET', key(tenant, 'hint')) or nil)
   if sent and now - sent < (patience or math.huge) then return 0 end
@@ -203,8 +202,7 @@ local function conclude(tenant, id, now, by, fields, change)
 end
 
 -- Moves an event: state, reason, counts, index and lease together. The caller has compared the state already.
--- `change`: move, and what there is of reason, why (an operator's own words, for the history), detail, fields (more to set),
--- lease_ends (it stays claimed until then).
+-- `change`: move, and what there is of reason, why (an operator's own words), detail, fields (more), lease_ends (it stays leased).
 local function enter(tenant, id, from, to, now, by, change)
   local event, was_stopped = key(tenant, 'event', id), from == 'held' or from == 'dead'
   count(from, was_stopped and redis.call('HGET', event, 'reason'), -1)

@@ -128,7 +128,7 @@ chaos: tools
 
 # Three seeds that are always the same, and a new one.
 chaos-short: tools
-	@$(BIN)/python -m chaos --seed 1 --seed 2 --seed 3 --new 1 --events 150 --seconds 8 --jobs 2
+	@$(BIN)/python -m chaos --seed 1 --seed 2 --seed 3 --new 1 --events 250 --seconds 10 --jobs 2
 
 # What `make test` plays a sample of, in full: tests/README.md, "The two sweeps".
 SWEEPS := tests/integration/test_redis_killed.py tests/integration/test_order_of_results.py

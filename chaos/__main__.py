@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import partial
 from itertools import count
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +26,7 @@ _SHOWN: Final = 20
 def main() -> int:
     """Play the seeds asked for, some side by side. The folder of one that fails stays."""
     asked = _asked()
+    interruptible()
     began, total, failed = time.monotonic(), Figures(), list[int]()
     for seed, made, found, seconds in _outcomes(asked):
         total.add(made)
@@ -52,14 +53,18 @@ def _outcomes(asked: argparse.Namespace) -> Iterator[Judged]:
         set[Future[Judged]](),
     )
     with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn"), initializer=interruptible) as pool:
-        while left or running:
-            while left and len(running) < asked.jobs:
-                running.add(pool.submit(judged, left.pop(0), *sizes))
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            for each in done:
-                yield each.result()
-                if each.result()[2] and not asked.keep_going:
-                    left.clear()
+        try:
+            while left or running:
+                while left and len(running) < asked.jobs:
+                    running.add(pool.submit(judged, left.pop(0), *sizes))
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for each in done:
+                    yield each.result()
+                    if each.result()[2] and not asked.keep_going:
+                        left.clear()
+        finally:
+            for run in active_children():  # interrupted: they end all that they started
+                run.terminate()
 
 
 def _minimise(seed: int, asked: argparse.Namespace, found: list[Violation]) -> None:

@@ -37,7 +37,7 @@ class Stream:
 
     def __init__(self, at: Stack) -> None:
         self.at, self.accepted = at, dict[str, float]()
-        self._ends = threading.Event()
+        self._ends, self._written = threading.Event(), dict[str, float]()
 
     def run(self) -> None:
         """Send until the end; what is refused is sent again."""
@@ -64,11 +64,10 @@ class Stream:
 
     def written(self) -> dict[str, float]:
         """When Rhythm was given the result, by registration."""
-        rhythm, found = self.at.rhythms[_TENANT], {}
-        for name in list(self.accepted):
-            if history := rhythm.history(ORG, name):
-                found[name] = history[0]["at"]
-        return found
+        for name in [each for each in list(self.accepted) if each not in self._written]:
+            if history := self.at.rhythms[_TENANT].history(ORG, name):
+                self._written[name] = history[0]["at"]
+        return self._written
 
 
 @contextmanager

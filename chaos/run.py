@@ -37,7 +37,6 @@ class Run:
     def __init__(self, schedule: Schedule, at: Stack) -> None:
         self.schedule, self.at = schedule, at
         self.receipts: list[Json] = []
-        self.edits: list[Json] = []
         self.acts: list[Json] = []
         self.quiet_after: float | None = None
         self.refused: Counter[str] = Counter()
@@ -149,7 +148,6 @@ class Run:
             self._wait_for(at)
             fields = {"status": "failed", "score": float(REGISTRARS_SCORE), "notes": "the registrar's"}
             self.at.rhythms[tenant].edit(ORG, name, **fields)
-            self.edits.append({"registration": name, "at": time.time()})
 
     def _take_back(self) -> None:
         """Undo, as a registrar, some results as soon as they are written, when the writer does not know it yet."""
@@ -257,7 +255,6 @@ class Run:
             "marked": {key: [mark for mark in _MARKS if mark in value] for key, value in ledger.items()},
             "strays": self.at.command("strays", "list", "--json"),
             "receipts": self.receipts,
-            "edits": self.edits,
             "acts": self.acts,
             "refused": self.refused,
             "restarts": self.at.restarts,

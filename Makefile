@@ -120,8 +120,9 @@ PROCS := 2
 chaos: tools
 	@$(BIN)/python -m chaos $(addprefix --seed ,$(SEED)) --events $(EVENTS) --seconds $(SECONDS) --procs $(PROCS)
 
+# `cmeel-mimalloc` is a library in C; `cmeel`, which it names, is Python code that would run at the start of every Python.
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
-  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
+  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --no-emit-package cmeel
 
 # What is locked stays as it is: `make lock UPGRADE=--upgrade` takes newer releases.
 lock: tools

@@ -12,7 +12,7 @@ LUA_LINES := 865
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
-.PHONY: help setup tools run demo test unit check lines bench chaos lock clean
+.PHONY: help setup tools run demo test unit check lines bench bench-all chaos lock clean
 
 # There from before a virtual environment is made until all of a lock is in it.
 UNFINISHED := $(VENV)/.unfinished
@@ -24,7 +24,8 @@ endif
 help:
 	@echo 'make run    everything on this machine with a stand-in Rhythm, and events of all kinds; Ctrl-C stops it'
 	@echo 'make demo   the same, in a temporary folder, stopped at the end; exits 0 when every event ended as it should'
-	@echo 'make test   all tests        make check  what CI runs      make bench  the figures'
+	@echo 'make test   all tests        make check  what CI runs'
+	@echo 'make bench  the figures, in about ten minutes (ONLY="backlog idle": rows by name); make bench-all  with a million events'
 	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
 	@echo 'make lock   renew the locks  make clean  forget everything that was built, .data included'
 
@@ -56,6 +57,11 @@ $(VENV)/.set-up: requirements.lock
 
 $(VENV)/.tools: requirements-dev.lock $(VENV)/.set-up
 	$(call install,requirements-dev.lock)
+	@touch $@
+
+# Other pools and queues to measure against.
+$(VENV)/.bench: requirements-bench.lock $(VENV)/.tools $(VENV)/.project
+	$(call install,requirements-bench.lock)
 	@touch $@
 
 # The checkout itself, and the command `examrelay`.
@@ -110,8 +116,12 @@ lines:
 	fi; \
 	exit $$over
 
-bench: tools
-	@$(BIN)/python -m bench
+# make bench ONLY="backlog idle": rows by name; bench/README.md has them all.
+bench: $(VENV)/.bench
+	@$(BIN)/python -m bench $(ONLY)
+
+bench-all: $(VENV)/.bench
+	@$(BIN)/python -m bench --size long $(ONLY)
 
 # make chaos SEED=7: one run; without SEED a new one is drawn. chaos/README.md says what happens in it.
 EVENTS := 300
@@ -128,6 +138,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 lock: tools
 	$(LOCK) $(UPGRADE) --group run -o requirements.lock
 	$(LOCK) $(UPGRADE) --group dev --constraints requirements.lock -o requirements-dev.lock
+	$(LOCK) $(UPGRADE) --group bench --constraints requirements-dev.lock -o requirements-bench.lock
 
 clean:
 	rm -rf $(VENV) .venv-* .data build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \

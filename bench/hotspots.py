@@ -11,23 +11,24 @@ import pstats
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import structlog
 
-from bench.machines import ORG, TENANT, Ours
+from bench import light
+from bench.ours import Ours, stages
 from bench.payloads import sittings
-from sandbox.control import Sandbox, start
+from sandbox.control import Sandbox
+from worker.bootstrap import build
+from worker.settings import Settings
 
 _SHOWN = 32
 
 
 def main(count: int) -> None:
     """Profile `count` events."""
-    with start() as rhythm, tempfile.TemporaryDirectory(prefix="examrelay-bench-") as name:
-        ours = Ours(Path(name), rhythm.url)
+    with light.start() as (rhythm, _), tempfile.TemporaryDirectory(prefix="examrelay-bench-") as name:
+        ours = Ours(Path(name), "acme", rhythm.url)
         try:
             _profile(ours, rhythm, count)
         finally:
@@ -35,30 +36,20 @@ def main(count: int) -> None:
 
 
 def _profile(ours: Ours, rhythm: Sandbox, count: int) -> None:
-    # Here, because importing the tasks builds the Celery app from the environment.
-    from tasks.process import process_tenant
-    from tasks.sync import sync_tenant
-    from worker.bootstrap import build
-    from worker.settings import Settings
-
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     services = build(Settings())
-    stages: dict[str, tuple[str, Callable[..., Any]]] = {
-        "process": ("received", process_tenant),
-        "sync": ("ready", sync_tenant),
-    }
     for profiled in (False, True):
         given = sittings(count)
-        rhythm.seed(ORG, [one.seed for one in given])
+        rhythm.seed(ours.org, [one.seed for one in given])
         ours.load(given)
-        for stage, (state, work) in stages.items():
+        for stage, (state, work) in stages().items():
             ours.client.config_resetstat()
             profile = cProfile.Profile()
             began, cpu = time.monotonic(), time.process_time()
             if profiled:
                 profile.enable()
             while ours.count(state):
-                work(services, TENANT)
+                work(services)
             profile.disable()
             if profiled:
                 _show(profile, count, stage)

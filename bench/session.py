@@ -86,8 +86,11 @@ class Session:
 
     def naive(self, latency: int, kind: type[Naive] = Naive) -> Naive:
         """The naive pipeline, warm on its best pool at this latency."""
+        return self.naive_on(self.best_pool(latency), kind)
+
+    def naive_on(self, pool: Pool, kind: type[Naive] = Naive) -> Naive:
+        """The same on this pool."""
         naive = self.side(kind, kind.__name__.lower())
-        pool = self.best_pool(latency)
         if naive.pool != pool:
             self._warm(naive, pool)
         return naive

@@ -36,6 +36,8 @@ class Side:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         # Proxies of the environment are not for loopback.
         self.environ = {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
+        # Celery's processes leave a folder of theirs behind when they are killed: it goes with ours.
+        self.environ["TMPDIR"] = str(self.folder)
 
     def load(self, sittings: Sequence[Sitting]) -> None:
         """Have events wait."""

@@ -5,15 +5,16 @@ Both sides at once: each has a rate limit of its own, and neither can use the ma
 
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from bench.line import Line
-from bench.measure import Effects, rate, writes
+from bench.measure import Effects, rate, wait, writes
 from bench.others import Naive, Pool
 from bench.ours import Ours
 from bench.payloads import sittings
 from bench.runs import effects
 from bench.session import Session
+from bench.sides import Side
 
 _CALLS: Final = 5
 #: GET and PATCH: what a pipeline of one event a task could reach at best, if no call were ever refused.
@@ -44,12 +45,14 @@ def _line(session: Session, ours: Ours, naive: Naive, latency: int) -> Line:
     naive.go()
     ours.go()
     time.sleep(seconds)
-    log, left = rhythm.requests(before), (ours.unfinished(), naive.messages())
+    log = rhythm.requests(before)
     rhythm.options(latency_ms=0, rate_limit=None)
-    calls = [[one for one in log if f"/{side.org}/" in one["path"]] for side in (ours, naive)]
-    done, of_naive = map(writes, calls)
+    done, of_naive = (writes(_calls(side, log)) for side in (ours, naive))
     results, reached = rate(done), sum(len(write.ids) for write in of_naive) / seconds
-    refused = sum(one["status"] == 429 for one in calls[0])
+    refused = sum(one["status"] == 429 for one in _calls(ours, log))
+    wait(ours.drained, 300, "the rest")
+    waiting = naive.messages()
+    whole = rhythm.requests(before)
     return Line(
         f"{latency} ms a call: results a second at {_CALLS} calls",
         results,
@@ -57,10 +60,14 @@ def _line(session: Session, ours: Ours, naive: Naive, latency: int) -> Line:
         results / max(reached, _NAIVE_BEST),
         at_least=80,
         aim=100,
-        ours_effects=_of_the_rest(effects(done, given), left[0]),
-        other_effects=_of_the_rest(effects(of_naive, theirs), left[1]),
+        ours_effects=effects(writes(_calls(ours, whole)), given),
+        other_effects=_of_the_rest(effects(writes(_calls(naive, whole)), theirs), waiting),
         note=f"naive at its best in theory; in {seconds} s it reached {reached:.1f}; we were refused {refused} calls",
     )
+
+
+def _calls(side: Side, log: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in log if f"/{side.org}/" in one["path"]]
 
 
 def _of_the_rest(found: Effects, waiting: int) -> Effects:

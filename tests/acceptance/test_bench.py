@@ -48,6 +48,27 @@ def test_nothing_outlives_a_benchmark_that_is_interrupted(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_nobody_ends_is_ended_at_last_even_when_its_parent_is_gone(
+    environ: dict[str, str], tmp_path: Path
+) -> None:
+    orphan = "import subprocess, sys; subprocess.Popen(['sleep', '300']); sys.exit()"
+    told = f"""
+import subprocess, sys, time
+from bench.ending import all_ended
+with all_ended():
+    subprocess.run([sys.executable, "-c", {orphan!r}], start_new_session=True)
+    print("ready", flush=True)
+    time.sleep(300)
+"""
+    with subprocess.Popen([sys.executable, "-c", told], cwd=ROOT, env=environ, stdout=subprocess.PIPE) as running:
+        assert running.stdout
+        assert running.stdout.readline() == b"ready\n"
+        assert any("sleep 300" in line for line in marked(environ[MARK], tmp_path).values())
+        running.terminate()
+        running.wait(30)
+    assert marked(environ[MARK], tmp_path) == {}
+
+
 def _child_of_a_worker(environ: dict[str, str], folder: Path) -> bool:
     """Whether a worker has forked."""
     lines = list(marked(environ[MARK], folder).values())

@@ -31,13 +31,23 @@ class Side:
         self.folder.mkdir(exist_ok=True)
         self.valkey = Valkey().start()
         self.client = redis.Redis.from_url(self.valkey.url)
-        self.valkey_pid = int(self.client.info("server")["process_id"])
         self.port = free_port()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         # Proxies of the environment are not for loopback.
         self.environ = {name: value for name, value in os.environ.items() if name.lower() not in _PROXIES}
         # Celery's processes leave a folder of theirs behind when they are killed: it goes with ours.
         self.environ["TMPDIR"] = str(self.folder)
+
+    @property
+    def valkey_pid(self) -> int:
+        """Its Valkey's process id."""
+        return int(self.client.info("server")["process_id"])
+
+    def on_glibc(self) -> None:
+        """From now on its Valkey takes its memory from glibc, as the program does by itself."""
+        self.valkey.stop()
+        self.valkey.variables = {}
+        self.valkey.start()
 
     def load(self, sittings: Sequence[Sitting]) -> None:
         """Have events wait."""

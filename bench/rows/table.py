@@ -5,6 +5,7 @@ from typing import Final
 
 from bench.line import Line
 from bench.rows import (
+    allocator,
     backlog,
     idle,
     lookups,
@@ -34,4 +35,5 @@ ROWS: Final[Mapping[str, Callable[[Session], Iterator[Line]]]] = {
     "memory": memory.measure,
     "million": million.measure,
     "operators": operators.measure,
+    "allocator": allocator.measure,
 }

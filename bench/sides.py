@@ -30,7 +30,7 @@ class Side:
         self.folder = folder / name
         self.folder.mkdir(exist_ok=True)
         self.valkey = Valkey().start()
-        self.client = redis.Redis.from_url(self.valkey.url)
+        self.client = redis.Redis.from_url(self.valkey.url, socket_timeout=60)  # on a busy machine
         self.port = free_port()
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         # Proxies of the environment are not for loopback.

@@ -10,7 +10,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from chaos.schedule import CANARY, Json, Schedule, Sitting
+from chaos.bodies import CANARY, Json
+from chaos.schedule import WRITES, Schedule, Sitting
 
 #: A call that had its turn before a 429 was noted is not one made in spite of it.
 NOTED_SECONDS: Final = 0.5
@@ -29,7 +30,7 @@ class Violation(NamedTuple):
 
 def check(schedule: Schedule, seen: Json, folder: Path | None = None) -> list[Violation]:
     """All violations. `folder`: where the logs are."""
-    found = [*_accounted(seen), *_idle(seen), *_private(seen, folder), *_patient(seen)]
+    found = [*_accounted(seen), *_idle(seen), *_private(seen, folder), *_patient(seen), *_strays(schedule, seen)]
     by_who = _receipts(seen)
     for sitting in schedule.sittings:
         found += _sitting(sitting, by_who.get(sitting.who, []), seen)
@@ -46,32 +47,40 @@ def _receipts(seen: Json) -> dict[str, list[Json]]:
 def _accounted(seen: Json) -> Iterator[Violation]:
     """Accepted is kept, each event is in one state, and the counts say the same."""
     accepted = {receipt["id"] for receipt in seen["receipts"]}
-    listed = Counter(event["id"] for tenant in seen["tenants"].values() for event in tenant["events"])
+    listed = Counter(event["id"] for event in seen["events"])
     for id in accepted - listed.keys():
         yield Violation("accepted is kept", id, "it was accepted, and the ledger does not have it")
     for id, count in listed.items():
         if count > 1:
             yield Violation("one state", id, f"it is listed {count} times")
-    for name, tenant in seen["tenants"].items():
-        states = Counter(event["state"] for event in tenant["events"])
+    for name in seen["tenants"]:
+        states = Counter(event["state"] for event in seen["events"] if event["tenant"] == name)
         counted = {state: count for state, count in seen["status"]["tenants"][name]["states"].items() if count}
         if counted != dict(states):
             yield Violation("one state", name, f"counted {counted}, listed {dict(states)}")
-        audit = tenant["audit"]
-        if audit["accepted"] != audit["accounted"] + audit["pruned"]:
-            yield Violation("audit", name, f"{audit['accepted']} accepted, {audit['accounted']} accounted for")
+    audit = seen["audit"]
+    if audit["accepted"] != audit["accounted"] + audit["pruned"]:
+        yield Violation("audit", "all", f"{audit['accepted']} accepted, {audit['accounted']} accounted for")
 
 
 def _idle(seen: Json) -> Iterator[Violation]:
     """When all is done nothing is on its way: no queue, lease, slot, intent or mark is left."""
-    for key in [*seen["leases"], *seen["owners"]]:
-        yield Violation("nothing is left", key, "a lease, an intent or its owner's mark is still there")
+    for key, marks in seen["marked"].items():
+        if marks:
+            yield Violation("nothing is left", key, f"{marks} still there")
     for key, value in seen["left"].items():
         yield Violation("nothing is left", key, str(value)[:200])
-    for name, tenant in seen["tenants"].items():
-        for event in tenant["events"]:
-            if event["state"] not in _DONE:
-                yield Violation("nothing waits for ever", event["id"], f"{name}: {event['state']} {event['reason']}")
+    for event in seen["events"]:
+        if event["state"] not in _DONE:
+            about = f"{event['tenant']}: {event['state']} {event['reason']}, {event['attempts']} attempts"
+            yield Violation("nothing waits for ever", event["id"], about)
+
+
+def _strays(schedule: Schedule, seen: Json) -> Iterator[Violation]:
+    """A message for a tenant that does not exist is kept for a person."""
+    count = len(seen["strays"]["strays"])
+    if count < len(schedule.strays):
+        yield Violation("accepted is kept", "strays", f"{len(schedule.strays)} were sent, {count} are kept")
 
 
 def _private(seen: Json, folder: Path | None) -> Iterator[Violation]:
@@ -106,16 +115,20 @@ def _seconds(retry_after: str, now: float) -> float:
 
 
 def _sitting(sitting: Sitting, receipts: Sequence[Json], seen: Json) -> Iterator[Violation]:
-    tenant = seen["tenants"][sitting.tenant]
-    events = {event["id"]: event for event in tenant["events"]}
+    tenant, theirs = seen["tenants"][sitting.tenant], [one for one in seen["events"] if one["tenant"] == sitting.tenant]
+    events = {event["id"]: event for event in theirs}
     mine = [events[id] for id in {receipt["id"] for receipt in receipts} if id in events]
     if any(one.celery for one in sitting.sendings):  # without a receipt: found by what the payload says
-        mine = [event for event in tenant["events"] if event["delivery"] == f"certiverse:dlv-{sitting.who}"]
+        mine = [event for event in theirs if event["delivery"] == f"certiverse:dlv-{sitting.who}"]
     records = [tenant["records"][name] for name in sitting.names]
     for name, record in zip(sitting.names, records, strict=True):
         yield from _history(sitting, name, record)
-    yield from _ends(sitting, mine, receipts, records)
-    yield from _audited(sitting, tenant["audit"])
+    unheard = any(
+        call["status"] is None and call["kind"] in WRITES and not set(sitting.names).isdisjoint(call["ids"])
+        for call in tenant["requests"]
+    )
+    yield from _ends(sitting, mine, receipts, records, unheard)
+    yield from _audited(sitting, seen["audit"])
 
 
 def _history(sitting: Sitting, name: str, record: Json) -> Iterator[Violation]:
@@ -152,9 +165,12 @@ def _number(score: Any) -> float | None:
 
 
 def _ends(
-    sitting: Sitting, events: Sequence[Json], receipts: Sequence[Json], records: Sequence[Json]
+    sitting: Sitting, events: Sequence[Json], receipts: Sequence[Json], records: Sequence[Json], unheard: bool
 ) -> Iterator[Violation]:
-    """Rhythm says in the end what the model says, and each event is where it belongs."""
+    """Rhythm says in the end what the model says, and each event is where it belongs.
+
+    `unheard`: whether a write to one of its registrations got no answer.
+    """
     first = records[0]["registration"]
     now = (first["status"], _number(first.get("score")))
     states = Counter((event["state"], event["reason"]) for event in events)
@@ -164,11 +180,16 @@ def _ends(
     match sitting.kind:
         case "nonsense":
             good = now == ("registered", None) and all(state in ("dead", "discarded") for state, _ in states)
+        case "rejected":
+            good = now == ("registered", None) and states == {("dead", "rhythm_rejected"): 1}
+        case "taken back":  # held, or synced where the write was known before it was undone
+            good = now == ("registered", None) and set(states) <= {("held", "registration_edited"), ("synced", None)}
         case "edited":
             good = first["notes"] == "the registrar's" and now == ("failed", 77.75)
         case "conflict":
             held = states["held", "result_conflict"]
-            good = (now in results and held == 1) or (now == ("registered", None) and held == 2)
+            # Both wait although one of them stands: only where the write was applied when nobody heard of it.
+            good = (now in results and (held == 1 or unheard)) or (now == ("registered", None) and held == 2)
         case "twice":  # the same result in other bytes
             good = now == results[0] and states == {("synced", None): 1, ("duplicate", None): 1}
         case "rescored":
@@ -188,5 +209,5 @@ def _ends(
 def _audited(sitting: Sitting, audit: Json) -> Iterator[Violation]:
     """Audit reads Rhythm back and finds only what a registrar has changed."""
     for one in audit["differences"]:
-        if one["registration"] in sitting.names and sitting.kind != "edited":
+        if one["registration"] in sitting.names and sitting.kind not in ("edited", "taken back"):
             yield Violation("audit", one["registration"], str(one))

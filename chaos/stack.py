@@ -4,6 +4,7 @@ The product is used as a person uses it: by its commands, its HTTP and its tenan
 its processes are started is imported from it.
 """
 
+import gzip
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,13 +66,17 @@ score = "scaled"
 class Stack:
     """The processes by name, a Valkey, a stand-in for each tenant, and a Sentry that keeps what it is sent."""
 
-    def __init__(self, folder: Path, rhythms: dict[str, Sandbox], workers: int) -> None:
+    def __init__(self, folder: Path, rhythms: dict[str, Sandbox], workers: int, lease: float) -> None:
         self.folder, self.rhythms = folder, rhythms
         self.valkey = Valkey().start()
         self.client = redis.Redis.from_url(
             self.valkey.url, socket_timeout=5, decode_responses=True, encoding_errors="replace"
         )
         self.port, self.running = free_port(), dict[str, subprocess.Popen[bytes]]()
+        #: How often a process was started again that had ended by itself.
+        self.restarts = Counter[str]()
+        self._lock, self._ends = threading.RLock(), threading.Event()
+        threading.Thread(target=self._supervise, daemon=True).start()
         self.url = f"http://127.0.0.1:{self.port}"
         self.envelopes: list[bytes] = []
         self._sentry = self._serve_sentry()
@@ -86,7 +92,7 @@ class Stack:
             "EXAMRELAY_CONFIG": str(folder / "examrelay.toml"),
             "EXAMRELAY_DATA": str(folder),
             "EXAMRELAY_LOG_FORMAT": "json",
-            "EXAMRELAY_LEASE_SECONDS": "20",
+            "EXAMRELAY_LEASE_SECONDS": str(lease),
             "EXAMRELAY_SWEEP_SECONDS": "1",
             "SENTRY_DSN": f"http://key@127.0.0.1:{self._sentry.server_port}/1",
             "CHAOS": PASSWORD,
@@ -111,7 +117,9 @@ class Stack:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
-                envelopes.append(self.rfile.read(int(self.headers["Content-Length"])))
+                sent = self.rfile.read(int(self.headers["Content-Length"]))
+                packed = self.headers.get("Content-Encoding") == "gzip"
+                envelopes.append(gzip.decompress(sent) if packed else sent)
                 self.send_response(200)
                 self.end_headers()
 
@@ -123,7 +131,7 @@ class Stack:
 
     def start(self, name: str) -> None:
         """Start a process in a session of its own."""
-        with (self.folder / f"{name}.log").open("ab") as log:
+        with self._lock, (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
                 [sys.executable, "-m", *self.commands[name]],
                 cwd=ROOT,
@@ -133,6 +141,14 @@ class Stack:
                 stderr=log,
             )
 
+    def _supervise(self) -> None:
+        """Start again what ended by itself, as every supervisor does: some do when they start while Redis is away."""
+        while not self._ends.wait(1):
+            with self._lock:
+                for name in [name for name, process in self.running.items() if process.poll() is not None]:
+                    self.restarts[name.split("-")[0]] += 1
+                    self.start(name)
+
     def start_all(self) -> None:
         """Start all, and wait until the receiver answers."""
         for name in self.commands:
@@ -141,21 +157,29 @@ class Stack:
 
     def signal(self, name: str, signum: signal.Signals) -> None:
         """Send a signal to a process and its children."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.running[name].pid, signum)
+        with suppress(ProcessLookupError), self._lock:
+            if name in self.running:
+                os.killpg(self.running[name].pid, signum)
 
     def kill(self, name: str) -> None:
-        """End a process and its children at once."""
-        self.signal(name, signal.SIGKILL)
-        self.running[name].wait(20)
+        """End a process and its children at once. It stays away until it is started."""
+        with self._lock:
+            process = self.running.pop(name, None)
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(20)
 
     def perform(self, act: Act) -> None:
         """Do what the nemesis does, for as long as it lasts."""
         match act.what, act.target:
-            case "kill", name:
-                self.kill(name)
+            case "kill", target:
+                names = [one for one in self.commands if one == target or (target == "workers" and "worker" in one)]
+                for name in names:
+                    self.kill(name)
                 time.sleep(act.seconds)
-                self.start(name)
+                for name in names:
+                    self.start(name)
             case "stop", name:
                 self.signal(name, signal.SIGSTOP)
                 time.sleep(act.seconds)
@@ -168,6 +192,10 @@ class Stack:
                 self.valkey.stop(signal.SIGKILL)
                 time.sleep(act.seconds)
                 self.valkey.start()
+            case "fill", _:
+                self.client.config_set("maxmemory", 1)
+                time.sleep(act.seconds)
+                self.client.config_set("maxmemory", 0)
             case "drop connections", _:
                 self.client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
@@ -187,8 +215,8 @@ class Stack:
 
     def close(self) -> None:
         """End everything."""
+        self._ends.set()
         for name in list(self.running):
-            self.signal(name, signal.SIGCONT)
             self.kill(name)
         self.client.close()
         self.valkey.close()
@@ -197,11 +225,11 @@ class Stack:
 
 
 @contextmanager
-def stack(folder: Path, workers: int) -> Iterator[Stack]:
-    """A stack with nothing running but its Valkey and its stand-ins."""
+def stack(folder: Path, workers: int, lease: float = 8.0) -> Iterator[Stack]:
+    """A stack with nothing running but its Valkey and its stand-ins. `lease`: seconds."""
     with ExitStack() as ends:
         rhythms = {name: ends.enter_context(start()) for name in TENANTS}
-        made = Stack(folder, rhythms, workers)
+        made = Stack(folder, rhythms, workers, lease)
         ends.callback(made.close)
         yield made
 
@@ -214,6 +242,8 @@ def keys(client: "redis.Redis", patterns: Sequence[str]) -> dict[str, Any]:
         "set": lambda key: sorted(client.smembers(key)),
         "hash": client.hgetall,
         "string": client.get,
+        "none": lambda _: None,  # gone since it was found
     }
     found = [key for pattern in patterns for key in client.scan_iter(pattern, count=1000)]
-    return {key: reads[client.type(key)](key) for key in found}
+    values = {key: reads[client.type(key)](key) for key in found}
+    return {key: value for key, value in values.items() if value}

@@ -72,8 +72,13 @@ class Sandbox:
         """Script one failure; `settings` are members of `options.Fault`."""
         self._act("fault", action=action, **settings)
 
+    def faults(self, *instead: Json) -> None:
+        """Replace all scripted failures by these, at one moment."""
+        self._act("faults", instead=instead)
+
     def clear_faults(self) -> None:
-        self._act("clear_faults")
+        """Script none any more."""
+        self.faults()
 
     def expire_tokens(self) -> None:
         self._act("expire_tokens")

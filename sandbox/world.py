@@ -79,8 +79,8 @@ class Acts:
     def fault(self, **given: Any) -> None:
         self.world.faults.append(Fault.model_validate(given))
 
-    def clear_faults(self) -> None:
-        self.world.faults.clear()
+    def faults(self, instead: list[Json]) -> None:
+        self.world.faults = [Fault.model_validate(each) for each in instead]
 
     def expire_tokens(self) -> None:
         self.world.tokens.clear()

@@ -39,3 +39,11 @@ def client(valkey: Valkey) -> Iterator["redis.Redis"]:
     with redis.Redis.from_url(valkey.url) as connected:
         connected.flushall()
         yield connected
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what the sweeps have counted (`make sweeps`)."""
+    if os.environ.get("EXAMRELAY_FULL") == "1":
+        for report in terminalreporter.getreports("passed"):
+            for name, value in report.user_properties:
+                terminalreporter.write_line(f"{name}: {value}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.control import Sandbox
-from schemas.event import Event
+from schemas.event import Event, Stage
 from schemas.outcome import Source
 from tasks.process import process_tenant
 from tasks.sync import sync_tenant
@@ -61,11 +61,16 @@ class Pipeline:
 
     def due_now(self) -> None:
         """Make everything that waits due and end every lease: the clock is Redis', so the due times are moved."""
-        for stage in ("process", "sync"):
-            self.services.redis.delete(f"er:{TENANT}:slots:{stage}")
-            due = f"er:{TENANT}:due:{stage}"
-            for id in self.services.redis.zrange(due, 0, -1):
-                self.services.redis.zadd(due, {id: 0})
+        places = [f"er:{TENANT}:due:{stage}" for stage in Stage]
+        with self.services.redis.pipeline() as commands:
+            commands.delete(*(f"er:{TENANT}:slots:{stage}" for stage in Stage))
+            for place in places:
+                commands.zrange(place, 0, -1)
+            _, *waiting = commands.execute()
+            for place, ids in zip(places, waiting, strict=True):
+                if ids:
+                    commands.zadd(place, dict.fromkeys(ids, 0))
+            commands.execute()
 
     def registration(self, id: str = "reg-1") -> dict[str, Any]:
         """A registration as the stand-in truly has it."""
@@ -75,11 +80,13 @@ class Pipeline:
 
 
 @contextmanager
-def pipeline_at(folder: Path, rhythm: Sandbox, /, *, lease_seconds: float = 120, **tables: str) -> Iterator[Pipeline]:
-    """A pipeline on REDIS_URL's Redis. `tables`: see `write_tenants`."""
+def pipeline_at(
+    folder: Path, rhythm: Sandbox, /, *, lease_seconds: float = 120, patient: bool = False, **tables: str
+) -> Iterator[Pipeline]:
+    """A pipeline on REDIS_URL's Redis. `patient`: see `connect`; `tables`: see `write_tenants`."""
     os.environ.update(ENVIRON)
     config = write_tenants(folder, rhythm.url, **tables)
-    pipeline = Pipeline(build(Settings(config=config, lease_seconds=lease_seconds), patient=False), rhythm)
+    pipeline = Pipeline(build(Settings(config=config, lease_seconds=lease_seconds), patient=patient), rhythm)
     try:
         yield pipeline
     finally:

@@ -61,6 +61,11 @@ class Valkey:
         """Where its data is."""
         return Path(self._folder.name)
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped."""
+        return self._process is not None
+
     def start(self, **config: str) -> "Valkey":
         """Start, or start again on the same data; from then on with `config`."""
         self._config |= {name.replace("_", "-"): value for name, value in config.items()}

@@ -1,7 +1,8 @@
 """Events on their way through the stages: delivered, replayed, left by a dead worker; and where each stands."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from schemas.event import Event, EventState, Stage
@@ -12,6 +13,7 @@ from tasks.steps.reading import SPANS, Reader, Spans
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
 from tests.running import wait_until
+from worker.errors import LedgerUnavailable
 from worker.ledger import queries
 
 #: As `stands` says it.
@@ -52,6 +54,25 @@ def stands(event: Event) -> Standing:
     return event.state, event.reason or event.result
 
 
+def states(pipeline: Pipeline, ids: Iterable[str]) -> list[str]:
+    """The states of many events, in one round trip."""
+    with pipeline.services.redis.pipeline() as commands:
+        for id in ids:
+            commands.hget(f"er:{TENANT}:event:{id}", "state")
+        return [state.decode() for state in commands.execute()]
+
+
+def accepted(pipeline: Pipeline, body: bytes) -> str:
+    """Deliver as a platform does: again until it is accepted. On a busy machine Redis may not answer in time."""
+
+    def deliver() -> str | None:
+        with contextlib.suppress(LedgerUnavailable):
+            return pipeline.deliver(body)
+        return None
+
+    return str(wait_until(deliver, 60, "a receipt"))
+
+
 def held(reason: str) -> Standing:
     """How an event stands that waits for a person."""
     return EventState.HELD, reason
@@ -88,7 +109,7 @@ def replay(pipeline: Pipeline, id: str, **answers: object) -> Event:
 
 def waits(pipeline: Pipeline) -> bool:
     """Whether any event is received or ready."""
-    return any(pipeline.services.redis.zcard(f"er:{TENANT}:due:{stage}") for stage in Stage)
+    return bool(pipeline.services.redis.exists(*(f"er:{TENANT}:due:{stage}" for stage in Stage)))
 
 
 def drain(pipeline: Pipeline, rounds: int = 12) -> None:
@@ -126,6 +147,19 @@ def scores(pipeline: Pipeline, id: str = "reg-1") -> list[float]:
     """Every score that the registration ever had written, oldest first."""
     changes = (write["changes"] for write in pipeline.rhythm.history(ORG, id))
     return [change["score"][1] for change in changes if "score" in change]
+
+
+def said(pipeline: Pipeline, id: str) -> list[tuple[str, float]]:
+    """A registration's status and score after each write. Each sent a letter, and the last one is what it says now."""
+    record, now = pipeline.rhythm.record(ORG, id), dict[str, Any]()
+    values = []
+    for write in record["history"]:
+        now |= {name: new for name, (_, new) in write["changes"].items()}
+        values.append((now["status"], now["score"]))
+    assert [letter["status"] for letter in record["letters"]] == [status for status, _ in values], values
+    says = record["registration"]
+    assert not values or (says["status"], says["score"]) == values[-1], values
+    return values
 
 
 def begun(pipeline: Pipeline, steps: int, token: str = "slow", spans: Spans = SPANS) -> tuple[Run, list[Job]]:

@@ -9,6 +9,8 @@ RECEIVE: Final = "tasks.receive"
 HINT_QUEUE: Final = "examrelay"
 SWEEP_QUEUE: Final = "examrelay.sweep"
 RECEIVE_QUEUE: Final = "examrelay.receive"
+#: Where an entry of that queue is until the worker that took it has noted it in Celery's `unacked`.
+TAKEN: Final = "examrelay.receive.taken"
 
 #: Seconds after which a process or sync task stops working and writes what it has found.
 SOFT_TASK_SECONDS: Final = 40

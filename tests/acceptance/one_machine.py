@@ -116,6 +116,14 @@ def command(*arguments: str, environ: dict[str, str]) -> "subprocess.CompletedPr
     )
 
 
+def one_message(ended: "subprocess.CompletedProcess[str]") -> str:
+    """All that was said: one line to stderr, under our name."""
+    assert ended.stdout == ""
+    assert ended.stderr.startswith("examrelay: ")
+    assert ended.stderr.count("\n") == 1
+    return ended.stderr
+
+
 def marked(mark: str, data: Path) -> dict[int, str]:
     """The command lines of all living processes under a mark, by process id. Valkey writes over its environment, but
     works in its data folder."""

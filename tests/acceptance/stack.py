@@ -67,6 +67,12 @@ class Stack:
         if "web" in names:
             wait_until(lambda: requests.get(f"{self.url}/healthz", timeout=2).ok, 20, "the receiver")
 
+    def start_ready(self, name: str) -> None:
+        """Start a worker, and wait until it says that it takes tasks."""
+        before = self.log(name).read_bytes().count(b" ready.") if self.log(name).exists() else 0
+        self.start(name)
+        wait_until(lambda: self.log(name).read_bytes().count(b" ready.") > before, 30, f"{name} ready")
+
     def end(self, name: str, how: signal.Signals) -> None:
         """Signal a process and its children, and wait for it unless it is only stopped."""
         process = self.running[name]

@@ -21,6 +21,7 @@ from tests.running import ROOT, wait_until
 from tests.senders import NOWHERE, SECRETS, TABLES
 from worker.ledger import queries, strays
 from worker.ledger.sealed import Sealer
+from worker.queues import TAKEN
 
 QUEUE = "examrelay.receive"
 #: `MARKED` as it looks in base64 wherever it begins.
@@ -48,8 +49,8 @@ def running(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> I
     """A receiver, and a worker that has nothing but the ledger."""
     folder = tmp_path_factory.mktemp("receive")
     with stack_at(folder, NOWHERE, {"more": TABLES}, SENTRY_DSN=collector.dsn, **SECRETS) as made:
-        made.start("worker", "web")
-        wait_until(lambda: "ready" in made.log("worker").read_text(), 20, "the worker")
+        made.start("web")
+        made.start_ready("worker")
         yield made
 
 
@@ -77,8 +78,8 @@ def send(stack: Stack, script: str) -> None:
 
 
 def drained(stack: Stack) -> None:
-    """Wait until no message waits or is under way. Between the two it is nowhere for a moment, so that must last."""
-    left, free = ("unacked", "examrelay", QUEUE), [time.monotonic()]
+    """Wait until no message waits or is under way. Between the two a hint is nowhere for a moment: that must last."""
+    left, free = ("unacked", "examrelay", QUEUE, TAKEN), [time.monotonic()]
 
     def look() -> bool:
         if stack.client.exists(*left):

@@ -17,6 +17,7 @@ from tests.events import certiverse
 from tests.running import ROOT, wait_until
 from tests.senders import NOWHERE, WHSEC
 from worker.ledger import queries
+from worker.queues import RECEIVE_QUEUE, TAKEN
 from worker.receiver.openapi import OPENAPI
 
 PAGE = (ROOT / "docs" / "sending.md").read_text()
@@ -77,7 +78,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def stack(running: Stack) -> Stack:
     """The same with nothing recorded."""
-    wait_until(lambda: not running.client.exists("unacked", "examrelay", "examrelay.receive"), 20, "empty queues")
+    wait_until(lambda: not running.client.exists("unacked", "examrelay", RECEIVE_QUEUE, TAKEN), 20, "empty queues")
     running.client.delete("-", *running.client.keys("er:*"))
     return running
 

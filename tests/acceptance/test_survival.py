@@ -3,8 +3,6 @@
 import signal
 import time
 
-import pytest
-
 from schemas.event import EventState
 from tests.acceptance.stack import Stack
 from tests.events import certiverse, registration
@@ -102,13 +100,12 @@ def test_garbage_on_the_queue_is_parked_and_work_goes_on(stack: Stack) -> None:
     assert stack.running["worker"].poll() is None
 
 
-@pytest.mark.alone
 def test_a_lost_hint_is_repaired_within_ten_seconds_and_a_doubled_one_finds_nothing(stack: Stack) -> None:
     bodies, ids = seed(stack, 2)
     stack.end("worker", signal.SIGTERM)
     (lost, doubled) = stack.deliver(bodies)
     stack.client.delete("examrelay")
-    stack.start("worker")
+    stack.start_ready("worker")
     stack.synced(2, 10 + 5)
     assert stack.event(lost).state is EventState.SYNCED
     app = make_app(Settings(redis_url=stack.valkey.url))

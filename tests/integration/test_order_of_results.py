@@ -1,36 +1,47 @@
-"""Whatever order a candidate's results come in, together or apart, with a worker dying meanwhile: Rhythm ends the same.
+"""Whatever order a candidate's results come in, together or apart, with workers dying meanwhile: Rhythm ends the same.
 
-Each permutation of a history has registrations of its own, so that one ledger and one stand-in serve them all.
-EXAMRELAY_FULL=1 plays every permutation; without it a seeded sample.
+Each play has registrations of its own, so that one ledger serves them all. With EXAMRELAY_FULL=1 (`make sweeps`) every
+permutation is played in each grouping, and workers die at every boundary of their calls; else a seeded sample of these.
 """
 
 import json
 import os
 import random
 from collections import Counter
-from collections.abc import Sequence
-from itertools import permutations
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, permutations
 from typing import Any
 
 import pytest
 
-from schemas.event import EventState, Stage
+from schemas.event import EventState
 from tests.events import certiverse, registration
+from tests.mortal import MortalWorker
 from tests.pipeline import ORG, TENANT, Pipeline
-from tests.stages import SENT, begun, drain, go_on
+from tests.stages import accepted, drain, said, states
+from worker.bootstrap import build
 from worker.ledger.audit.books import books
 
 #: O: original · o: the same in other bytes · R: rescore (twice: the same bytes) · t: the retake · m: not JSON.
 HISTORY = "OOoRRtm"
 EVERY = sorted(set(permutations(HISTORY)))
-SAMPLE, GROUPS = 320, 8
-#: Where a worker dies: with its claim at process, or after so many steps of sync.
-CRASHES = ("process", *range(SENT + 1))
+FULL = os.environ.get("EXAMRELAY_FULL") == "1"
+SAMPLE, GROUPS = 252, 4
+#: What is there when a worker looks: all of it, one part and then the other, or one delivery at a time.
+GROUPINGS = ("together", "in two", "alone")
+#: Calls to Redis and Rhythm that a batch takes. By the first, process has claimed and leased its events.
+MOST_CALLS, CLAIMED = 13, 1
 ORIGINAL, RESCORE, RETAKE = ("failed", 60), ("passed", 82.5), ("passed", 91)
+Order = Sequence[str]
 
 
-def played() -> list[tuple[str, ...]]:
-    return EVERY if os.environ.get("EXAMRELAY_FULL") == "1" else random.Random(7).sample(EVERY, SAMPLE)
+def played(group: int, chance: random.Random) -> Iterator[tuple[Order, Iterable[int]]]:
+    """Permutations, and after how many calls the worker of each batch dies: after one, after two, and so on."""
+    if FULL:
+        yield from ((order, count(1)) for order in EVERY[group::GROUPS])
+        return
+    for order in chance.sample(EVERY, SAMPLE // GROUPS // len(GROUPINGS)):
+        yield order, [chance.randrange(1, MOST_CALLS)]
 
 
 class History:
@@ -64,15 +75,15 @@ class History:
         return b"{" + str(self._number).encode()
 
 
-def oracle(batches: Sequence[Sequence[str]], split: int | None) -> list[list[tuple[str, float]]]:
+def oracle(batches: Sequence[Order], halved: bool) -> list[list[tuple[str, float]]]:
     """What the first registration may say, one after the other; by the order of arrival alone.
 
-    `split`: a batch that a worker died on at process is prepared in halves, so an original in it may be seen alone.
+    `halved`: a worker died at process, so each batch is prepared in halves, and an original in it may be seen alone.
     """
     came = {what: min(n for n, batch in enumerate(batches) if what in batch) for what in HISTORY}
     original, rescore = min(came["O"], came["o"]), came["R"]
     possible = [[ORIGINAL, RESCORE]] if original < rescore else [[RESCORE]]
-    return possible if original != rescore or original != split else [[ORIGINAL, RESCORE], [RESCORE]]
+    return [[ORIGINAL, RESCORE], [RESCORE]] if original == rescore and halved else possible
 
 
 def states_of(values: list[tuple[str, float]]) -> Counter[EventState]:
@@ -82,66 +93,61 @@ def states_of(values: list[tuple[str, float]]) -> Counter[EventState]:
     return states
 
 
-def in_batches(history: Sequence[str], chance: random.Random) -> list[list[str]]:
-    """One at a time, or cut at random."""
-    if chance.random() < 0.4:
-        return [[what] for what in history]
-    cuts = sorted(chance.sample(range(1, len(history)), chance.randint(0, 3)))
-    return [list(history[start:end]) for start, end in zip([0, *cuts], [*cuts, len(history)], strict=True)]
+def in_batches(order: Order, grouping: str, chance: random.Random) -> list[Order]:
+    """The deliveries that are there when a worker looks, one time after the other."""
+    match grouping:
+        case "together":
+            return [order]
+        case "in two":
+            cut = chance.randrange(1, len(order))
+            return [order[:cut], order[cut:]]
+    return [[what] for what in order]
 
 
-def play(pipeline: Pipeline, history: History, batches: list[list[str]], crash: str | int, crash_at: int) -> set[str]:
-    """Deliver batch by batch; in one of them a worker dies. Returns the ids of the events."""
-    ids: set[str] = set()
-    for number, batch in enumerate(batches):
-        ids |= {pipeline.deliver(history.body(what)) for what in batch}
-        if number == crash_at:
-            die(pipeline, crash)
-        go_on(pipeline)
-        drain(pipeline)
-    return ids
-
-
-def die(pipeline: Pipeline, crash: str | int) -> None:
-    if crash == "process":
-        pipeline.ledger.claim(TENANT, Stage.PROCESS, "dies", 100, 0)
-        return
-    pipeline.process()
-    begun(pipeline, int(crash), "dies")
-
-
-def said(changes: list[dict[str, Any]]) -> list[tuple[str, float]]:
-    """Status and score after each write."""
-    values: list[tuple[str, float]] = []
-    now: dict[str, Any] = {}
-    for change in changes:
-        now |= {name: new for name, (_, new) in change["changes"].items()}
-        values.append((now["status"], now["score"]))
-    return values
+@pytest.fixture
+def worker(pipeline: Pipeline) -> Iterator[MortalWorker]:
+    """A worker beside the pipeline's."""
+    services = build(pipeline.services.settings, patient=False)
+    yield MortalWorker(services)
+    services.close()
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
-def test_whatever_the_order_rhythm_ends_the_same_and_never_steps_back(pipeline: Pipeline, group: int) -> None:
-    mine = list(enumerate(played()))[group::GROUPS]
-    for number, order in mine:
-        chance, history = random.Random(number), History(number)
-        batches = in_batches(order, chance)
-        crash, crash_at = CRASHES[number % len(CRASHES)], chance.randrange(len(batches))
-        pipeline.rhythm.seed(ORG, history.registrations())
-        ids = play(pipeline, history, batches, crash, crash_at)
-        case = f"{batches}, dies at {crash} in batch {crash_at}"
-        values = check(pipeline, history.first, oracle(batches, crash_at if crash == "process" else None), case)
-        check(pipeline, history.retake, [[RETAKE]], case)
-        assert Counter(pipeline.event(id).state for id in ids) == states_of(values), case
+@pytest.mark.parametrize("grouping", GROUPINGS)
+def test_whatever_the_order_rhythm_ends_the_same_and_never_steps_back(
+    pipeline: Pipeline, worker: MortalWorker, grouping: str, group: int, record_property: Callable[[str, object], None]
+) -> None:
+    chance, deaths, plays = random.Random(f"{grouping} {group}"), Counter[str](), 0
+    for order, crashes in played(group, chance):
+        pipeline.rhythm.reset()
+        batches = in_batches(order, grouping, chance)
+        for calls in crashes:
+            died = play(pipeline, worker, History(plays), batches, calls)
+            plays, deaths = plays + 1, deaths + Counter(died)
+            if not died:
+                break  # no batch takes so many calls
     found = books(pipeline.services.redis, TENANT)
-    assert (found.differences, found.accepted) == ((), 5 * len(mine))
+    assert (found.differences, found.accepted) == ((), 5 * plays)
+    assert deaths["intend"], "workers died with an intent"
+    assert deaths["PATCH one"] + deaths["POST batch"], "and between Rhythm's answer and the ledger's record of it"
+    record_property("sweep", f"{grouping}: {plays} histories; workers died after {dict(deaths)}")
 
 
-def check(pipeline: Pipeline, id: str, possible: list[list[tuple[str, float]]], case: str) -> list[tuple[str, float]]:
-    """What the registration said, one after the other: possible, with a letter for each change of its status."""
-    record = pipeline.rhythm.record(ORG, id)
-    values, now = said(record["history"]), record["registration"]
-    assert values in possible, case
-    assert [letter["status"] for letter in record["letters"]] == [status for status, _ in values], case
-    assert (now["status"], now["score"]) == values[-1], case
-    return values
+def play(pipeline: Pipeline, worker: MortalWorker, history: History, batches: list[Order], calls: int) -> list[str]:
+    """Deliver batch by batch; each has a worker that dies after so many calls, then another. Checks how it ends.
+
+    Returns the last call of each worker that died.
+    """
+    ids, died = set[str](), list[str]()
+    pipeline.rhythm.seed(ORG, history.registrations())
+    for batch in batches:
+        ids |= {accepted(pipeline, history.body(what)) for what in batch}
+        if last := worker.dies(TENANT, calls):
+            died.append(last)
+        drain(pipeline)
+    case = f"{batches}, where workers died after {calls} calls: {died}"
+    values = said(pipeline, history.first)
+    assert values in oracle(batches, calls == CLAIMED), case
+    assert said(pipeline, history.retake) == [RETAKE], case
+    assert Counter(states(pipeline, ids)) == states_of(values), case
+    return died

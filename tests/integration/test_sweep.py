@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 from structlog.testing import capture_logs
@@ -12,6 +13,7 @@ from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
 from worker.ledger import queries
 from worker.ledger.audit.books import books
+from worker.queues import RECEIVE_QUEUE, TAKEN
 
 QUEUE = "examrelay"
 
@@ -45,6 +47,18 @@ def test_due_work_is_hinted_once_its_hint_is_older_than_five_seconds(swept: Pipe
     assert [line["event"] for line in logs] == ["sweep.finished"]
     assert sweep_tenants(swept.services)["hinted"] == 0, "that hint is under way now"
     assert swept.services.redis.llen(QUEUE) == 1
+
+
+def test_what_a_worker_took_and_did_not_note_is_next_again_and_in_its_order(pipeline: Pipeline) -> None:
+    client = pipeline.services.redis
+    client.lpush(RECEIVE_QUEUE, "first", "second", "third")
+    for _ in range(2):
+        client.lmove(RECEIVE_QUEUE, TAKEN, "RIGHT", "LEFT")
+    sweep_tenants(pipeline.services)
+    assert client.rpop(RECEIVE_QUEUE, 4) == [b"first", b"second", b"third"]
+    client.lpush(TAKEN, *range(103))
+    pipeline.ledger.sweep(TENANT, timedelta(seconds=5), 10)
+    assert client.llen(TAKEN) == 3, "a sweep is short"
 
 
 def test_sweeps_of_two_beats_and_two_crons_at_once_hint_once(swept: Pipeline) -> None:

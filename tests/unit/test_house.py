@@ -11,7 +11,8 @@ from tests.running import ROOT
 
 PACKAGES = ("schemas", "worker", "tasks", "sandbox")
 MODULES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
-OTHERS = [path.relative_to(ROOT) for folder in ("tests", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
+FOLDERS = ("tests", "bench", "chaos")
+OTHERS = [path.relative_to(ROOT) for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
 MODULE_LINES, FUNCTION_LINES = 300, 40
 SUPPRESSIONS, UNFORMATTED = 10, 5
 SUPPRESSION = re.compile(r"# (?:noqa|type: ignore|pragma: no cover)")

@@ -13,12 +13,12 @@ from typing import Any, Final
 import redis
 import redis.asyncio
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
 from worker.ledger.keys import ANSWERS, FINAL, INDEX_OF
 from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, milliseconds
-from worker.queues import HINT_QUEUE
+from worker.queues import HINT_QUEUE, RECEIVE_QUEUE, TAKEN
 from worker.settings import Settings
 
 #: Scripts that need no stored answer: they may run twice.
@@ -59,6 +59,8 @@ UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)
 LOADING: Final = BusyLoadingError
 #: Redis is there and refuses: a key is not what it must be.
 REFUSED: Final = ResponseError
+#: Redis is at its `maxmemory`.
+FULL: Final = OutOfMemoryError
 
 
 @cache
@@ -77,6 +79,8 @@ def facts() -> str:
         "IDENTITY_KEPT": milliseconds(IDENTITY_KEPT),
         "PAYLOAD_KEPT": milliseconds(PAYLOAD_KEPT),
         "HINT_QUEUE": f"'{HINT_QUEUE}'",
+        "RECEIVE_QUEUE": f"'{RECEIVE_QUEUE}'",
+        "TAKEN": f"'{TAKEN}'",
         "HINT": f"[==[{json.dumps(HINT)}]==]",
     }
     return "\n".join(f"local {name} = {value}" for name, value in constants.items())

@@ -43,6 +43,8 @@ Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: ho
 `er:hints` string: how many hints were ever sent.
 `er:said.{caller}` string: the nonce of the caller's last call and its answer, so that a repeat gets the same. 10 min.
 `er:processes` hash: what each process tells of itself; `er:processes.seen` zset: when it last did.
+
+Celery's: its queues (`worker/queues.py`; beside `examrelay.receive`, the list `examrelay.receive.taken`) and `unacked`.
 """
 
 from typing import Final

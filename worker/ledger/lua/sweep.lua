@@ -46,6 +46,10 @@ local function prune()
   return pruned
 end
 
+-- What a worker took and has not noted, so that the oldest is next. If that worker lives, it finds it gone (`_NOTE`).
+for _ = 1, 100 do
+  if not redis.call('LMOVE', TAKEN, RECEIVE_QUEUE, 'LEFT', 'RIGHT') then break end
+end
 redis.call('HSET', 'er:sweep', 'at', int(now))
 local hinted, pruned = overdue('process') + overdue('sync'), prune()
 write_counts(tenant)

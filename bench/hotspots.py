@@ -15,17 +15,20 @@ from pathlib import Path
 
 import structlog
 
-from bench.machines import ORG, TENANT, Ours
+from bench import light
+from bench.ours import Ours, work
 from bench.payloads import sittings
-from sandbox.control import Sandbox, start
+from sandbox.control import Sandbox
+from worker.bootstrap import build
+from worker.settings import Settings
 
 _SHOWN = 32
 
 
 def main(count: int) -> None:
     """Profile `count` events."""
-    with start() as rhythm, tempfile.TemporaryDirectory(prefix="examrelay-bench-") as name:
-        ours = Ours(Path(name), rhythm.url)
+    with light.start() as (rhythm, _), tempfile.TemporaryDirectory(prefix="examrelay-bench-") as name:
+        ours = Ours(Path(name), "acme", rhythm.url)
         try:
             _profile(ours, rhythm, count)
         finally:
@@ -33,16 +36,11 @@ def main(count: int) -> None:
 
 
 def _profile(ours: Ours, rhythm: Sandbox, count: int) -> None:
-    # Here, because importing the tasks builds the Celery app from the environment.
-    from tasks.process import process_tenant
-    from worker.bootstrap import build
-    from worker.settings import Settings
-
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     services = build(Settings())
     for profiled in (False, True):
         given = sittings(count)
-        rhythm.seed(ORG, [one.seed for one in given])
+        rhythm.seed(ours.org, [one.seed for one in given])
         ours.load(given)
         ours.client.config_resetstat()
         profile = cProfile.Profile()
@@ -50,7 +48,7 @@ def _profile(ours: Ours, rhythm: Sandbox, count: int) -> None:
         if profiled:
             profile.enable()
         while ours.unfinished():
-            process_tenant(services, TENANT)
+            work(services)
         profile.disable()
         if profiled:
             _show(profile, count)

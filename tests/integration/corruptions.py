@@ -154,7 +154,7 @@ def keep_an_outcome(at: Ground) -> Kinds:
 
 
 def lose_a_history(at: Ground) -> Kinds:
-    id = at.event()
+    id = at.event("synced", "duplicate", "held", "dead", "ready")
     at.client.delete(at.key("history", id))
     at.client.hdel(at.key("event", id), "history")
     return ("history",)

@@ -100,7 +100,7 @@ def test_nothing_of_a_result_is_stored_but_its_payload(open_one: Pipeline) -> No
     open_one.deliver(ORIGINAL)
     open_one.process()
     kinds_of_key = {key.decode().split(":")[2] for key in open_one.services.redis.keys(f"er:{TENANT}:*")}
-    assert kinds_of_key == {"counts", "delivery", "due", "event", "events", "history", "names", "payload"}
+    assert kinds_of_key == {"counts", "delivery", "due", "event", "events", "names", "payload"}
 
 
 def test_an_edit_between_two_tries_is_not_lost(open_one: Pipeline) -> None:

@@ -7,11 +7,11 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     receipts (from the second on), nonce (of the last receipt), who (the candidate's names: `trace.py`), attempts,
     first_attempt_at, answers (an operator's; sealed), problem (the receiver's); while claimed: lease (token), batch
     (size of the claim); after leases that expired: expiries, alone; while a write may be under way: intent (sealed);
-    one that was still so when the event died: doubt (sealed). Once final: history, unless it is long: times are counted
-    from received_at, and the first line, `record`, is left out.
+    one that was still so when the event died: doubt (sealed). history: a line a move (at, move, by, and the reason if there
+    is one; tab-separated), times counted from received_at; the first line, `record`, is left out.
 `payload:{id}` string: the body as sent, sealed. Expires after the event is final.
-`history:{id}` string: a line a move: at, move, by, and the reason if there is one; tab-separated. Until the event is
-    final, unless it is long; and what comes after that.
+`history:{id}` string: lines like those of its history, with their times, of what is no move; and all lines that an
+    earlier release wrote while the event waited.
 `names:{bucket}` list: for each name in it of an event's candidate, when the event was received, and ten bits of it.
 `events` zset: every event not pruned, by received_at.
 `due:process`, `due:sync` zset: every `received`, `ready` event, by when it is next looked at. For a claimed event that

@@ -184,7 +184,7 @@ class Checks:
         yield Question(
             "event", id, f"received at {at}", ("ZSCORE", self._key("events"), id), lambda one: one == _number(at)
         )
-        if not text_of(fields, "history"):
+        if state != EventState.RECEIVED and not text_of(fields, "history"):
             yield Question("history", id, "a history", ("EXISTS", self._key("history", id)), bool)
         if state in INDEX_OF:
             yield from self._waiting(id, EventState(state))

@@ -11,16 +11,24 @@ local now, slot_index, works, ids, MAX_ALONE = now_ms(), key(tenant, 'slots'), {
 local until_ = now + tonumber(lease)
 local PACED = 3 -- slots that a pace may need, whatever `concurrency` says: of four children one is left to others
 
-local function add_work(id, fields)
-  table.insert(ids, id)
-  table.insert(works, { id, fields, redis.call('GET', key(tenant, 'payload', id)) or '' })
+local function add_works()
+  local payloads = {}
+  for i, id in ipairs(ids) do payloads[i] = key(tenant, 'payload', id) end
+  payloads = #ids > 0 and redis.call('MGET', unpack(payloads)) or payloads
+  for i, id in ipairs(ids) do
+    local fields = {}
+    for name, value in pairs(hash(tenant, 'event', id)) do
+      if name ~= 'history' then fields[#fields + 1], fields[#fields + 2] = name, tostring(value) end
+    end
+    works[i] = { id, fields, payloads[i] or '' }
+  end
 end
 
 if earlier then -- the same call again: what it took and still has
   for _, id in ipairs(earlier.claimed) do
-    local fields = redis.call('HGETALL', key(tenant, 'event', id))
-    if by_name(fields).lease == token then add_work(id, fields) end
+    if hash(tenant, 'event', id).lease == token then table.insert(ids, id) end
   end
+  add_works()
   return { earlier.now, earlier.others, works }
 end
 
@@ -28,14 +36,14 @@ end
 local first = not redis.call('ZSCORE', slot_index, token)
 if first then redis.call('DEL', key(tenant, 'hint')) end
 -- Enough tasks that while they are busy with their calls, the pace's every turn is taken.
-local gate = read(key(tenant, 'gate'), 'interval', 'busy')
+local gate = hash(tenant, 'gate')
 if gate.interval and gate.busy then
   slots = math.min(math.max(slots, PACED), math.max(1, math.ceil(gate.busy / gate.interval + 0.25)))
 end
 redis.call('ZREMRANGEBYSCORE', slot_index, '-inf', int(now))
 if slots > 0 and first and redis.call('ZCARD', slot_index) >= slots then return { now, 0, works } end
 
-local taken, batch, due = {}, limit, {}
+local batch, due = limit, {}
 for _, index in ipairs(claimable(tenant, now)) do
   local page = redis.call('ZRANGEBYSCORE', index, '-inf', int(now), 'WITHSCORES', 'LIMIT', 0, limit)
   for i = 1, #page, 2 do table.insert(due, { id = page[i], at = tonumber(page[i + 1]), index = index }) end
@@ -43,20 +51,18 @@ end
 table.sort(due, function(one, other) return one.at < other.at or (one.at == other.at and one.id < other.id) end)
 
 -- An event whose lease expired may only be claimed in a smaller batch; alone too often, it is buried.
-local function allowed_batch(id, place, event)
+local function allowed_batch(id, event)
   if not event.lease and not event.expiries then return limit end
   local batch, alone = tonumber(event.batch or limit), tonumber(event.alone or 0)
   if event.lease then
-    redis.call('HDEL', place, 'lease')
-    redis.call('HINCRBY', place, 'expiries', 1)
-    if batch == 1 then alone = redis.call('HINCRBY', place, 'alone', 1) end
+    if batch == 1 then alone = alone + 1 end
     batch = math.max(1, math.floor(batch / 2))
-    redis.call('HSET', place, 'batch', batch)
-    note(tenant, id, now, 'process', { move = 'lease.expired' })
+    event.lease, event.expiries, event.alone, event.batch = nil, (event.expiries or 0) + 1, alone, batch
+    note(event, now, 'process', { move = 'lease.expired' })
   end
   if alone < MAX_ALONE then return batch end
   release(tenant, id, event.registration)
-  enter(tenant, id, event.state, 'dead', now, 'process', {
+  enter(tenant, id, 'dead', now, 'process', {
     reason = 'worker_killer', move = 'bury', detail = 'alone in its batch, it ended ' .. MAX_ALONE .. ' workers',
     fields = { doubt = event.intent or event.doubt },
   })
@@ -64,21 +70,20 @@ local function allowed_batch(id, place, event)
 end
 
 for i = 1, math.min(limit, #due) do
-  local one, place = due[i], key(tenant, 'event', due[i].id)
-  one.fields = redis.call('HGETALL', place)
-  local allowed = allowed_batch(one.id, place, by_name(one.fields))
-  if allowed > 0 and #taken < math.min(batch, allowed) then
+  local one = due[i]
+  local allowed = allowed_batch(one.id, hash(tenant, 'event', one.id))
+  if allowed > 0 and #ids < math.min(batch, allowed) then
     batch = math.min(batch, allowed)
-    table.insert(taken, one)
+    table.insert(ids, one.id)
+    put(entering, one.index, int(until_), one.id)
   end
 end
-write_counts(tenant)
-if #taken == 0 then return { now, 0, works } end
-for _, one in ipairs(taken) do
-  add_work(one.id, one.fields)
-  redis.call('HSET', key(tenant, 'event', one.id), 'lease', token, 'batch', #taken)
-  redis.call('ZADD', one.index, int(until_), one.id)
+for _, id in ipairs(ids) do
+  hash(tenant, 'event', id).lease, hash(tenant, 'event', id).batch = token, #ids
 end
+write()
+if #ids == 0 then return { now, 0, works } end
+add_works()
 redis.call('ZADD', slot_index, int(math.min(until_, now + slot_span)), token)
 -- Hints in the queue, but for this tenant's own: another tenant waits.
 local others = redis.call('LLEN', HINT_QUEUE) > redis.call('EXISTS', key(tenant, 'hint')) and 1 or 0

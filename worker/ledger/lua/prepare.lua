@@ -6,7 +6,7 @@
 -- Returns for each {answer, detail, delivery, version, what the ledger holds of the delivery (`delivery_record`)}: 'ready',
 -- 'lost' (no longer the caller's), 'duplicate', or the reason to hold it. The last two are for `apply` to carry out.
 local tenant, token = unpack(ARGV)
-local now, events, answers, found = now_ms(), cjson.decode(ARGV[3]), {}, {}
+local now, events, answers, lease_ends = now_ms(), cjson.decode(ARGV[3]), {}, nil
 
 -- One `eventId` always means one result of one delivery.
 local function contradicts(d)
@@ -18,9 +18,9 @@ end
 
 -- Whether another event that still counts has this version of the delivery, or what else keeps it from being ready.
 local function why_not(d)
-  local record = read(key(tenant, 'delivery', d.delivery), 'v:' .. d.version, 'applied')
+  local record = hash(tenant, 'delivery', d.delivery)
   local other, applied = record['v:' .. d.version], record.applied or ''
-  local its = other and other ~= d.id and read(key(tenant, 'event', other), 'state', 'who') or { state = 'dead' }
+  local its = other and other ~= d.id and hash(tenant, 'event', other) or { state = 'dead' }
   local known = its.state ~= 'dead' and its.state ~= 'discarded'
   local stranger = known and strangers(its.who or '', d.who)
   if stranger and not d.accepts.result_conflict then
@@ -35,38 +35,37 @@ local function why_not(d)
   if copy and not replaced then return 'duplicate', 'same as ' .. other end
 end
 
-local function prepare(d, was)
-  local delivery, fields = key(tenant, 'delivery', d.delivery), { delivery = d.delivery, version = d.version, who = d.who }
-  set_names(tenant, was.who or '', d.who, was.received_at)
+local function prepare(d, event)
+  set_names(tenant, event, d.who)
+  event.delivery, event.version = d.delivery, d.version
   local reason, detail = why_not(d)
-  if reason then
-    set_fields(key(tenant, 'event', d.id), fields)
-    return reason, detail
-  end
-  if redis.call('HSET', delivery, 'v:' .. d.version, d.id) == 1 then redis.call('HINCRBY', delivery, 'rev', 1) end
-  keep_identity(delivery)
-  local lease_ends = redis.call('ZSCORE', key(tenant, INDEX[was.state]), d.id)
-  enter(tenant, d.id, was.state, 'ready', now, 'process', { move = 'prepare', fields = fields, lease_ends = lease_ends })
+  if reason then return reason, detail end
+  local record = hash(tenant, 'delivery', d.delivery)
+  if not record['v:' .. d.version] then record.rev = (record.rev or 0) + 1 end
+  record['v:' .. d.version] = d.id
+  keep_identity(tenant, 'delivery', d.delivery)
+  -- They were claimed together, so their leases end together.
+  lease_ends = lease_ends or redis.call('ZSCORE', key(tenant, INDEX[event.state]), d.id)
+  enter(tenant, d.id, 'ready', now, 'process', { move = 'prepare', lease_ends = lease_ends })
   return 'ready', ''
 end
 
 for i, d in ipairs(events) do -- first, whatever is read differently now gives its former version up
-  local was = read(key(tenant, 'event', d.id), 'lease', 'state', 'delivery', 'version', 'who', 'received_at', 'intent')
-  local delivery, version = key(tenant, 'delivery', was.delivery or ''), 'v:' .. (was.version or '')
-  local same, its = was.delivery == d.delivery and was.version == d.version, was.version and redis.call('HGET', delivery, version)
-  found[i] = was
-  if was.lease ~= token then
+  local event = hash(tenant, 'event', d.id)
+  local record, version = hash(tenant, 'delivery', event.delivery or ''), 'v:' .. (event.version or '')
+  local same, its = event.delivery == d.delivery and event.version == d.version, record[version] == d.id
+  if event.lease ~= token then
     answers[i] = { 'lost', '' }
-  elseif was.state == 'ready' and (was.intent or (same and its == d.id)) then
-    answers[i], d.delivery, d.version, d.who = { 'ready', '' }, was.delivery, was.version, was.who
-  elseif its == d.id and not same then
-    redis.call('HDEL', delivery, version)
+  elseif event.state == 'ready' and (event.intent or (same and its)) then
+    answers[i], d.delivery, d.version, d.who = { 'ready', '' }, event.delivery, event.version, event.who
+  elseif its and not same then
+    record[version] = nil
   end
 end
-for i, d in ipairs(events) do answers[i] = answers[i] or { prepare(d, found[i]) } end
+for i, d in ipairs(events) do answers[i] = answers[i] or { prepare(d, hash(tenant, 'event', d.id)) } end
 for i, d in ipairs(events) do -- only now: results of one delivery that came together see each other
   local record = delivery_record(tenant, d.id, answers[i][1] == 'ready' and d or {})
   answers[i] = { answers[i][1], answers[i][2], d.delivery, d.version, record }
 end
-write_counts(tenant)
+write()
 return answers

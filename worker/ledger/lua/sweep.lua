@@ -7,11 +7,12 @@ local now, LOOK = now_ms(), 10
 most = tonumber(most)
 
 local function prune_event(id, event)
-  count(event.state, nil, -1)
-  add('pruned', 1)
-  set_names(tenant, event.who or '', '', event.received_at)
-  redis.call('ZREM', key(tenant, 'events'), id)
-  redis.call('DEL', key(tenant, 'event', id), key(tenant, 'history', id), key(tenant, 'payload', id))
+  count(tenant, event.state, nil, -1)
+  add(tenant, 'pruned', 1)
+  set_names(tenant, event, '')
+  put(leaving, key(tenant, 'events'), id)
+  for _, what in ipairs({ 'event', 'history', 'payload' }) do put(deleted, 'DEL', key(tenant, what, id)) end
+  hashes[key(tenant, 'event', id)] = nil
 end
 
 -- What waits for a person is never pruned, however old. So that it does not hide what lies behind, a pass that could not
@@ -25,7 +26,7 @@ local function prune()
   local upto = math.min(old, from + LOOK * most)
   local page = redis.call('ZRANGE', events, int(from), int(upto - 1), 'WITHSCORES')
   for i = 1, #page, 2 do
-    local event = read(key(tenant, 'event', page[i]), 'state', 'who', 'received_at')
+    local event = hash(tenant, 'event', page[i])
     if FINAL[event.state or ''] then
       prune_event(page[i], event)
       pruned = pruned + 1
@@ -44,5 +45,5 @@ for _ = 1, 100 do
 end
 redis.call('HSET', 'er:sweep', 'at', int(now))
 local hinted, pruned = is_todays == '1' and has_work(tenant, now) and hint(tenant, now, tonumber(patience)) or 0, prune()
-write_counts(tenant)
+write()
 return say({ hinted, pruned })

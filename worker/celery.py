@@ -128,8 +128,8 @@ def _set_up_logs(**_: object) -> None:
 @signals.celeryd_init.connect
 def _start_worker(sender: str, **_: object) -> None:
     name = sender.partition("@")[0]
+    celery_broker.install(load_settings().sealing_keys)
     settings = _check(name)
-    celery_broker.install(settings.sealing_keys)
     kind = "sweeper" if name == "sweeper" else "worker"
     signals.heartbeat_sent.connect(_sign_of_life(settings, kind, sender), weak=False)
     signals.worker_shutdown.connect(lambda **_: _say_goodbye(settings, sender), weak=False)
@@ -164,7 +164,11 @@ def _sign_of_life(settings: Settings, kind: str, name: str) -> Callable[..., Non
 
 
 def _check(process: str) -> Settings:
-    """Check the configuration before anything starts. Exits with one message when it cannot work."""
+    """Check the configuration before anything starts. Exits with one message when it cannot work.
+
+    Also when anything else fails: Celery logs what a signal's receiver raises, and would go on with a process that is
+    half set up.
+    """
     try:
         settings = load_settings()
         assert settings.tenants
@@ -174,6 +178,8 @@ def _check(process: str) -> Settings:
         client.close()
     except ConfigurationError as error:
         sys.exit(f"examrelay {process}: {error}")
+    except Exception as error:
+        raise SystemExit(f"examrelay {process}: could not be set up, start it again: {type(error).__name__}") from error
     telemetry.set_up(settings, process)
     logging.getLogger("celery").setLevel(logging.INFO)
     return settings

@@ -151,6 +151,35 @@ def test_at_maxmemory_results_wait_work_goes_on_and_nothing_is_lost(stack: Stack
     assert (stack.running["worker"].poll(), lost_connections(stack)) == (None, connections + 1), "no spin"
 
 
+def test_a_worker_that_starts_while_redis_is_at_maxmemory_is_a_whole_one(stack: Stack, app: celery.Celery) -> None:
+    before = recorded(stack)
+    stack.end("worker", signal.SIGTERM)
+    send(app)
+    stack.client.config_set("maxmemory", 1)
+    tries, connections = refused(stack), lost_connections(stack)
+    stack.start("worker")
+    wait_until(lambda: refused(stack) >= tries + 2, 60, "two tries to take a result")
+    stack.client.config_set("maxmemory", 0)
+    all_recorded(stack, before + 1)
+    assert (stack.running["worker"].poll(), lost_connections(stack)) == (None, connections)
+
+
+def test_a_worker_that_cannot_be_set_up_ends_and_says_why(stack: Stack) -> None:
+    """Celery would log the error and go on, with kombu's own transport."""
+    key = stack.client.get("er:index_key") or b""
+    stack.end("worker", signal.SIGTERM)
+    stack.client.delete("er:index_key")
+    stack.client.config_set("maxmemory", 1)
+    stack.start("worker")
+    try:
+        assert stack.running["worker"].wait(60) == 1
+    finally:
+        del stack.running["worker"]
+        stack.client.config_set("maxmemory", 0)
+        stack.client.set("er:index_key", key)
+    assert "examrelay worker: could not be set up, start it again: OutOfMemoryError" in said(stack)
+
+
 def test_a_restart_of_redis_stops_no_consumer(stack: Stack, app: celery.Celery) -> None:
     before, worker = recorded(stack), stack.running["worker"]
     for number, how in enumerate((signal.SIGKILL, signal.SIGTERM), 1):
@@ -185,5 +214,10 @@ def refused(stack: Stack) -> int:
     return int(stack.client.info("commandstats").get("cmdstat_blmove", {}).get("rejected_calls", 0))
 
 
+def said(stack: Stack) -> str:
+    """What the worker has said."""
+    return stack.log("worker").read_text()
+
+
 def lost_connections(stack: Stack) -> int:
-    return stack.log("worker").read_text().count("onnection to broker lost")
+    return said(stack).count("onnection to broker lost") + said(stack).count("Cannot connect to")

@@ -51,8 +51,11 @@ def load_identity(client: "redis.Redis", given: bytes | None, sealer: Sealer) ->
     """
     made = given or os.urandom(32)
     kept = "" if given else sealer.seal_text(base64.b64encode(made).decode(), INDEX_KEY)
-    client.set(INDEX_KEY, f"{_fingerprint(made)} {kept}", nx=True)
-    fingerprint, _, kept = text(client.get(INDEX_KEY)).partition(" ")
+    known = client.get(INDEX_KEY)  # first, because a Redis at its `maxmemory` refuses to set
+    if known is None:
+        client.set(INDEX_KEY, f"{_fingerprint(made)} {kept}", nx=True)
+        known = client.get(INDEX_KEY)
+    fingerprint, _, kept = text(known).partition(" ")
     if given is not None:
         if _fingerprint(given) != fingerprint:
             raise ConfigurationError(

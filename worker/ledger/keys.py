@@ -7,8 +7,8 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     receipts (from the second on), nonce (of the last receipt), who (the candidate's names: `trace.py`), attempts,
     first_attempt_at, answers (an operator's; sealed), problem (the receiver's); while claimed: lease (token), batch
     (size of the claim); after leases that expired: expiries, alone; while a write may be under way: intent (sealed);
-    one that was still so when the event died: doubt (sealed). history: a line a move (at, move, by, and the reason if there
-    is one; tab-separated), times counted from received_at; the first line, `record`, is left out.
+    one that was still so when the event died: doubt (sealed). history: a line a move (at, move, by, and the reason if
+    there is one; tab-separated), times counted from received_at; the first line, `record`, is left out.
 `payload:{id}` string: the body as sent, sealed. Expires after the event is final.
 `history:{id}` string: lines like those of its history, with their times, of what is no move; and all lines that an
     earlier release wrote while the event waited.

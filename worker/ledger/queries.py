@@ -151,7 +151,7 @@ def event_of(
 
 
 def _history(received: int, moves: str, others: str) -> list[HistoryEntry]:
-    """All that happened to an event. `moves`: after its receipt, counted from it. `others`: beside it, at their times."""
+    """All that happened to an event. `moves`: after its receipt, counted from it. `others`: at their own times."""
     entries = [*_entries(moves, received), *_entries(others, 0)]
     if not any(entry.move == "record" for entry in entries):  # an earlier release wrote it down
         entries.append(HistoryEntry(at=instant(received), move="record", by="receiver"))

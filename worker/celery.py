@@ -92,6 +92,8 @@ _CONFIG: Final[dict[str, Any]] = {
         # Look every 10 s for what a dead worker left; the default looks every 100 s.
         "unacked_restore_interval": 10,
         "unacked_restore_throttle": 1,
+        # A worker killed while it looks holds the others off for so long; the default is 300 s.
+        "unacked_mutex_expire": 20,
         # Without these a publish on a dead connection waits for ever.
         "socket_timeout": 15,
         "socket_connect_timeout": 5,

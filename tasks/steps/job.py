@@ -25,6 +25,8 @@ PUT_BACK: Final = timedelta(seconds=1)
 #: An event's outcome and exam until they are read. An event that still has these has been decided.
 _UNREAD: Final = ExamOutcome(source=Source.CERTIVERSE, delivery="-", exam_codes=(), candidate=Candidate())
 _UNMAPPED: Final = Exam(exam_id="-", codes=("-",))
+#: As `json.dumps`, which makes an encoder for each call.
+_in_json: Final = json.JSONEncoder(default=str).encode
 
 
 @dataclass(slots=True)
@@ -107,7 +109,7 @@ class Job:
 
     def values_text(self) -> str:
         """`values` as JSON, scores as decimal text."""
-        return json.dumps(self.values, default=str)
+        return _in_json(self.values)
 
     def drop(self, to: EventState, detail: str) -> None:
         """End without an effect on Rhythm."""

@@ -48,8 +48,8 @@ def _look_up(run: Run, job: Job) -> None:
     student = matching.student_of(candidate, rules)
     if student:
         job.candidates = run.rhythm.of_student(student, exam_id)
-    if not job.candidates and candidate.email:
-        job.candidates = run.rhythm.of_email(candidate.email_sent or candidate.email, exam_id)
+    if not job.candidates and candidate.email_sent:
+        job.candidates = run.rhythm.of_email(candidate.email_sent, exam_id)
 
 
 def _look_up_answer(run: Run, job: Job, id: str) -> None:

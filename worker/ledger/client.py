@@ -151,8 +151,7 @@ def connect_blocking_recorder(settings: Settings) -> "redis.Redis":
 
 def text_of(fields: Mapping[str, str], name: str) -> str:
     """A text that a hash holds, or nothing. Earlier builds stored it in pieces: `name:1` and so on."""
-    pieces = takewhile(bool, (fields.get(f"{name}:{number}", "") for number in count(1)))
-    return fields.get(name) or "".join(pieces)
+    return fields.get(name) or "".join(takewhile(bool, (fields.get(f"{name}:{number}", "") for number in count(1))))
 
 
 def text(value: Any) -> str:

@@ -128,6 +128,14 @@ class Page(_Frozen):
         return [("items", len(self.items or ()))]
 
 
+def page_of(answer: Page | list[Registration]) -> tuple[list[Registration], str]:
+    """What is on a page, and the next one's `exclusiveStartKey`: "" after the last."""
+    if isinstance(answer, list):
+        return answer, ""
+    key = answer.last_evaluated_key or ""
+    return answer.items or [], key if isinstance(key, str) else encode(key).decode()
+
+
 @dataclass(frozen=True, slots=True)
 class PatchOperation:
     """One RFC 6902 operation. `value` counts for `add`, `replace` and `test`; decimals may stand anywhere in it.

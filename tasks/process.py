@@ -13,7 +13,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from schemas.event import EventState, Reason
 from schemas.outcome import ExamOutcome
 from schemas.platform import platform_of
-from tasks.steps.batch import Run, each
+from tasks.steps.batch import ExamSearch, Run, each
 from tasks.steps.claiming import Tally, is_ours, reported, work
 from tasks.steps.job import PUT_BACK, Job, undecided
 from tasks.steps.reading import SPANS, ReadingStopped, Spans
@@ -55,8 +55,10 @@ def process_tenant(at: Services, tenant: str, spans: Spans = SPANS) -> Tally:
     if not is_ours(at, tenant):
         return Tally()
 
+    searches: dict[str, ExamSearch] = {}
+
     def handle(claim: Claim, token: str) -> list[Decision]:
-        return process_batch(begin(at, tenant, token, spans), claim)
+        return process_batch(begin(at, tenant, token, spans, searches), claim)
 
     return work(at, tenant, slots=at.tenants[tenant].rhythm.concurrency, handle=handle)
 

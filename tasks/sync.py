@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from schemas.event import EventState, Reason
 from schemas.rhythm import SETTLED
-from tasks.steps.batch import Run, each
+from tasks.steps.batch import ExamSearch, Run, each
 from tasks.steps.job import Job, undecided
 from tasks.steps.reading import SPANS, Reader, Spans
 from tasks.steps.resolving import resolve
@@ -24,10 +24,13 @@ from worker.rules import changes
 from worker.rules.order import Order, Version, order
 
 
-def begin(at: Services, tenant: str, token: str, spans: Spans = SPANS) -> Run:
-    """What a batch works with. Its time for reading Rhythm begins now."""
-    rules, gate = at.tenants[tenant], at.gate(tenant)
-    return Run(tenant, rules, token, at.ledger, at.identity, Reader(at.rhythm(rules, gate), gate, spans))
+def begin(
+    at: Services, tenant: str, token: str, spans: Spans = SPANS, searches: dict[str, ExamSearch] | None = None
+) -> Run:
+    """What a batch works with. Its time for reading Rhythm begins now. `searches`: what the task has found before."""
+    rules, gate, found = at.tenants[tenant], at.gate(tenant), {} if searches is None else searches
+    reader = Reader(at.rhythm(rules, gate), gate, spans)
+    return Run(tenant, rules, token, at.ledger, at.identity, reader, at.search_costs, found)
 
 
 def sync_batch(run: Run, jobs: list[Job]) -> None:

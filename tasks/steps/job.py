@@ -37,9 +37,10 @@ class Job:
     now: datetime
     outcome: ExamOutcome = _UNREAD
     exam: Exam = _UNMAPPED
-    #: The registrations that may be meant, and whether the outcome or a person named them by id.
+    #: The registrations that may be meant; whether the outcome or a person named them by id, or an exam's search did.
     candidates: list[Registration] = field(default_factory=list)
     named: bool = False
+    searched: bool = False
     registration: Registration | None = None
     remembered: Remembered = field(default_factory=Remembered)
     #: What the registration must say, and the part that it does not say yet.

@@ -191,7 +191,7 @@ def test_an_event_that_rhythm_fails_for_cannot_keep_the_gate_closed(pipeline: Pi
 
 def test_many_events_that_fail_cost_two_probes_a_batch(pipeline: Pipeline) -> None:
     ids = deliver(pipeline, *good(pipeline, 30))
-    pipeline.rhythm.fault("status", kind="student_exam", times=None, status=500)
+    pipeline.rhythm.fault("status", kind=["search", "student_exam"], times=None, status=500)
     pipeline.sync()
     assert {seen(pipeline, id) for id in ids} == {(EventState.READY, AWAY, 1)}
     assert kinds(pipeline).count("get") == 2
@@ -200,7 +200,7 @@ def test_many_events_that_fail_cost_two_probes_a_batch(pipeline: Pipeline) -> No
 @pytest.mark.parametrize("status", [503, 403])
 def test_rhythm_that_goes_away_in_the_middle_of_a_batch_costs_no_attempt(pipeline: Pipeline, status: int) -> None:
     """Also right after a probe that was answered: the last probe of the batch finds out."""
-    ids = deliver(pipeline, *good(pipeline, 10))
+    ids = deliver(pipeline, *good(pipeline, 9))
     pipeline.rhythm.fault("status", kind="student_exam", skip=4, status=500)  # the fifth's own
     pipeline.rhythm.fault("status", kind=["student_exam", "batch", "patch"], skip=5, times=None, status=status)
     pipeline.rhythm.fault("status", kind="get", skip=1, times=None, status=status)
@@ -308,6 +308,7 @@ def test_the_look_ups_have_time_of_their_own_after_a_search_that_took_long(pipel
 @pytest.mark.parametrize("told", ["seconds", "none"])
 def test_a_backlog_drains_though_rhythm_throttles_every_thirty_calls(pipeline: Pipeline, told: str) -> None:
     ids = deliver(pipeline, *good(pipeline, 24))
+    pipeline.rhythm.fault("status", kind="search", status=500)  # so that each is looked up alone
     pipeline.rhythm.options(rate_limit={"calls_per_second": 15, "burst": 10, "retry_after": told})
     assert drained(pipeline, ids, 25) < 25
     assert kinds(pipeline).count("student_exam") <= 28, "what was found is not looked up again"

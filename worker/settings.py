@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=1)] = Field(
         120, description="Events whose task has not finished by then are due again."
     )
+    console_host: str = Field("127.0.0.1", description="The console's address. Elsewhere, put it behind HTTPS.")
+    console_port: Annotated[int, Field(ge=0, le=65535)] = Field(8001, description="The console's port.")
     sweep_seconds: Annotated[float, Field(ge=0.5, le=60)] = Field(3, description="Pause between sweeps.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal, else JSON."

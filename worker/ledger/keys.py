@@ -27,6 +27,7 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 `hint` string: when a hint was sent. Cleared by the first claim of a task, before it takes.
 `slots` zset: the tokens of running tasks, by when they are over at the latest.
 `moved` string: when a task last moved an event, or spent an attempt.
+`synced:{hour}` string: how many events were synced in an hour (since 1970). A day.
 `gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), closings (while turns
     were given out). Of a paced tenant: interval (ms between turns), busy (ms that a task has with one). What 429s have
     taught: learned (calls a second), learned_at, taught_at (the 429), hold, early, taken and gap (`gate.lua`).
@@ -41,6 +42,8 @@ Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: ho
     (why, task, bytes), the content sealed. Kept until a person removes them; `er:strays.acts` list: who did and why.
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.
 `er:token.{credentials}` string: an OAuth token, sealed; `er:token.{credentials}.lock`: who fetches one now.
+`er:console.session.{digest}` string: who is signed in to the console. `er:console.once.{digest}`: who may sign in once.
+    `er:console.failed.{digest}`: how many wrong passwords were tried for a name. All expire.
 `er:hints` string: how many hints were ever sent.
 `er:said.{caller}` string: the nonce of the caller's last call and its answer, so that a repeat gets the same. 10 min.
 `er:processes` hash: what each process tells of itself; `er:processes.seen` zset: when it last did.
@@ -65,6 +68,9 @@ INDEX_KEY = "er:index_key"
 PROCESSES = "er:processes"
 ANSWERS = "er:said."
 TOKEN = "er:token."
+SESSION = "er:console.session."
+INVITATION = "er:console.once."
+SIGN_IN_FAILURES = "er:console.failed."
 
 
 def key(tenant: str, *parts: str) -> str:

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from worker.errors import ConfigurationError
+from worker.ledger import sessions
 from worker.ledger.client import UNAVAILABLE, connect
 from worker.ledger.durability import check_redis
 from worker.local import append_only, running, valkey
@@ -35,9 +36,10 @@ from worker.queues import SLOT_SECONDS
 from worker.settings import LocalSettings, Settings, environment, load_local_settings, load_settings, take_variables
 
 PORT: Final = 8000
+CONSOLE_PORT: Final = 8001
 #: From the start of a wave until all of it is ready; a cold disk and two cores need most of it.
 READY_SECONDS: Final = 60.0
-STOPS: Final = (("web", "beat", "flower"), ("worker", "sweeper"), ("sandbox",), ("valkey",))
+STOPS: Final = (("web", "console", "beat", "flower"), ("worker", "sweeper"), ("sandbox",), ("valkey",))
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Plan:
 
     data: Path
     port: int
+    console: int
     flower: int
     valkey: int | None
     sandbox: int | None
@@ -80,12 +83,13 @@ def _plan(local: LocalSettings, *, sandbox: bool, port: int | None) -> Plan:
     """Ports for everything. Raises ConfigurationError when the one asked for is taken."""
     if port and not _is_free(port):
         raise ConfigurationError(f"port {port} is in use. Set PORT (or --port) to a free one, or end what uses it.")
-    free, flower, own_valkey, stand_in = _free_ports(4)
+    free, console, flower, own_valkey, stand_in = _free_ports(5)
     if port is None:
         port = PORT if _is_free(PORT) else free
     return Plan(
         data=local.data.resolve(),
         port=port or free,
+        console=CONSOLE_PORT if port == PORT and _is_free(CONSOLE_PORT) else console,
         flower=flower,
         valkey=own_valkey if local.redis_url is None else None,
         sandbox=stand_in if sandbox else None,
@@ -116,6 +120,7 @@ def _variables(plan: Plan, local: LocalSettings) -> dict[str, str]:
     variables = {
         "PORT": str(plan.port),
         "FLOWER_PORT": str(plan.flower),
+        "EXAMRELAY_CONSOLE_PORT": str(plan.console),
         "EXAMRELAY_DATA": str(plan.data),
         "EXAMRELAY_CONFIG": str(local.config.resolve()),
     }
@@ -147,6 +152,7 @@ def _waves(plan: Plan, settings: Settings) -> list[list[Program]]:
         "worker": {"says": " ready.", "grace_seconds": SLOT_SECONDS},
         "sweeper": {"says": " ready.", "grace_seconds": SLOT_SECONDS},
         "beat": {"says": "beat: Starting"},
+        "console": {"answers": partial(_answers, f"http://127.0.0.1:{plan.console}/healthz")},
         "flower": {"answers": partial(_answers, f"http://127.0.0.1:{plan.flower}/healthcheck")},
     }
     others = [Program(name, command(name), **looks[name]) for name in ARGUMENTS]
@@ -193,7 +199,7 @@ async def _run(plan: Plan, settings: Settings, variables: dict[str, str], output
         await asyncio.wait([starting, signalled], return_when=asyncio.FIRST_COMPLETED)
         if not stopping.is_set():
             starting.result()
-            _announce(plan, variables)
+            _announce(plan, settings, variables)
             await signalled
     except StartFailed as failure:
         sys.stderr.write(f"examrelay up: {failure}\nThe whole of it is in {plan.data / 'logs'}.\n")
@@ -216,17 +222,22 @@ async def _start(plan: Plan, children: Children, settings: Settings) -> None:
         await children.start(wave, READY_SECONDS)
 
 
-def _announce(plan: Plan, variables: dict[str, str]) -> None:
+def _announce(plan: Plan, settings: Settings, variables: dict[str, str]) -> None:
     """Say where everything is: to people on the terminal, to commands in `running.json`."""
-    flower = f"http://127.0.0.1:{plan.flower}"
+    flower, console = f"http://127.0.0.1:{plan.flower}", f"http://127.0.0.1:{plan.console}"
     sandbox = None if plan.sandbox is None else f"http://127.0.0.1:{plan.sandbox}"
-    running.Running(os.getpid(), plan.receiver, flower, sandbox, variables).announce(plan.data)
+    running.Running(os.getpid(), plan.receiver, flower, console, sandbox, variables).announce(plan.data)
+    name = environment().get("USER") or "operator"
+    with connect(settings, patient=False) as client:
+        password = sessions.invite(client, name)
     status = f"{_name()} status"
     if plan.data != Path(".data").resolve():
         status = f"EXAMRELAY_DATA={shlex.quote(str(plan.data))} {status}"
     lines = [
         f"post results to  {plan.receiver}/v1/{{tenant}}/{{source}}",
         f"ready?           {plan.receiver}/readyz",
+        f"console          {console}",
+        f"  sign in once   as {name}, password {password}",
         f"tasks (Flower)   {flower}",
         f"events           {status}",
         f"data and logs    {plan.data}",

@@ -4,6 +4,7 @@
 -- ARGV: tenant, token, 1 if the task ends with this, decisions as JSON. Returns the state after each decision, or 'lost'.
 local tenant, token, last = unpack(ARGV)
 local decisions, now, BY = cjson.decode(ARGV[4]), now_ms(), 'process'
+local READ = { 'lease', 'state', 'delivery', 'version', 'registration', 'who', 'received_at', 'intent', 'doubt' }
 
 -- Held, dead or final: what leads out of the task.
 local function finish(id, was, d, fields)
@@ -70,9 +71,7 @@ end
 
 local states, moved = {}, false
 for i, d in ipairs(decisions) do
-  local was = read(
-    key(tenant, 'event', d.id), 'lease', 'state', 'delivery', 'version', 'registration', 'who', 'received_at', 'intent', 'doubt'
-  )
+  local was = read(key(tenant, 'event', d.id), unpack(READ))
   if was.lease == token then
     if d.who then set_names(tenant, was.who or '', d.who, was.received_at) end
     apply[d.move](d.id, was, d)
@@ -83,6 +82,8 @@ for i, d in ipairs(decisions) do
   end
 end
 write_counts(tenant)
+local hour = key(tenant, 'synced', int(now / 3600000)) -- what the console draws; kept for two days
+if counted.synced and redis.call('INCRBY', hour, counted.synced) then redis.call('PEXPIRE', hour, 172800000) end
 if moved then redis.call('SET', key(tenant, 'moved'), int(now)) end
 -- Only a task that had a slot asks for more: tasks that find all slots busy would keep sending hints to each other.
 local had_slot = last == '1' and redis.call('ZREM', key(tenant, 'slots'), token) == 1

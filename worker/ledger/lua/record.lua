@@ -4,8 +4,7 @@
 -- ARGV: tenant, id, source, path, payload, nonce of this delivery, problem (a reason the receiver knows, or '')
 -- Returns {state, duplicate}.
 local tenant, id, source, path, payload, delivery_nonce, problem = unpack(ARGV)
-local now = now_ms()
-local event = key(tenant, 'event', id)
+local now, event = now_ms(), key(tenant, 'event', id)
 local was = read(event, 'state', 'nonce', 'reason', 'receipts')
 local state, reason = was.state, was.reason
 

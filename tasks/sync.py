@@ -169,9 +169,7 @@ def intend(run: Run, jobs: list[Job]) -> None:
 
 
 def _plan(job: Job) -> dict[str, str]:
-    version = job.target.sys_version
-    base = None if version is None else str(version)
-    intent = {"registration": job.target.id, "base": base, "values": job.values_text()}
+    intent = {"registration": job.target.id, "base": job.base, "values": job.values_text()}
     return {
         "id": job.work.id,
         "registration": job.target.id,

@@ -7,11 +7,11 @@ import pytest
 
 from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
+from tasks.operator.listing import Filters
 from tests.commands import command
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
 from worker.cli import steer
-from worker.cli.filters import Filters
 from worker.cli.steer import Scope
 from worker.errors import Unchecked
 

@@ -1,7 +1,6 @@
 """Commands that show events: `events list`, `events show`, `held list`, `dead list`."""
 
 import json
-import re
 import sys
 import time
 from collections import Counter
@@ -15,24 +14,18 @@ from typing import Annotated, Any, Final
 import typer
 
 from schemas.event import Event, EventState
+from tasks.operator.listing import COUNTED, STOPPED, Filters, causes, find_event
+from tasks.operator.steering import option
 from worker.bootstrap import Services
-from worker.cli.filters import STOPPED, AsJson, Filters, Limit, TenantFilter, filtered
+from worker.cli.filters import AsJson, Limit, TenantFilter, filtered
 from worker.cli.output import complain, end, say, say_malformed, show_json, show_line, show_table, suggest
 from worker.cli.services import open_services
-from worker.cli.steer import answer_to
 from worker.ledger import queries
 
 #: In the order in which a narrow terminal needs them.
 _COLUMNS: Final = ("id", "state", "reason or result", "received", "registration", "source", "tenant", "detail")
 _STOPPED_COLUMNS: Final = ("id", "reason", "detail", "received", "registration", "source", "tenant")
 _STRAY_COLUMNS: Final = ("stray", "at", "why", "task", "bytes")
-#: The ids and places in a detail: they differ between events that stopped for the same cause.
-_ONE_EVENTS_OWN: Final = re.compile(
-    r"evt_\w+|(?<=registration )\S+|(?<=written to )\S+|(?<=likely: ).*|(?<=registrations: ).*"
-    r"|(?<=at line )\d+ column \d+"
-)
-#: How many events are read to count causes, and how many causes are shown.
-_COUNTED: Final = 10_000
 _CAUSES_SHOWN: Final = 15
 #: `--follow`: how many events are read each time, and how often.
 _FOLLOWED: Final = 500
@@ -109,30 +102,24 @@ def dead_list(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> N
 
 def _list_stopped(at: Services, filters: Filters, limit: int, as_json: bool, **more: Any) -> None:
     """How many for each reason and cause, then the events. `more`: further members of the JSON document."""
-    counted = list(islice(filters.find(at), max(limit, _COUNTED)))
-    events = counted[:limit]
-    causes = Counter((str(event.reason), cause(event)) for event in counted).most_common()
+    counted = list(islice(filters.find(at), max(limit, COUNTED)))
+    events, groups = counted[:limit], causes(counted)
     if as_json:
         reasons = Counter(str(event.reason) for event in counted)
-        by_cause = [{"reason": reason, "cause": why, "events": count} for (reason, why), count in causes]
+        by_cause = [{"reason": reason, "cause": why, "events": count} for reason, why, count in groups]
         listed = [_plain(event) for event in events]
         show_json({"reasons": reasons, "causes": by_cause, "counted": len(counted), "events": listed, **more})
         return
-    rows = [(count, reason, why) for (reason, why), count in causes[:_CAUSES_SHOWN]]
+    rows = [(count, reason, why) for reason, why, count in groups[:_CAUSES_SHOWN]]
     show_table(["events", "reason", "cause"], rows, wraps="cause")
-    if len(causes) > _CAUSES_SHOWN:
-        say(f"… and {len(causes) - _CAUSES_SHOWN} more causes")
-    if len(counted) >= _COUNTED:
+    if len(groups) > _CAUSES_SHOWN:
+        say(f"… and {len(groups) - _CAUSES_SHOWN} more causes")
+    if len(counted) >= COUNTED:
         say(f"counted over the newest {len(counted)}; for all of them, by reason: examrelay status")
     if events:
         say("")
         show_table(_STOPPED_COLUMNS, map(_stopped_row, events), wraps="detail")
         suggest(f"\nwhat to answer: examrelay events show {events[0].id} · what each reason means: docs/operations.md")
-
-
-def cause(event: Event) -> str:
-    """The part of an event's detail that is the same for all events that stopped for the same cause."""
-    return _ONE_EVENTS_OWN.sub("…", event.detail or "")
 
 
 def _plain(event: Event) -> dict[str, Any]:
@@ -151,8 +138,7 @@ def _stopped_row(event: Event) -> tuple[object, ...]:
 
 def events_show(id: Annotated[str, typer.Argument()], tenant: TenantFilter = None, as_json: AsJson = False) -> None:
     at, _ = open_services()
-    tenants = [tenant] if tenant else queries.tenants(at.redis)
-    event = next(filter(None, (queries.event(at.redis, name, id) for name in tenants)), None)
+    event = find_event(at, id, tenant)
     if event is None:
         complain(f"there is no event {id}; `examrelay events list` shows what there is")
     elif as_json:
@@ -169,5 +155,5 @@ def _show_event(event: Event) -> None:
     show_table(["at", "move", "by", "reason"], [(line.at, line.move, line.by, line.reason) for line in event.history])
     if event.state in STOPPED:
         suggest(f"\nwhat would be written: examrelay plan --id {event.id}")
-        suggest(f"again: examrelay replay --id {event.id}{answer_to(event)}")
+        suggest(f"again: examrelay replay --id {event.id}{option(event)}")
         suggest(f"never: examrelay discard --id {event.id} --why …")

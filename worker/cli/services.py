@@ -34,8 +34,8 @@ def open_services(tenant: str | None = None) -> tuple[Services, list[str]]:
 
 
 def who() -> str:
-    """The operator's name, as it is recorded with each act."""
-    return environment().get("USER") or f"uid {os.getuid()}"
+    """The operator, as it is recorded with each act and each look at personal data."""
+    return f"operator:{environment().get('USER') or f'uid {os.getuid()}'}"
 
 
 def warnings_to_stderr() -> None:

@@ -6,11 +6,12 @@ from typing import Annotated, Any, Final
 import typer
 
 from schemas.event import Event
+from tasks.operator.steering import Chosen
 from worker.bootstrap import Services
 from worker.cli.filters import AsJson, TenantFilter, Yes
 from worker.cli.output import complain, end, say, show_json, show_table
-from worker.cli.services import open_services, who
-from worker.cli.steer import Chosen, Scope, act_on
+from worker.cli.services import open_services
+from worker.cli.steer import Scope, act_on
 from worker.errors import ConfigurationError
 from worker.ledger import queries, trace
 
@@ -90,4 +91,4 @@ def forget(
         for event in trace.events(at.redis, name, _ids(at, name, candidate, None, None))
     ]
     scope = Scope(yes=yes, keep_going=True)
-    end(act_on(chosen, "forget", scope, lambda event: at.ledger.forget(event.tenant, event.id, who())))
+    end(act_on(at, chosen, "forget", scope))

@@ -33,13 +33,20 @@ def drop(id: str, to: EventState, detail: str, *, keep_intent: bool = False) -> 
 
 
 def stop(
-    id: str, reason: Reason, detail: str, registration: str | None = None, *, keep_intent: bool = False
+    id: str,
+    reason: Reason,
+    detail: str,
+    registration: str | None = None,
+    *,
+    keep_intent: bool = False,
+    words: str | None = None,
 ) -> Decision:
     """Waits for a person: held or dead, as the reason's policy says. `registration`: what it was about to write to.
 
-    `keep_intent`: it may have been applied; a replay begins by reading that.
+    `keep_intent`: it may have been applied; a replay begins by reading that. `words`: Rhythm's own.
     """
-    more: dict[str, Any] = {"registration": registration} if registration else {}
+    given = {"registration": registration, "words": words}
+    more: dict[str, Any] = {name: value for name, value in given.items() if value}
     if keep_intent:
         more["keep_intent"] = True
     to = reason.policy.ends_in
@@ -67,11 +74,14 @@ def settle(
     *,
     sys_version: int | None,
     values: str,
+    base: str | None = None,
 ) -> Decision:
-    """Rhythm says what the result says: because we wrote it, or because it did already."""
+    """Rhythm says what the result says: because we wrote it (on top of version `base`), or because it did already."""
     more: dict[str, Any] = {"result": result, "registration": registration, "values": values}
     if sys_version is not None:
         more["sys_version"] = sys_version
+    if base is not None and result == "written":
+        more["base"] = base
     return Decision(id, "settle", EventState.SYNCED, more=more)
 
 

@@ -7,8 +7,9 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     receipts (from the second on), nonce (of the last receipt), who (the candidate's names: `trace.py`), attempts,
     first_attempt_at, answers (an operator's; sealed), problem (the receiver's); while claimed: lease (token), batch
     (size of the claim); after leases that expired: expiries, alone; while a write may be under way: intent (sealed);
-    one that was still so when the event died: doubt (sealed). Once final: history, unless it is long: times are counted
-    from received_at, and the first line, `record`, is left out.
+    one that was still so when the event died: doubt (sealed); while it is held or dead for what Rhythm said of the
+    write: words (sealed). Once final: history, unless it is long: times are counted from received_at, and the first
+    line, `record`, is left out.
 `payload:{id}` string: the body as sent, sealed. Expires after the event is final.
 `history:{id}` string: a line a move: at, move, by, and the reason if there is one; tab-separated. Until the event is
     final, unless it is long; and what comes after that.
@@ -21,9 +22,10 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     that move the events, so they always equal what they count.
 `delivery:{source}:{id}` hash: a sitting. `v:{version}` the event that brought it, applied (version), rev.
 `ref:{source}:{event_ref}` string: the delivery and version that a platform's `eventId` means.
-`registration:{id}` hash: what it last said by our doing: event, values (sealed); accepted (a person's
-    override that an operator took for right; sealed); the highest sys_version seen; owner (the event whose intent is on
-    it); rev (grows with each settlement); `e:{event}`: others that wrote, tried, or were held when they came to it.
+`registration:{id}` hash: what it last said by our doing: event, values (sealed), base (the
+    sys_version on top of which they were written); accepted (a person's override that an operator took for right;
+    sealed); the highest sys_version seen; owner (the event whose intent is on it); rev (grows with each settlement);
+    `e:{event}`: others that wrote, tried, or were held when they came to it.
 `hint` string: when a hint was sent. Cleared by the first claim of a task, before it takes.
 `slots` zset: the tokens of running tasks, by when they are over at the latest.
 `moved` string: when a task last moved an event, or spent an attempt.

@@ -17,6 +17,8 @@ from worker.errors import ExamrelayError, PermanentError, TransientError
 #: A longer `Retry-After` counts as this: an operator looks before then. Applies to every wait that Rhythm asks for.
 LONGEST_RETRY_AFTER = timedelta(hours=24)
 
+#: Bytes of Rhythm's own words that are kept of a refusal.
+_MOST_WORDS = 4000
 _SECONDS = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*", re.ASCII)
 
 
@@ -149,6 +151,13 @@ def refusal(call: Call, status: int, headers: Mapping[str, str], now: datetime) 
             return RhythmRejected(detail, status)
     hint = ", a redirect, which is not followed: is the url right?" if 300 <= status < 400 else ""
     return RhythmUnavailable(detail + hint, wait, maybe_applied=call.writes, status=status)
+
+
+def said(error: ExamrelayError, words: bytes) -> ExamrelayError:
+    """The error; one that a person has to decide about with Rhythm's own words."""
+    if isinstance(error, PermanentError):
+        error.words = words[:_MOST_WORDS].decode(errors="replace")
+    return error
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:

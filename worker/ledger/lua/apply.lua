@@ -19,7 +19,8 @@ local apply = {}
 local function leave(id, was, d)
   release(tenant, id, was.registration)
   if d.registration then note_try(tenant, id, d.registration) end
-  finish(id, was, d, { registration = d.registration, doubt = d.keep_intent and (was.intent or was.doubt) or nil })
+  local doubt = d.keep_intent and (was.intent or was.doubt) or nil
+  finish(id, was, d, { registration = d.registration, words = d.words, doubt = doubt })
 end
 
 apply.drop, apply.hold, apply.bury = leave, leave, leave
@@ -30,15 +31,15 @@ function apply.settle(id, was, d)
   local record = read(registration, 'sys_version', 'event', 'owner', 'rev')
   local writer, fields, gone = record.event, { rev = int((record.rev or 0) + 1) }, { 'e:' .. id }
   if was.registration ~= d.registration then release(tenant, id, was.registration) end
-  if record.owner == id then table.insert(gone, 'owner') end
   if d.sys_version and d.sys_version > tonumber(record.sys_version or -1) then fields.sys_version = int(d.sys_version) end
   if d.result == 'written' or (writer and redis.call('HGET', key(tenant, 'event', writer), 'delivery') == was.delivery) then
     if writer and writer ~= id then fields['e:' .. writer] = '' end
-    fields.event, fields.values = id, d.values
-    table.insert(gone, 'accepted')
+    fields.event, fields.values, fields.base = id, d.values, d.base
+    gone[2], gone[3] = 'accepted', 'base'
   else
     fields['e:' .. id] = ''
   end
+  if record.owner == id then table.insert(gone, 'owner') end
   redis.call('HDEL', registration, unpack(gone))
   set_fields(registration, fields)
   keep_identity(registration)

@@ -177,7 +177,7 @@ local function set_names(tenant, old, who, at)
 end
 
 -- What is only there while an event waits or is claimed.
-local PASSING = { 'reason', 'detail', 'lease', 'batch', 'expiries', 'alone', 'intent' }
+local PASSING = { 'reason', 'detail', 'words', 'lease', 'batch', 'expiries', 'alone', 'intent' }
 
 -- A final event is written anew: small again, which an intent had ended, and with its history; times in that are counted
 -- from when it was received, and the first line (record) is left out: it is always the same.

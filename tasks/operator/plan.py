@@ -1,6 +1,6 @@
 """What would be written for an event, and why: the steps up to the write. Writes nothing."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from schemas.event import EventState, Reason
@@ -62,17 +62,20 @@ class Plan:
         return f"would be tried again later: {why}" if policy.retried else f"would be {policy.ends_in} as {why}"
 
 
-def plan_event(at: Services, tenant: str, id: str, by: str = "") -> Plan | None:
+def plan_event(at: Services, tenant: str, id: str, by: str = "", answers: dict[str, Any] | None = None) -> Plan | None:
     """The plan for one event; None when there is no such event.
 
     Calls Rhythm to read, through the tenant's gate like everything else. `by`: who asks for the candidates' names too;
-    that is noted in the event's history.
+    that is noted in the event's history. `answers`: as if a person had given them.
     """
     if by:
         at.ledger.note_look(tenant, id, by, "plan")
     work = at.ledger.look(tenant, id)
     if work is None:
         return None
+    if answers:
+        accepted = [*work.answers.get("accept", ()), *answers.get("accept", ())]
+        work = replace(work, answers=work.answers | answers | {"accept": accepted})
     plan = Plan(id, work.state)
     try:
         outcome = process.outcome_of(work, at.ledger.sealer)

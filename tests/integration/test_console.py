@@ -139,7 +139,11 @@ def test_one_who_was_told_signs_in_once(two: Pipeline, url: str) -> None:
 def test_every_answer_has_the_headers(two: Pipeline, url: str, ann: Browser) -> None:
     with Browser(url) as stranger:
         found = [ann.get(path) for path in (*EVERY_PAGE, "/nowhere", "/static/console.css", "/healthz")]
-        found += [stranger.get("/sign-in"), stranger.post("/sign-in", {"x": "y" * 300_000}), stranger.post("/nowhere", {})]
+        found += [
+            stranger.get("/sign-in"),
+            stranger.post("/sign-in", {"x": "y" * 300_000}),
+            stranger.post("/nowhere", {}),
+        ]
     for page in found:
         policy = page.headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
@@ -165,7 +169,9 @@ def test_the_cookie_is_for_this_site_and_no_script(url: str) -> None:
         assert cookies.count("httponly; path=/; samesite=strict") >= 1
         proxied = browser.session.post(
             url + "/sign-in",
-            data=members | dict(browser.get("/sign-in").form("/sign-in")["members"]) | {"name": "ann", "password": PASSWORD},
+            data=members
+            | dict(browser.get("/sign-in").form("/sign-in")["members"])
+            | {"name": "ann", "password": PASSWORD},
             headers={"X-Forwarded-Proto": "https"},
             allow_redirects=False,
             timeout=30,
@@ -195,7 +201,9 @@ def test_nothing_acts_on_get(two: Pipeline, ann: Browser, ambiguous: Event) -> N
     for place in ROUTES:
         path = place.path.format(tenant=TENANT, id=ambiguous.id, state="held", reason="registration_ambiguous")
         answer = ann.get(f"{path}?move=discard&why=x&event={ambiguous.id}&what=payload&words=x&live=1")
-        assert answer.status == (200 if place.method == "GET" or "/look" in path and place.path == "" else 404 if False else answer.status)
+        assert answer.status == (
+            200 if place.method == "GET" or ("/look" in path and place.path == "") else 404 if False else answer.status
+        )
         if place.method == "POST":
             assert answer.status in (404, 405), path
     assert {key: two.services.redis.dump(key) for key in two.services.redis.keys("er:acme:*")} == before
@@ -204,7 +212,12 @@ def test_nothing_acts_on_get(two: Pipeline, ann: Browser, ambiguous: Event) -> N
 def test_other_tenants_are_not_there(two: Pipeline, everyone: dict[str, Browser], ambiguous: Event) -> None:
     bea = everyone["bea"]
     missing = bea.get("/events/acme/evt_nothing")
-    for path in (at(ambiguous), "/events?tenant=acme", "/decide/acme/held/registration_ambiguous", "/events/gamma/evt_1"):
+    for path in (
+        at(ambiguous),
+        "/events?tenant=acme",
+        "/decide/acme/held/registration_ambiguous",
+        "/events/gamma/evt_1",
+    ):
         answer = bea.get(path)
         assert (answer.status, answer.text) == (404, missing.text), path
     for path in (*EVERY_PAGE, f"/events?id={ambiguous.id}"):
@@ -296,7 +309,10 @@ def test_the_list_filters_by_its_url_and_pages_by_a_cursor(two: Pipeline, ann: B
             page = ann.get(older[0].replace("&amp;", "&"))
     ids = [part[:30] for part in seen]
     assert (len(ids), len(set(ids))) == (120, 120)
-    assert ann.get("/events?state=dead").text.endswith("look at all events .") or "No event fits" in ann.get("/events?state=dead").text
+    assert (
+        ann.get("/events?state=dead").text.endswith("look at all events .")
+        or "No event fits" in ann.get("/events?state=dead").text
+    )
     assert ann.get("/events?state=asleep").status == 400
     assert ann.get("/events?reason=asleep").status == 400
     assert ann.get("/events?after=x").status == 400

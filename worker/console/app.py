@@ -6,7 +6,7 @@ Pages are made by the functions in ROUTES. They ask `tasks.operator` and decide 
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -30,7 +30,7 @@ from worker.bootstrap import Services, build
 from worker.console import configuration, deciding, first_page, listings, one_event, signing_in, stray_messages
 from worker.console.visit import Form, Refusal, Visit, render
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable, Unchecked
-from worker.ledger.client import LOADING, UNAVAILABLE
+from worker.ledger.client import LOADING, REFUSED, UNAVAILABLE
 from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.settings import Settings, load_settings
 from worker.users import Role
@@ -58,6 +58,10 @@ _AWAY: Final = (
 _LOADING_TEXT: Final = (
     "Redis has just started and is reading its data: what was accepted is safe. New results are refused with 503 for "
     "the moment, and the platforms send them again. Load this page again in a minute."
+)
+_REFUSES: Final = (
+    "Redis is there and refuses this ({}). What was accepted is safe. If it takes no writes, new results are answered "
+    "with 503, and the platforms send them again. `examrelay check` says what is wrong."
 )
 _SEALED: Final = "Stored data cannot be decrypted: {}. See EXAMRELAY_PAYLOAD_KEYS; nothing was changed."
 _BUG: Final = (
@@ -159,13 +163,10 @@ def _failed(at: Services, request: Request, error: Exception) -> Response:
     status, title, what = _words_for(error)
     if status == 500 and not isinstance(error, SealUnknown | SealBroken):
         telemetry.report_bug(error, process="console")
-    visit = None
-    if not isinstance(error, UNAVAILABLE):
-        try:
-            visit = _visit(at, request, Form())
-        except UNAVAILABLE:
-            visit = None
-    return HTMLResponse(render("failure.html", title, visit, what=what), status)
+    with suppress(*UNAVAILABLE):
+        visit = None if isinstance(error, UNAVAILABLE) else _visit(at, request, Form())
+        return HTMLResponse(render("failure.html", title, visit, what=what), status)
+    return HTMLResponse(render("failure.html", title, None, what=what), status)
 
 
 def _words_for(error: Exception) -> tuple[int, str, str]:
@@ -181,6 +182,8 @@ def _words_for(error: Exception) -> tuple[int, str, str]:
             return 500, "Cannot be read", _SEALED.format(error.args[0])
     if isinstance(error, LOADING):
         return 503, "Redis is starting", _LOADING_TEXT
+    if isinstance(error, REFUSED):
+        return 503, "Redis refuses", _REFUSES.format(error)
     if isinstance(error, UNAVAILABLE):
         return 503, "Redis cannot be reached", f"{_AWAY} ({type(error).__name__})"
     return 500, "A bug of ours", _BUG

@@ -11,13 +11,13 @@ from itertools import islice
 from typing import Any, Final, Literal
 
 from starlette.responses import Response
-from tasks.operator.listing import Filters, cause, causes, find_event
-from tasks.operator.steering import Selection, answers_of, select
-from tasks.operator.steering import act as move_them
 
 from schemas.event import Event, EventState, Reason
 from schemas.outcome import VerdictAnswer
+from tasks.operator.listing import Filters, cause, causes, find_event
 from tasks.operator.plan import Plan, plan_event
+from tasks.operator.steering import Selection, answers_of, select
+from tasks.operator.steering import act as move_them
 from worker.console.listings import lines, page
 from worker.console.one_event import mark
 from worker.console.visit import Form, Refusal, Visit
@@ -131,6 +131,7 @@ def preview(visit: Visit) -> Response:
         marked=[(event.id, mark(event)) for event in moved],
         unmoved=[*overtaken, *selection.unmoved],
         confirmed=selection.confirmed,
+        most=MOST,
         plan=_plan(visit, moved, answers) if move == "replay" else None,
     )
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from starlette.responses import Response
-from tasks.operator.overview import overview
 
 from schemas.event import EventState, Reason
+from tasks.operator.overview import overview
 from worker.bootstrap import Services
 from worker.console import wording
 from worker.console.pictures import Picture, draw
@@ -81,8 +81,8 @@ def _says(tenants: dict[str, Any], warnings: list[str], swept: datetime | None, 
     for name, found in tenants.items():
         yield from _of_tenant(name, found)
     if late(swept, now):
-        yield f"The scheduled pass does not run: {late(swept, now)}."
-    yield from (f"{warning[:1].upper()}{warning[1:]}." for warning in warnings)
+        yield wording.sentence(f"the scheduled pass does not run: {late(swept, now)}")
+    yield from map(wording.sentence, warnings)
 
 
 def _of_tenant(name: str, found: dict[str, Any]) -> Iterator[str]:

@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from tasks.operator.listing import find_event
 
 from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
+from tasks.operator.listing import find_event
 from worker.bootstrap import Services
 from worker.console import wording
 from worker.ledger import queries
@@ -37,7 +37,12 @@ _TEMPLATES.globals.update(
     urlencode=urlencode,
 )
 _TEMPLATES.filters.update(
-    span=wording.span, moment=wording.moment, plain=wording.plain, several=wording.several, clock=wording.clock
+    span=wording.span,
+    moment=wording.moment,
+    plain=wording.plain,
+    several=wording.several,
+    clock=wording.clock,
+    sentence=wording.sentence,
 )
 
 

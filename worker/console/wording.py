@@ -2,7 +2,8 @@
 
 import tomllib
 import unicodedata
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime, time, timedelta
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
@@ -91,7 +92,23 @@ def plain(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    at = value if isinstance(value, datetime) else _instant(value)
+    if at is None:
+        return str(value)
+    return f"{at:%d %b %Y}" if at.time() == time() else moment(at)
+
+
+def _instant(value: Any) -> datetime | None:
+    """The instant that a text says, as Rhythm writes one."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(value) if isinstance(value, str) and value[4:5] == "-" else None
+    return None
+
+
+def sentence(words: str) -> str:
+    """As a sentence of its own."""
+    begin = words if "@" in words.partition(" ")[0] else words[:1].upper() + words[1:]  # a process keeps its name
+    return begin if words.endswith((".", "?")) else f"{begin}."
 
 
 def several(count: int, one: str, many: str = "") -> str:

@@ -1,7 +1,7 @@
 // What pages do beyond HTML. Each works without it: times are then in UTC, and say so.
 "use strict";
 const shown = new Intl.DateTimeFormat(undefined, {
-  day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", timeZoneName: "short",
+  day: "2-digit", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short",
 });
 for (const time of document.querySelectorAll("time[datetime]")) {
   const at = new Date(time.dateTime);

@@ -96,6 +96,10 @@ class Chromium:
         """What is to be read."""
         return str(self.run("return document.body.innerText"))
 
+    def wait_for(self, words: str) -> None:
+        """Until the page that was asked for is there."""
+        wait_until(lambda: words in self.text, 10, words)
+
     @property
     def path(self) -> str:
         return str(self.run("return location.pathname + location.search"))

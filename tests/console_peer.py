@@ -1,5 +1,6 @@
 """The console as a person meets it: a real server on a real port, and a browser without scripts that fills in forms."""
 
+import html
 import re
 import threading
 from collections.abc import Iterator
@@ -16,10 +17,10 @@ from worker.console.app import listen, make_app, server_config
 from worker.console.signing_in import HASHER
 
 PASSWORD = "right horse"
-_HASH = HASHER.hash(PASSWORD)
+HASH = HASHER.hash(PASSWORD)
 #: More tables for a tenants file: two users of `acme`, one of whom may act, one of `beta` alone, and one of both.
 USERS = "".join(
-    f'[console.users.{name}]\npassword = "{_HASH}"\nrole = "{role}"\ntenants = {tenants}\n'
+    f'[console.users.{name}]\npassword = "{HASH}"\nrole = "{role}"\ntenants = {tenants}\n'
     for name, role, tenants in (
         ("ann", "act", '["acme"]'),
         ("sue", "see", '["acme"]'),
@@ -62,16 +63,13 @@ class Page:
     """An answer."""
 
     def __init__(self, answer: requests.Response) -> None:
-        self.status, self.html, self.headers, self.path = answer.status_code, answer.text, answer.headers, ""
-        self.url = answer.url
+        self.status, self.html, self.headers, self.url = answer.status_code, answer.text, answer.headers, answer.url
         self.path = re.sub(r"^https?://[^/]+", "", answer.url)
         self.forms = _Forms(answer.text).forms if "html" in answer.headers.get("content-type", "") else []
 
     @property
     def text(self) -> str:
         """What is read, in one line."""
-        import html
-
         body = self.html.partition("<main")[2]
         return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
 

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from sandbox.control import Sandbox
 from schemas.event import Event, Reason
-from tests.console_peer import BETA, PASSWORD, USERS, Browser, Page, console, signed_in
+from tests.console_peer import BETA, HASH, PASSWORD, USERS, Browser, Page, console, signed_in
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from worker.console.app import ROUTES
@@ -113,23 +113,27 @@ def test_a_session_ends_by_itself_and_is_not_kept_in_the_clear(two: Pipeline, an
     assert ann.get("/").path == "/sign-in"
 
 
-def test_a_session_ends_with_another_password_or_no_user(two: Pipeline, ann: Browser, tmp_path: Path) -> None:
-    config = two.services.settings.config
-    before = config.read_text()
-    for after in (before.replace(str(HASHER.hash(PASSWORD))[:0] + "users.ann", "users.anna"),):
-        config.write_text(after)
-        with pipeline_at(tmp_path, two.rhythm, more=BETA + USERS.replace("users.ann", "users.anna")) as later:
-            with console(later.services) as address, Browser(address) as same:
-                same.session.cookies.update(ann.session.cookies)
-                assert same.get("/").path == "/sign-in"
+@pytest.mark.parametrize(
+    "change",
+    [("users.ann", "users.anna"), (HASH, HASHER.hash("another"))],
+    ids=["no user any more", "another password"],
+)
+def test_a_session_ends_when_its_user_is_another(
+    two: Pipeline, ann: Browser, tmp_path: Path, change: tuple[str, str]
+) -> None:
+    (tmp_path / "later").mkdir()
+    later = pipeline_at(tmp_path / "later", two.rhythm, more=BETA + USERS.replace(*change, 1))
+    with later as built, console(built.services) as address, Browser(address) as same:
+        same.session.cookies.update(ann.session.cookies)
+        assert same.get("/").path == "/sign-in"
+    assert ann.get("/").path == "/"
 
 
 def test_one_who_was_told_signs_in_once(two: Pipeline, url: str) -> None:
     code = sessions.invite(two.services.redis, "root")
     with Browser(url) as first, Browser(url) as second:
         page = first.sign_in("root", code)
-        assert (page.path, "root may act" in " ".join(page.html.split())) == ("/", False)
-        assert "may act" in page.html
+        assert (page.path, "may act" in page.html) == ("/", True)
         assert second.sign_in("root", code).status == 403
     other = sessions.invite(two.services.redis, "root")
     with Browser(url) as third:
@@ -169,9 +173,7 @@ def test_the_cookie_is_for_this_site_and_no_script(url: str) -> None:
         assert cookies.count("httponly; path=/; samesite=strict") >= 1
         proxied = browser.session.post(
             url + "/sign-in",
-            data=members
-            | dict(browser.get("/sign-in").form("/sign-in")["members"])
-            | {"name": "ann", "password": PASSWORD},
+            data=members | {"form_token": dict(browser.get("/sign-in").form("/sign-in")["members"])["form_token"]},
             headers={"X-Forwarded-Proto": "https"},
             allow_redirects=False,
             timeout=30,
@@ -201,11 +203,7 @@ def test_nothing_acts_on_get(two: Pipeline, ann: Browser, ambiguous: Event) -> N
     for place in ROUTES:
         path = place.path.format(tenant=TENANT, id=ambiguous.id, state="held", reason="registration_ambiguous")
         answer = ann.get(f"{path}?move=discard&why=x&event={ambiguous.id}&what=payload&words=x&live=1")
-        assert answer.status == (
-            200 if place.method == "GET" or ("/look" in path and place.path == "") else 404 if False else answer.status
-        )
-        if place.method == "POST":
-            assert answer.status in (404, 405), path
+        assert (answer.status in (404, 405)) == (place.method == "POST"), path
     assert {key: two.services.redis.dump(key) for key in two.services.redis.keys("er:acme:*")} == before
 
 
@@ -223,7 +221,7 @@ def test_other_tenants_are_not_there(two: Pipeline, everyone: dict[str, Browser]
     for path in (*EVERY_PAGE, f"/events?id={ambiguous.id}"):
         page = bea.get(path)
         assert "acme" not in page.html, path
-        assert ambiguous.id not in page.text.replace(path, "") or path.endswith(ambiguous.id), path
+        assert f"/{ambiguous.id}" not in page.html, path
     assert bea.send(bea.get("/"), "/search", words="stu-1").heading == "Nothing found"
     assert bea.send(bea.get("/"), "/search", words=ambiguous.id).heading == "Nothing found"
     token = dict(bea.get("/").forms[0]["members"])["form_token"]
@@ -309,10 +307,7 @@ def test_the_list_filters_by_its_url_and_pages_by_a_cursor(two: Pipeline, ann: B
             page = ann.get(older[0].replace("&amp;", "&"))
     ids = [part[:30] for part in seen]
     assert (len(ids), len(set(ids))) == (120, 120)
-    assert (
-        ann.get("/events?state=dead").text.endswith("look at all events .")
-        or "No event fits" in ann.get("/events?state=dead").text
-    )
+    assert "No event fits" in ann.get("/events?state=dead").text
     assert ann.get("/events?state=asleep").status == 400
     assert ann.get("/events?reason=asleep").status == 400
     assert ann.get("/events?after=x").status == 400

@@ -118,6 +118,7 @@ class LocalSettings(BaseSettings):
 
     redis_url: _RedisUrl | None = Field(None, validation_alias="REDIS_URL")
     port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, validation_alias="PORT")
+    console_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     config: Path = Path("examrelay.toml")
     data: Path = Path(".data")
     sandbox: bool = Field(

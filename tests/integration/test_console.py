@@ -1,6 +1,8 @@
 """The console's pages: who gets in, what they see, and what never leaves the ledger."""
 
 import json
+import re
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,12 +10,16 @@ from pathlib import Path
 import pytest
 import redis
 from structlog.testing import capture_logs
+from typer.testing import CliRunner
 
 from sandbox.control import Sandbox
 from schemas.event import Event, Reason
+from tests.commands import command, started
 from tests.console_peer import BETA, HASH, PASSWORD, USERS, Browser, Page, console, signed_in
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
+from tests.running import free_port, wait_until
+from worker.cli.app import app
 from worker.console.app import ROUTES
 from worker.console.signing_in import HASHER
 from worker.ledger import sessions
@@ -333,3 +339,23 @@ def test_hidden_and_turning_characters_are_shown_as_numbers(two: Pipeline, ann: 
     assert "<script>alert" not in page.html
     assert "Lovelace" not in page.html
     assert "&lt;script&gt;alert(1)" in page.html
+
+
+def test_the_command_makes_a_hash() -> None:
+    shown = CliRunner().invoke(app, ["console", "--hash"], input="s3cond horse\ns3cond horse\n").output
+    (made,) = re.findall(r"\$argon2id\$\S+", shown)
+    assert HASHER.verify(made, "s3cond horse")
+    assert "s3cond" not in shown
+
+
+def test_the_command_serves_until_it_is_ended_and_refuses_a_taken_port(two: Pipeline) -> None:
+    config, port = two.services.settings.config, free_port()
+    with started(config, "console", EXAMRELAY_CONSOLE_PORT=str(port)) as serving:
+        with Browser(f"http://127.0.0.1:{port}") as browser:
+            wait_until(lambda: browser.get("/healthz").status == 200, 60, "the console")
+            assert browser.sign_in("ann").path == "/"
+            second = command(config, "console", EXAMRELAY_CONSOLE_PORT=str(port))
+        assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+        assert f"127.0.0.1:{port} cannot be had" in second.stderr
+        serving.terminate()
+        assert serving.wait(20) in (0, -signal.SIGTERM)

@@ -89,7 +89,7 @@ def _plan(local: LocalSettings, *, sandbox: bool, port: int | None) -> Plan:
     return Plan(
         data=local.data.resolve(),
         port=port or free,
-        console=CONSOLE_PORT if port == PORT and _is_free(CONSOLE_PORT) else console,
+        console=local.console_port or (CONSOLE_PORT if port == PORT and _is_free(CONSOLE_PORT) else console),
         flower=flower,
         valkey=own_valkey if local.redis_url is None else None,
         sandbox=stand_in if sandbox else None,

@@ -73,6 +73,8 @@ def ledger(client: "redis.Redis", stood_in: Sandbox, tmp_path: Path) -> Iterator
             process = Process(kind, f"{kind}@here", built.services.tenants.digest)
             built.ledger.scripts("seen", *Presence(process).arguments())
         built.ledger.sweep(TENANT, timedelta(0), 10)
+        if PICTURES:
+            _a_day(built.services.redis)
         yield built
 
 
@@ -86,6 +88,16 @@ def url(ledger: Pipeline, browser: Chromium) -> Iterator[str]:
         browser.type("#password", PASSWORD + "\ue007")
         assert browser.path == "/"
         yield address
+
+
+def _a_day(client: "redis.Redis") -> None:
+    """For the picture: what came and went in the last hours."""
+    now = int(client.time()[0]) // 3600
+    for ago, count in enumerate((9, 31, 44, 52, 38, 41, 60, 47, 20, 8, 3, 1, 0, 0, 0, 2, 5), 1):
+        client.set(f"er:{TENANT}:synced:{now - ago}", max(0, count - ago % 4), ex=90_000)
+        gone = {f"gone_{ago}_{number}": (now - ago) * 3_600_000 + number for number in range(count)}
+        if gone:
+            client.zadd(f"er:{TENANT}:events", gone)
 
 
 def named(body: bytes, first: str, last: str) -> bytes:

@@ -21,7 +21,7 @@ from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import free_port, wait_until
 from worker.cli.app import app
 from worker.console.app import ROUTES
-from worker.console.signing_in import HASHER
+from worker.console.signing_in import HASHER, form_token
 from worker.ledger import sessions
 
 EVERY_PAGE = ("/", "/decide", "/events", "/configuration")
@@ -194,12 +194,15 @@ def test_no_form_is_taken_without_its_token_or_from_another_site(two: Pipeline, 
         if place.method == "POST":
             path = place.path.format(tenant=TENANT, id=ambiguous.id)
             members = {"words": "stu-1", "what": "payload", "tenant": TENANT, "move": "discard", "why": "x"}
-            for token in ("", "0" * 64, "é"):
+            for token in ("", "0" * 64, "é", form_token("")):
                 assert ann.post(path, members | {"form_token": token}).status == 403, path
             token = dict(page.forms[0]["members"])["form_token"]
             other = ann.post(path, members | {"form_token": token}, headers={"Sec-Fetch-Site": "cross-site"})
             assert other.status == 403, path
     assert ann.post("/sign-out", {}).status == 403
+    with Browser(ann.url) as stranger:
+        members = {"name": "ann", "password": PASSWORD, "form_token": form_token("")}
+        assert (stranger.post("/sign-in", members).status, stranger.get("/").path) == (403, "/sign-in")
     assert two.event(ambiguous.id) == before
     assert ann.get("/").path == "/"
 

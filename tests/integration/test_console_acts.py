@@ -69,8 +69,7 @@ def test_a_registration_that_cannot_be_it_is_refused_in_the_preview(ledger: Pipe
         answer = preview(ann, event, named=named)
         assert (answer.status, told in answer.text, "Nothing was done" in answer.text) == (400, True, True)
     without = preview(ann, event)
-    assert without.heading == "Nothing can be done"
-    assert "needs --registration" in without.text
+    assert (without.status, "Choose the registration first." in without.text) == (400, True)
     assert ledger.event(event.id).state is EventState.HELD
 
 

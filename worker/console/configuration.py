@@ -29,7 +29,11 @@ def _page(visit: Visit, *, live: bool) -> Response:
         tenants={
             name: list(_rows(at.tenants[name].model_dump(mode="json"))) for name in theirs if name in at.tenants.tenants
         },
-        users={name: user for name, user in at.tenants.console.users.items() if {*user.tenants} & {*theirs}},
+        users=[
+            (name, user.role, [tenant for tenant in user.tenants if tenant in theirs])
+            for name, user in at.tenants.console.users.items()
+            if {*user.tenants} & {*theirs}
+        ],
         checks=[one for one in check(at, list(theirs), live=live) if _is_for(one, visit)],
         live=live,
         processes=processes(at.redis),

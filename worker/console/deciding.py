@@ -16,7 +16,7 @@ from schemas.event import Event, EventState, Reason
 from schemas.outcome import VerdictAnswer
 from tasks.operator.listing import Filters, cause, causes, find_event
 from tasks.operator.plan import Plan, plan_event
-from tasks.operator.steering import Selection, answers_of, select
+from tasks.operator.steering import Selection, answers_of, needed, select
 from tasks.operator.steering import act as move_them
 from worker.console.listings import lines, page
 from worker.console.one_event import mark
@@ -28,6 +28,7 @@ _LOOKED_AT: Final = 2_000
 #: One act moves at most so many; the command has no such limit.
 MOST: Final = 1_000
 _SHOWN: Final = 50
+_NOT_DONE: Final = "Nothing was done."
 _MOVES: Final[dict[str, Literal["replay", "discard"]]] = {"replay": "replay", "discard": "discard"}
 
 
@@ -118,6 +119,9 @@ def preview(visit: Visit) -> Response:
     if not chosen:
         what = " ".join(overtaken) or "Choose at least one event, then try again."
         raise Refusal(409 if overtaken else 400, "Nothing to do", f"Nothing was done. {what}")
+    lacking = {needed(event) for event in chosen} - {None, *answers} if move == "replay" else set()
+    if lacking:
+        raise Refusal(400, "An answer is missing", f"Choose the {' and the '.join(map(str, lacking))} first. {_NOT_DONE}")
     selection = _select(visit, tenant, chosen, move, answers)
     moved = [event for event in chosen if event.id in {one.id for one in selection.chosen}]
     return visit.page(

@@ -37,6 +37,8 @@ def look(visit: Visit) -> Response:
     event, what = visit.event(), visit.form.get("what")
     if what not in _LOOKS:
         raise Refusal(400, "Not understood", "There is no such thing to look at.")
+    if what == "plan" and event.tenant not in visit.at.tenants.tenants:
+        raise Refusal(409, "Not now", f"Tenant {event.tenant} is not in the tenants file, so its Rhythm cannot be asked.")
     found = _LOOKS[what](visit, event)
     return _page(visit, visit.event(), what, found)  # with the look in its history
 

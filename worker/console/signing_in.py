@@ -51,7 +51,7 @@ def form_token(token: str) -> str:
 
 def is_ours(form: Form, token: str) -> bool:
     """Whether a form carries it."""
-    return hmac.compare_digest(form.get("form_token").encode(), form_token(token).encode())
+    return token != "" and hmac.compare_digest(form.get("form_token").encode(), form_token(token).encode())
 
 
 def ask(_at: Services, request: Request, _form: Form, says: str = "", status: int = 200) -> Response:

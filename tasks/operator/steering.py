@@ -16,10 +16,7 @@ from worker.errors import ConfigurationError
 Move = Literal["replay", "discard", "forget"]
 #: The states that an operator may act on. Waiting events are taken only when a state or an id asks for them.
 _MOVABLE: Final = (*STOPPED, *WAITING)
-_OPTIONS: Final = {
-    Answer.REGISTRATION: " --registration REG",
-    Answer.VERDICT: " --verdict passed",
-}
+_OPTIONS: Final = {Answer.REGISTRATION: " --registration REG", Answer.VERDICT: " --verdict passed"}
 
 
 class Chosen(NamedTuple):
@@ -80,11 +77,6 @@ def lacks(event: Event, answers: dict[str, Any]) -> str | None:
     return None
 
 
-def needed(event: Event) -> Answer | None:
-    """The answer that the event needs to go on."""
-    return event.reason.needs if event.reason and event.state in STOPPED else None
-
-
 def option(event: Event) -> str:
     """That answer as an option of the command, with a space before it; empty when it needs none."""
     answer = event.reason.needs if event.reason else None
@@ -99,12 +91,9 @@ def select(
     A registration that is named is read in Rhythm first. Raises ConfigurationError: an empty filter, a final state, a
     registration for several events; Refused; Unchecked when Rhythm cannot be asked.
     """
-    given = answers or {}
-    selection = Selection()
-    last = None
+    given, selection, last = answers or {}, Selection(), None
     for event in _matching(at, filters, move, limit, selection.unmoved):
-        lack = lacks(event, given) if move == "replay" else None
-        if lack:
+        if move == "replay" and (lack := lacks(event, given)):
             selection.unmoved.append(lack)
         else:
             selection.chosen.append(Chosen(event.tenant, event.id, event.reason))
@@ -179,16 +168,16 @@ def next_step(event: Event) -> str:
     """What comes next for an event, in a sentence: what a person types, or when it is tried again."""
     replay = f"examrelay replay --id {event.id}"
     match event.state, event.reason:
-        case ((EventState.HELD | EventState.DEAD), Reason.UNKNOWN_EXAM):
+        case EventState.HELD, Reason.UNKNOWN_EXAM:
             code = (event.detail or "").removeprefix("not in the exam map: ").partition(",")[0]
-            return f"add {code or 'its code'} to the exam map, restart every process, then: {replay}"
-        case ((EventState.HELD | EventState.DEAD), Reason.WRITES_OFF):
+            return f"add {code} to the exam map, restart every process, then: {replay}"
+        case EventState.HELD, Reason.WRITES_OFF:
             return f"look at it with `examrelay plan --id {event.id}`, then: {replay} --accept writes_off"
-        case ((EventState.HELD), _):
+        case EventState.HELD, _:
             return f"decide, then: {replay}{option(event)}"
         case EventState.DEAD, _:
             return f"put right what the detail says, then: {replay}"
-        case ((EventState.RECEIVED | EventState.READY), _):
+        case state, _ if state.waiting:
             when = f" at {event.due_at:%Y-%m-%d %H:%M:%SZ}" if event.due_at else ""
             return f"nothing to do: it is tried again{when}"
     return "nothing to do: that is final"

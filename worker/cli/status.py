@@ -30,6 +30,9 @@ def show(status: dict[str, Any]) -> None:
     """The screen: tenants, what stopped and why, which processes run, and what to type next."""
     tenants: dict[str, dict[str, Any]] = status["tenants"]
     show_table(_COLUMNS, [_row(name, tenant) for name, tenant in tenants.items()])
+    for name, tenant in tenants.items():
+        summands = (tenant["states"] | {"pruned": tenant["pruned"]}).items()
+        say(f"{name}: {tenant['accepted']} accepted = {' + '.join(f'{count} {what}' for what, count in summands)}")
     reasons = [
         (name, state, reason, count)
         for name, tenant in tenants.items()

@@ -22,10 +22,9 @@ def check(at: Services, tenants: list[str], *, live: bool = False) -> Iterator[F
 
 def check_file(config: Path, tenants: Tenants) -> Iterator[Finding]:
     """The tenants file alone, which has been read."""
-    yield Finding("configuration", True, f"{config}: {', '.join(tenants.tenants)}")
+    found = (f"{name} ({', '.join(one.sources)}; writes {one.writes})" for name, one in tenants.tenants.items())
+    yield Finding("configuration", True, f"{config}: {', '.join(found)}")
     for name, tenant in tenants.tenants.items():
-        exams = f"{len(tenant.exams)} {'exam' if len(tenant.exams) == 1 else 'exams'}"
-        yield Finding("tenant", True, f"{exams}; from {', '.join(tenant.sources)}; writes {tenant.writes}", name)
         if tenant.rhythm.guard == "none":
             risk = 'guard = "none": an edit in Rhythm made between our read and our write may be overwritten'
             yield Finding("guard", True, risk, name)

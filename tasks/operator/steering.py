@@ -56,30 +56,35 @@ def answers_of(registration: str | None, verdict: str | None, accept: list[str] 
         if reason not in set(Reason):
             raise ConfigurationError(f"--accept {reason}: no such reason. There are: {', '.join(sorted(Reason))}.")
         if not Reason(reason).acceptable:
-            needed = Reason(reason).needs
-            instead = f"answer with --{needed}" if needed else "put it right (docs/operations.md), then replay"
+            wanted = Reason(reason).needs
+            instead = f"answer with --{wanted}" if wanted else "put it right (docs/operations.md), then replay"
             raise ConfigurationError(f"--accept {reason}: nothing can be written in spite of it; {instead}.")
     answers = {"registration": registration, "verdict": verdict, "accept": accept or None}
     return {name: value for name, value in answers.items() if value is not None}
 
 
+def needed(event: Event) -> Answer | None:
+    """The answer that the event needs to go on."""
+    return event.reason.needs if event.reason else None
+
+
 def lacks(event: Event, answers: dict[str, Any]) -> str | None:
     """Why these answers do not fit the event: the one that it needs is missing, or it does not wait for one of them."""
-    needed = event.reason.needs if event.reason else None
+    wanted = needed(event)
     standing = f"{event.id} is {event.state}" + (f" as {event.reason} ({event.detail})" if event.reason else "")
     accepted = answers.get("accept", ())
-    if needed and not (event.reason in accepted if needed == "accept" else needed in answers):
+    if wanted and not (event.reason in accepted if wanted == "accept" else wanted in answers):
         return f"{standing}: it needs{option(event)}"
     if accepted and not (event.reason and event.reason in accepted and event.reason.acceptable):
         return f"{standing}: --accept {' '.join(accepted)} answers nothing there"
-    if "verdict" in answers and needed != "verdict":
+    if "verdict" in answers and wanted != "verdict":
         return f"{standing}: --verdict answers nothing there"
     return None
 
 
 def option(event: Event) -> str:
     """That answer as an option of the command, with a space before it; empty when it needs none."""
-    answer = event.reason.needs if event.reason else None
+    answer = needed(event)
     return _OPTIONS.get(answer, f" --accept {event.reason}") if answer else ""
 
 

@@ -17,10 +17,7 @@ _WORDS: Final = {True: "ok", False: "FAILS", None: "unknown"}
 def check(
     live: Annotated[
         bool,
-        typer.Option(
-            "--live",
-            help="Also check that sweeps run, work moves, and each Rhythm answers. Changes nothing in Rhythm.",
-        ),
+        typer.Option("--live", help="Also whether sweeps run, work moves, and each Rhythm answers. Writes nothing."),
     ] = False,
     file: Annotated[bool, typer.Option("--file", help="Check the tenants file alone. Needs no Redis.")] = False,
     tenant: TenantFilter = None,

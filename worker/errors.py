@@ -37,7 +37,7 @@ class PermanentError(ExamrelayError):
     """Cannot succeed unchanged: the event is dead or held, by the policy of the reason."""
 
     #: What Rhythm said to it, which may quote personal data: for the event in the ledger alone. No text form has it.
-    words: str | None = None
+    words: str = ""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Without `words`: a pickle goes where logs go."""

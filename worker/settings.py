@@ -147,6 +147,12 @@ def load_settings() -> Settings:
     return _load(Settings)
 
 
+def load_tenants_file() -> tuple[Path, Tenants]:
+    """The tenants file alone, and where it is. Raises ConfigurationError."""
+    local = load_local_settings()
+    return local.config, load_tenants(local.config, os.environ)
+
+
 def load_local_settings() -> LocalSettings:
     """As `load_settings`, of what is known without a Redis."""
     return _load(LocalSettings)

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from worker.bootstrap import Services
 from worker.ledger import queries
-from worker.ledger.work import Intent
 from worker.ledger.written import remembered
 
 _PART: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
@@ -21,22 +20,20 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\
 
 @dataclass(frozen=True)
 class Written:
-    """What an event has written to its registration, or is about to."""
+    """What an event has written to its registration, or is about to (`pending`: or the answer was lost)."""
 
     registration: str
     #: By Rhythm's field name, as JSON values. None: another event has written there since, or they were erased.
     values: dict[str, Any] | None
-    #: When Rhythm was seen to show them. None while `pending`.
+    #: When Rhythm was seen to show them.
     at: datetime | None
-    #: On top of which `sys_version`. None: not kept, or nothing was written because Rhythm said it already.
+    #: On top of which `sys_version`, if any was; and the newest that was seen.
     base: int | None
-    #: The newest version of the registration that was seen.
     sys_version: int | None
     #: The event that wrote there last.
     event: str | None
-    #: `written` or `unchanged`.
+    #: `written` or `unchanged`; None while pending.
     result: str | None
-    #: About to be written; or it was, and the answer was lost: the next try begins by reading.
     pending: bool = False
     #: A person's change that an operator has accepted since: `values`, `by`, `at`.
     accepted: dict[str, Any] | None = None
@@ -84,31 +81,21 @@ def written(at: Services, tenant: str, id: str, by: str = "") -> Written | None:
 
     Without `by` the caller has noted the look.
     """
-    event = queries.event(at.redis, tenant, id)
-    if event is None or event.registration is None:
+    event, work = queries.event(at.redis, tenant, id), at.ledger.look(tenant, id)
+    if event is None or work is None or event.registration is None:
         return None
     if by:
         at.ledger.note_look(tenant, id, by, "written")
     kept = remembered(at.redis, at.ledger.sealer, tenant, [event.registration])[event.registration]
-    work = at.ledger.look(tenant, id)
-    if work and work.intent:
-        return _intended(work.intent, kept.sys_version, kept.event)
+    if intent := work.intent:
+        values, base = json.loads(intent.values), int(intent.base) if intent.base else None
+        return Written(intent.registration, values, None, base, kept.sys_version, kept.event, None, pending=True)
     if event.result is None:
         return None
-    settled = [line.at for line in event.history if line.move == "settle"]
-    ours = kept.event == id
+    settled = next((line.at for line in event.history if line.move == "settle"), None)
+    if kept.event != id:
+        return Written(event.registration, None, settled, None, kept.sys_version, kept.event, event.result)
+    base = int(kept.base) if kept.base else None
     return Written(
-        event.registration,
-        kept.values if ours else None,
-        settled[-1] if settled else None,
-        int(kept.base) if ours and kept.base else None,
-        kept.sys_version,
-        kept.event,
-        event.result,
-        accepted=kept.accepted if ours else None,
+        event.registration, kept.values, settled, base, kept.sys_version, id, event.result, accepted=kept.accepted
     )
-
-
-def _intended(intent: Intent, seen: int | None, writer: str | None) -> Written:
-    base = None if intent.base is None else int(intent.base)
-    return Written(intent.registration, json.loads(intent.values), None, base, seen, writer, None, pending=True)

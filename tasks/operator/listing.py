@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from itertools import dropwhile, islice
 from typing import Final
 
@@ -39,7 +39,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Filters:
-    """Which events an operator means. None takes any."""
+    """Which events an operator means. None takes any; times are aware."""
 
     tenant: str | None = None
     source: Source | None = None
@@ -82,7 +82,7 @@ class Filters:
             if not (number.isascii() and number.isdecimal() and len(number) < 15):
                 raise ConfigurationError("that is no place in the list: begin again at the newest.")
             place = instant(number), id
-            upto = min(place[0] + timedelta(milliseconds=1), _utc(self.until) or datetime.max.replace(tzinfo=UTC))
+            upto = min(filter(None, (place[0] + timedelta(milliseconds=1), self.until)))
             found = dropwhile(lambda event: queries.place(event) >= place, replace(self, until=upto).find(at))
         events = list(islice(found, size + 1))
         last = events[size - 1] if len(events) > size else None
@@ -91,7 +91,7 @@ class Filters:
     def _wanted(self, among: Collection[EventState]) -> queries.Wanted:
         states = frozenset([self.state] if self.state else among)
         reason = Reason(self.reason) if self.reason else None
-        return queries.Wanted(states or None, self.source, reason, _utc(self.since), _utc(self.until))
+        return queries.Wanted(states or None, self.source, reason, self.since, self.until)
 
     def _listing(self, at: Services, tenant: str, wanted: queries.Wanted, oldest: bool) -> Iterator[Event]:
         if not self.ids:
@@ -133,7 +133,3 @@ def causes(events: Sequence[Event]) -> list[tuple[str, str, int]]:
     """Reason, cause, and how many events have both; the largest group first."""
     counted = Counter((str(event.reason), cause(event)) for event in events).most_common()
     return [(reason, why, count) for (reason, why), count in counted]
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at

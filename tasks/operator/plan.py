@@ -1,7 +1,7 @@
 """What would be written for an event, and why: the steps up to the write. Writes nothing."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.event import EventState, Reason
 from schemas.outcome import ExamOutcome
@@ -17,19 +17,17 @@ from worker.ledger.work import Work
 from worker.rules import changes, matching
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A registration that was considered, as Rhythm has it now."""
+class Candidate(NamedTuple):
+    """A registration that was considered, as Rhythm has it now. `why` it was not chosen: empty of the one that was."""
 
     id: str
     exam_id: str | None
-    #: When the exam is to be sat, and when the person registered.
     exam_date: str | None
+    #: When the person registered.
     date: str | None
     status: str | None
-    #: The person's: only for who asks by name.
+    #: The person's, only for who asks by name.
     name: str | None
-    #: Why it was not chosen; empty of the one that was.
     why: str
 
 
@@ -106,10 +104,8 @@ def _plan(at: Services, tenant: str, plan: Plan, work: Work, outcome: ExamOutcom
 def _candidate(one: Registration, job: Job, *, names: bool) -> Candidate:
     chosen = job.registration is not None and one.id == job.registration.id
     why = matching.why_not(job.outcome, job.exam, one) or "is less likely, or as likely as another"
-    name = one.name or " ".join(filter(None, (one.first_name, one.last_name))) or None
-    return Candidate(
-        one.id, one.exam_id, one.exam_date, one.date, one.status, name if names else None, "" if chosen else why
-    )
+    name = (one.name or f"{one.first_name or ''} {one.last_name or ''}".strip() or None) if names else None
+    return Candidate(one.id, one.exam_id, one.exam_date, one.date, one.status, name, "" if chosen else why)
 
 
 def _fill(plan: Plan, job: Job, run: Run) -> None:

@@ -13,6 +13,7 @@ from tasks.operator.steering import next_step
 from worker.bootstrap import Services
 from worker.errors import PermanentError
 from worker.exam_map import Exam
+from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.rules import changes
 
 
@@ -39,10 +40,12 @@ class Result:
 
 
 def result_of(at: Services, event: Event, by: str) -> Result:
-    """The result of an event; the look is noted in its history. Raises SealUnknown, SealBroken."""
+    """The result of an event, as far as it is kept and can be opened; the look is noted in its history."""
     at.ledger.note_look(event.tenant, event.id, by, "trace")
     outcome, exam, values = _read(at, event)
-    kept = written(at, event.tenant, event.id)
+    kept = None
+    with suppress(SealUnknown, SealBroken):
+        kept = written(at, event.tenant, event.id)
     if kept and kept.values:
         values = kept.values
     said = outcome.scores.get(exam.score) if outcome and exam and exam.score else None
@@ -68,7 +71,7 @@ def _read(at: Services, event: Event) -> tuple[ExamOutcome | None, Exam | None, 
     """What the payload says, its exam, and what would be written; as far as it is kept and can be read."""
     work = at.ledger.look(event.tenant, event.id)
     outcome, exam, values = None, None, dict[str, Any]()
-    with suppress(PermanentError):
+    with suppress(PermanentError, SealUnknown, SealBroken):
         outcome = process.outcome_of(work, at.ledger.sealer) if work and work.sealed else None
         if work and outcome and event.tenant in at.tenants.tenants:
             exam = at.tenants[event.tenant].exam_for(outcome.exam_codes)

@@ -16,10 +16,7 @@ from worker.errors import ConfigurationError
 Move = Literal["replay", "discard", "forget"]
 #: The states that an operator may act on. Waiting events are taken only when a state or an id asks for them.
 _MOVABLE: Final = (*STOPPED, *WAITING)
-_OPTIONS: Final = {
-    Answer.REGISTRATION: " --registration REG",
-    Answer.VERDICT: " --verdict passed",
-}
+_OPTIONS: Final = {Answer.REGISTRATION: " --registration REG", Answer.VERDICT: " --verdict passed"}
 
 
 class Chosen(NamedTuple):
@@ -59,35 +56,35 @@ def answers_of(registration: str | None, verdict: str | None, accept: list[str] 
         if reason not in set(Reason):
             raise ConfigurationError(f"--accept {reason}: no such reason. There are: {', '.join(sorted(Reason))}.")
         if not Reason(reason).acceptable:
-            needed = Reason(reason).needs
-            instead = f"answer with --{needed}" if needed else "put it right (docs/operations.md), then replay"
+            wanted = Reason(reason).needs
+            instead = f"answer with --{wanted}" if wanted else "put it right (docs/operations.md), then replay"
             raise ConfigurationError(f"--accept {reason}: nothing can be written in spite of it; {instead}.")
     answers = {"registration": registration, "verdict": verdict, "accept": accept or None}
     return {name: value for name, value in answers.items() if value is not None}
 
 
+def needed(event: Event) -> Answer | None:
+    """The answer that the event needs to go on."""
+    return event.reason.needs if event.reason else None
+
+
 def lacks(event: Event, answers: dict[str, Any]) -> str | None:
     """Why these answers do not fit the event: the one that it needs is missing, or it does not wait for one of them."""
-    needed = event.reason.needs if event.reason else None
+    wanted = needed(event)
     standing = f"{event.id} is {event.state}" + (f" as {event.reason} ({event.detail})" if event.reason else "")
     accepted = answers.get("accept", ())
-    if needed and not (event.reason in accepted if needed == "accept" else needed in answers):
+    if wanted and not (event.reason in accepted if wanted == "accept" else wanted in answers):
         return f"{standing}: it needs{option(event)}"
     if accepted and not (event.reason and event.reason in accepted and event.reason.acceptable):
         return f"{standing}: --accept {' '.join(accepted)} answers nothing there"
-    if "verdict" in answers and needed != "verdict":
+    if "verdict" in answers and wanted != "verdict":
         return f"{standing}: --verdict answers nothing there"
     return None
 
 
-def needed(event: Event) -> Answer | None:
-    """The answer that the event needs to go on."""
-    return event.reason.needs if event.reason and event.state in STOPPED else None
-
-
 def option(event: Event) -> str:
     """That answer as an option of the command, with a space before it; empty when it needs none."""
-    answer = event.reason.needs if event.reason else None
+    answer = needed(event)
     return _OPTIONS.get(answer, f" --accept {event.reason}") if answer else ""
 
 
@@ -99,12 +96,9 @@ def select(
     A registration that is named is read in Rhythm first. Raises ConfigurationError: an empty filter, a final state, a
     registration for several events; Refused; Unchecked when Rhythm cannot be asked.
     """
-    given = answers or {}
-    selection = Selection()
-    last = None
+    given, selection, last = answers or {}, Selection(), None
     for event in _matching(at, filters, move, limit, selection.unmoved):
-        lack = lacks(event, given) if move == "replay" else None
-        if lack:
+        if move == "replay" and (lack := lacks(event, given)):
             selection.unmoved.append(lack)
         else:
             selection.chosen.append(Chosen(event.tenant, event.id, event.reason))
@@ -179,16 +173,16 @@ def next_step(event: Event) -> str:
     """What comes next for an event, in a sentence: what a person types, or when it is tried again."""
     replay = f"examrelay replay --id {event.id}"
     match event.state, event.reason:
-        case ((EventState.HELD | EventState.DEAD), Reason.UNKNOWN_EXAM):
+        case EventState.HELD, Reason.UNKNOWN_EXAM:
             code = (event.detail or "").removeprefix("not in the exam map: ").partition(",")[0]
-            return f"add {code or 'its code'} to the exam map, restart every process, then: {replay}"
-        case ((EventState.HELD | EventState.DEAD), Reason.WRITES_OFF):
+            return f"add {code} to the exam map, restart every process, then: {replay}"
+        case EventState.HELD, Reason.WRITES_OFF:
             return f"look at it with `examrelay plan --id {event.id}`, then: {replay} --accept writes_off"
-        case ((EventState.HELD), _):
+        case EventState.HELD, _:
             return f"decide, then: {replay}{option(event)}"
         case EventState.DEAD, _:
             return f"put right what the detail says, then: {replay}"
-        case ((EventState.RECEIVED | EventState.READY), _):
+        case state, _ if state.waiting:
             when = f" at {event.due_at:%Y-%m-%d %H:%M:%SZ}" if event.due_at else ""
             return f"nothing to do: it is tried again{when}"
     return "nothing to do: that is final"

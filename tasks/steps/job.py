@@ -98,7 +98,7 @@ class Job:
         """Settle as written, by an earlier try of this event."""
         assert self.work.intent is not None
         intent = self.work.intent
-        self.settle("written", registration.id, registration.sys_version, intent.values, intent.base)
+        self.settle("written", registration.id, registration.sys_version, intent.values, intent.base or "")
 
     def prepared(self, told: Prepared) -> None:
         """It is ready: its delivery and version, and what the ledger holds of the delivery."""
@@ -124,10 +124,8 @@ class Job:
         if not isinstance(error, TransientError):
             about = self.registration.id if self.registration else None
             doubt = self.work.intent is not None  # what an earlier try was about to write may still be applied
-            words = getattr(error, "words", None)
-            self.decision = decisions.stop(
-                self.work.id, error.reason, error.detail, about, keep_intent=doubt, words=words
-            )
+            id, words = self.work.id, getattr(error, "words", "")
+            self.decision = decisions.stop(id, error.reason, error.detail, about, keep_intent=doubt, words=words)
             return
         self.failure = error if isinstance(error, EventFailure) else None
         self.decision = failed_attempt(self.work, error, self.now, in_doubt=self.in_doubt)
@@ -138,18 +136,17 @@ class Job:
         registration: str,
         sys_version: int | None,
         values: str,
-        base: str | None = None,
+        base: str,
     ) -> None:
         """End as synced: Rhythm shows the result. `base`: the version on top of which it was written."""
-        self.decision = decisions.settle(
-            self.work.id, result, registration, sys_version=sys_version, values=values, base=base
-        )
+        id = self.work.id
+        self.decision = decisions.settle(id, result, registration, sys_version=sys_version, values=values, base=base)
 
     @property
-    def base(self) -> str | None:
-        """The version of the registration that this try plans on."""
+    def base(self) -> str:
+        """The version of the registration that this try plans on; empty where Rhythm gives none."""
         version = self.target.sys_version
-        return None if version is None else str(version)
+        return "" if version is None else str(version)
 
 
 def versions_since(base: str, registration: Registration) -> int:

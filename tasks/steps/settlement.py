@@ -112,7 +112,7 @@ def _read_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference
         return
     job.in_doubt = False
     if job.work.intent is not None and changes.stand(job.values, now):
-        job.settle("written", now.id, now.sys_version, job.values_text(), job.work.intent.base)
+        job.settle("written", now.id, now.sys_version, job.values_text(), job.work.intent.base or "")
     else:
         job.put_back()
 

@@ -82,7 +82,7 @@ def test_a_sweep_from_cron_that_did_nothing_says_nothing(pipeline: Pipeline, run
 def test_a_replay_says_how_many_first_and_records_who_when_and_why(pipeline: Pipeline, run: Run) -> None:
     (event,) = held(pipeline, 1)
     done = run("replay", "--reason", "unknown_exam", "--yes", "--why", "the map\tis right\nnow")
-    assert (done.returncode, done.stdout.splitlines()) == (0, ["1 event to replay", "1 done"])
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["1 event to replay", "1 replayed"])
     entry = pipeline.event(event.id).history[-1]
     assert (entry.move, entry.by, entry.reason) == ("replay", "operator:ann", "the map is right now")
     assert pipeline.event(event.id).state is EventState.RECEIVED
@@ -168,7 +168,7 @@ def test_what_has_moved_meanwhile_stops_it_unless_told_to_go_on(
     )
     assert "3 events to replay" in shown
     assert f"{events[1].id} was not moved: it is discarded" in shown
-    assert f"{moved} done, {3 - moved} not" in shown
+    assert f"{moved} replayed, {3 - moved} not" in shown
     states = [pipeline.event(event.id).state for event in events]
     third = EventState.RECEIVED if option else EventState.HELD
     assert states == [EventState.RECEIVED, EventState.DISCARDED, third]

@@ -42,8 +42,8 @@ def event(reason: Reason, detail: str = "equally likely: reg-1, reg-2") -> Event
 @pytest.mark.parametrize(
     "move",
     [
-        lambda at: steer.replay_events(at, Filters(), {}, Scope(yes=True)),
-        lambda at: steer.discard_events(at, Filters(), Scope(yes=True)),
+        lambda at: steer.move_events(at, Filters(), "replay", Scope(yes=True)),
+        lambda at: steer.move_events(at, Filters(), "discard", Scope(yes=True)),
     ],
     ids=["replay", "discard"],
 )
@@ -55,7 +55,7 @@ def test_acting_on_everything_is_refused(move: Any) -> None:
 @pytest.mark.parametrize("state", sorted(FINAL))
 def test_final_events_are_not_acted_on(state: EventState) -> None:
     with pytest.raises(ConfigurationError, match=f"is for held, dead, received, ready events; {state} is final"):
-        steer.discard_events(NOBODY, Filters(state=state), Scope(yes=True))
+        steer.move_events(NOBODY, Filters(state=state), "discard", Scope(yes=True))
 
 
 def test_an_unknown_reason_is_answered_with_those_there_are() -> None:

@@ -11,9 +11,9 @@ from tasks.operator.listing import Filters
 from tasks.operator.plan import Plan, plan_event
 from worker.cli.filters import AsJson, Limit, filtered
 from worker.cli.output import complain, end, say, show_json, show_table
-from worker.cli.services import open_services, warnings_to_stderr, who
+from worker.cli.services import open_services, warn_of_other_files, warnings_to_stderr, who
 
-_CANDIDATE = ("id", "exam_id", "exam_date", "date", "status", "name", "why")
+_CANDIDATE = ("registration", "exam", "exam date", "registered", "status", "name", "not chosen: it")
 
 
 @filtered()
@@ -28,11 +28,13 @@ def plan(
     """`examrelay plan`: ends with 1 when no event matches."""
     warnings_to_stderr()
     at, _ = open_services()
+    warn_of_other_files(at)
     plans: list[dict[str, Any]] = []
     for event in islice(filters.find(at), limit):
         event_plan = plan_event(at, event.tenant, event.id, who() if names else "")
         if event_plan is not None:
-            plans.append(asdict(event_plan))
+            candidates = [one._asdict() for one in event_plan.candidates]
+            plans.append(asdict(event_plan) | {"candidates": candidates, "says": event_plan.says})
             if not as_json:
                 _show(event_plan)
     if as_json:
@@ -49,8 +51,7 @@ def _show(plan: Plan) -> None:
     for operation in plan.operations:
         say(f"  {json.dumps(operation, default=str)}")
     if any(candidate.why for candidate in plan.candidates):
-        rows = [[getattr(one, name) or "" for name in _CANDIDATE] for one in plan.candidates]
-        show_table(("registration", "exam", "exam date", "registered", "status", "name", "not chosen: it"), rows)
+        show_table(_CANDIDATE, plan.candidates)
 
 
 def _text(value: Any) -> str:

@@ -5,8 +5,10 @@ import os
 import sys
 
 from worker.bootstrap import Services, build
+from worker.cli.output import complain
 from worker.errors import ConfigurationError
 from worker.ledger import queries
+from worker.ledger.processes import differences, processes
 from worker.local.running import Running, find
 from worker.settings import environment, load_local_settings, load_settings, take_variables
 
@@ -31,6 +33,13 @@ def open_services(tenant: str | None = None) -> tuple[Services, list[str]]:
     if tenant is not None and tenant not in tenants:
         raise ConfigurationError(f"there is no tenant {tenant}. There are: {', '.join(tenants)}.")
     return at, [tenant] if tenant else tenants
+
+
+def warn_of_other_files(at: Services) -> None:
+    """What we would do is not what they do, when processes run on another tenants file than we read."""
+    lives = [process for process in processes(at.redis) if process.lives]
+    for warning in differences(lives, at.tenants.digest):
+        complain(warning)
 
 
 def who() -> str:

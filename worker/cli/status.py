@@ -1,9 +1,9 @@
 """`examrelay status`: the whole ledger on one screen."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from schemas.event import EventState, Reason
+from schemas.event import Reason
 from tasks.operator.listing import STOPPED, WAITING
 from tasks.operator.overview import overview
 from worker.cli.filters import AsJson
@@ -12,13 +12,11 @@ from worker.cli.services import open_services
 from worker.ledger.processes import Process
 
 _OPEN: Final = (*WAITING, *STOPPED)
-_FINAL: Final = tuple(state for state in EventState if state not in _OPEN)
 #: How many reasons are shown: `status` must fit on one screen.
 _REASONS_SHOWN: Final = 8
 _GATE: Final = ("state", "reason", "closed_until", "since")
 _PROCESS: Final = ("name", "pid", "version", "digest", "seen_at")
-#: In the order in which a narrow terminal needs them.
-_COLUMNS: Final = ("tenant", "gate", *_OPEN, "oldest due", *_FINAL)
+_COLUMNS: Final = ("tenant", "gate", *_OPEN, "oldest due")
 
 
 def status(as_json: AsJson = False) -> None:
@@ -30,6 +28,9 @@ def show(status: dict[str, Any]) -> None:
     """The screen: tenants, what stopped and why, which processes run, and what to type next."""
     tenants: dict[str, dict[str, Any]] = status["tenants"]
     show_table(_COLUMNS, [_row(name, tenant) for name, tenant in tenants.items()])
+    for name, tenant in tenants.items():
+        summands = (tenant["states"] | {"pruned": tenant["pruned"]}).items()
+        say(f"{name}: {tenant['accepted']} accepted = {' + '.join(f'{count} {what}' for what, count in summands)}")
     reasons = [
         (name, state, reason, count)
         for name, tenant in tenants.items()
@@ -70,10 +71,8 @@ def _more(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def _row(name: str, tenant: dict[str, Any]) -> list[object]:
-    def counts(states: Iterable[EventState]) -> list[int]:
-        return [tenant["states"][state] for state in states]
-
-    return [name, tenant["gate"]["state"], *counts(_OPEN), f"{tenant['oldest_seconds']:.0f} s", *counts(_FINAL)]
+    counts = (tenant["states"][state] for state in _OPEN)
+    return [name, tenant["gate"]["state"], *counts, f"{tenant['oldest_seconds']:.0f} s"]
 
 
 def _next(status: dict[str, Any]) -> Iterator[str]:

@@ -16,10 +16,11 @@ from tasks.operator.listing import WAITING, Filters
 from tasks.operator.steering import Chosen, Move, Refused, answers_of
 from worker.bootstrap import Services
 from worker.cli.filters import AtMost, KeepGoing, Why, Yes, filtered
-from worker.cli.output import complain, end, progress, say
-from worker.cli.services import open_services, warnings_to_stderr, who
+from worker.cli.output import complain, end, progress, say, suggest
+from worker.cli.services import open_services, warn_of_other_files, warnings_to_stderr, who
 from worker.errors import ConfigurationError
 
+_DONE: Final = {"replay": "replayed", "discard": "discarded", "forget": "forgotten"}
 #: How many of the events that cannot be moved are shown.
 _UNMOVED_SHOWN: Final = 20
 
@@ -49,29 +50,24 @@ def replay(
     keep_going: KeepGoing = False,
 ) -> None:
     answers = answers_of(registration, verdict, accept)
-    end(replay_events(open_services()[0], filters, answers, Scope(limit, yes, keep_going, why)))
+    at, _ = open_services()
+    warn_of_other_files(at)
+    end(move_events(at, filters, "replay", Scope(limit, yes, keep_going, why), answers))
 
 
 @filtered()
 def discard(why: Why, filters: Filters, limit: AtMost = None, yes: Yes = False, keep_going: KeepGoing = False) -> None:
-    end(discard_events(open_services()[0], filters, Scope(limit, yes, keep_going, why)))
+    end(move_events(open_services()[0], filters, "discard", Scope(limit, yes, keep_going, why)))
 
 
-def replay_events(at: Services, filters: Filters, answers: dict[str, Any], scope: Scope) -> bool:
-    """Held and dead events, and waiting ones that were asked for, back to `received`, with answers.
+def move_events(
+    at: Services, filters: Filters, move: Move, scope: Scope, answers: dict[str, Any] | None = None
+) -> bool:
+    """Say what would move and what would not, ask, and move. Returns whether all of them were moved.
 
-    Returns whether all of them were moved. Raises Unchecked when Rhythm cannot be asked for the registration named.
+    Raises Unchecked when Rhythm cannot be asked for the registration named.
     """
-    return _move(at, filters, "replay", answers, scope)
-
-
-def discard_events(at: Services, filters: Filters, scope: Scope) -> bool:
-    """Held and dead events, and waiting ones that were asked for, set aside for good. Returns as `replay_events`."""
-    return _move(at, filters, "discard", {}, scope)
-
-
-def _move(at: Services, filters: Filters, move: Move, answers: dict[str, Any], scope: Scope) -> bool:
-    if "registration" in answers:
+    if answers and "registration" in answers:
         warnings_to_stderr()
     try:
         with progress() as bars:
@@ -127,5 +123,8 @@ def act_on(
                 if not scope.keep_going:
                     break
     left = f", {len(chosen) - moved} not" if moved < len(chosen) else ""
-    say(f"{moved} done{left}")
+    say(f"{moved} {_DONE[move]}{left}")
+    if moved and move == "replay":
+        watch = f"show {chosen[0].id}" if len(chosen) == 1 else f"list --follow --tenant {chosen[0].tenant}"
+        suggest(f"watch: examrelay events {watch}")
     return not left

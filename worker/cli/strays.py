@@ -27,7 +27,7 @@ def list_strays(as_json: AsJson = False) -> None:
         show_json({"strays": [asdict(stray) for stray in found], "malformed": malformed, "acts": acts})
         return
     columns = ("stray", "why", "at", "bytes", "task")
-    show_table(columns, [(stray.id, stray.why, stray.at, stray.bytes, stray.task) for stray in found], wraps="why")
+    show_table(columns, [(stray.id, stray.why, stray.at, stray.bytes, stray.task) for stray in found])
     say_malformed(malformed)
     if found:
         suggest(f"\nwhat it holds: examrelay strays show {found[0].id}")

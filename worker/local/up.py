@@ -36,7 +36,8 @@ from worker.queues import SLOT_SECONDS
 from worker.settings import LocalSettings, Settings, environment, load_local_settings, load_settings, take_variables
 
 PORT: Final = 8000
-CONSOLE_PORT: Final = 8001
+CONSOLE: Final = 8001
+FLOWER: Final = 5555
 #: From the start of a wave until all of it is ready; a cold disk and two cores need most of it.
 READY_SECONDS: Final = 60.0
 STOPS: Final = (("web", "console", "beat", "flower"), ("worker", "sweeper"), ("sandbox",), ("valkey",))
@@ -86,10 +87,14 @@ def _plan(local: LocalSettings, *, sandbox: bool, port: int | None) -> Plan:
     free, console, flower, own_valkey, stand_in = _free_ports(5)
     if port is None:
         port = PORT if _is_free(PORT) else free
+    if port and _is_free(FLOWER):
+        flower = FLOWER
+    if port and _is_free(CONSOLE):
+        console = CONSOLE
     return Plan(
         data=local.data.resolve(),
         port=port or free,
-        console=local.console_port or (CONSOLE_PORT if port == PORT and _is_free(CONSOLE_PORT) else console),
+        console=local.console_port or console,
         flower=flower,
         valkey=own_valkey if local.redis_url is None else None,
         sandbox=stand_in if sandbox else None,
@@ -129,9 +134,10 @@ def _variables(plan: Plan, local: LocalSettings) -> dict[str, str]:
     if plan.valkey is not None:
         variables["REDIS_URL"] = valkey.configure(plan.data / "valkey", plan.valkey)
     if plan.sandbox is not None:
-        config = plan.data / "sandbox.toml"
-        tenants = (resources.files("sandbox") / "tenants.toml").read_text()
-        config.write_text(tenants.replace(":PORT", f":{plan.sandbox}"))
+        config = plan.data / "sandbox.toml"  # kept, so that what an operator changes in it stays
+        shipped = resources.files("sandbox") / "tenants.toml"
+        tenants = config.read_text() if config.exists() else shipped.read_text()
+        config.write_text(re.sub(r"(?<=//127\.0\.0\.1:)(PORT|\d+)", str(plan.sandbox), tenants))
         variables |= {name: secrets.token_urlsafe(12) for name in re.findall(r'"env:(\w+)"', tenants)}
         variables |= {"ACME_RHYTHM": "sandbox-key", "EXAMRELAY_CONFIG": str(config)}
     if sys.stdout.isatty() and "EXAMRELAY_LOG_FORMAT" not in environment():
@@ -157,7 +163,8 @@ def _waves(plan: Plan, settings: Settings) -> list[list[Program]]:
     }
     others = [Program(name, command(name), **looks[name]) for name in ARGUMENTS]
     if plan.sandbox is not None:
-        stand_in = (sys.executable, "-m", "sandbox", "--port", str(plan.sandbox))
+        kept = str(plan.data / "sandbox.json")
+        stand_in = (sys.executable, "-m", "sandbox", "--port", str(plan.sandbox), "--keep", kept)
         others.insert(0, Program("sandbox", stand_in, says="sandbox ready"))
     if plan.valkey is None:
         return [others]

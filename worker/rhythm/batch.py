@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from schemas.rhythm import BatchReply, BatchResult, Registration
 from worker.errors import ExamrelayError
-from worker.rhythm.failures import Call, RhythmRejected, refusal, said
+from worker.rhythm.failures import Call, RhythmRejected, refusal
 
 #: "failed" is left out: it is also the status of a registration.
 _WORDS = {"success": True, "succeeded": True, "ok": True, "error": False, "failure": False}
@@ -86,8 +86,8 @@ def _result(reading: _Reading, now: datetime) -> ItemResult:
     if reading.status is None:
         error: ExamrelayError = RhythmRejected(f"Rhythm refused {Call.BATCH_ITEM} and gave no status")
     else:
-        error = refusal(Call.BATCH_ITEM, reading.status, {}, now)
-    return ItemResult(ItemState.FAILED, error=said(error, reading.words))
+        error = refusal(Call.BATCH_ITEM, reading.status, {}, now, reading.words)
+    return ItemResult(ItemState.FAILED, error=error)
 
 
 def _by_id(results: Sequence[BatchResult], ids: Sequence[str]) -> dict[str, BatchResult]:

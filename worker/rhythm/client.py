@@ -24,15 +24,7 @@ from schemas.rhythm import BATCH_LIMIT, REGISTRATION_ID, BatchReply, Page, Patch
 from worker.rhythm.auth import Clock, KeySource, OAuthSource, TokenStore
 from worker.rhythm.batch import ItemResult, read_results
 from worker.rhythm.deadline import DEADLINE, POOLS
-from worker.rhythm.failures import (
-    Call,
-    MissingReference,
-    RegistrationGone,
-    RhythmRejected,
-    RhythmUnavailable,
-    refusal,
-    said,
-)
+from worker.rhythm.failures import Call, MissingReference, RegistrationGone, RhythmRejected, RhythmUnavailable, refusal
 from worker.tenants import ApiKey, RhythmConnection
 
 #: The rest of a longer answer is not read. A page of 100 registrations is far shorter.
@@ -251,7 +243,7 @@ class Rhythm:
     def _accepted(self, call: Call, answer: _Answer) -> bytes:
         if 200 <= answer.status < 300:
             return answer.content
-        raise said(refusal(call, answer.status, answer.headers, self._now()), answer.content)
+        raise refusal(call, answer.status, answer.headers, self._now(), answer.content)
 
     def _send(self, call: Call, url: str, headers: dict[str, str], body: bytes | None) -> _Answer:
         """One request, one answer, one deadline. Built by hand: `Session.request` costs as much again."""

@@ -122,8 +122,8 @@ class MissingReference(_Permanent):
     _reason = Reason.MISSING_REFERENCE
 
 
-def refusal(call: Call, status: int, headers: Mapping[str, str], now: datetime) -> ExamrelayError:
-    """What an answer other than 2xx to `call` means.
+def refusal(call: Call, status: int, headers: Mapping[str, str], now: datetime, words: bytes = b"") -> ExamrelayError:
+    """What an answer other than 2xx to `call` means. Only an error that a person decides about keeps its `words`.
 
     A status that is not documented counts as unavailable: then no event ends because of a fault on the way to Rhythm.
     A whole batch has no one registration that could be missing: it is rejected. A batch's item says nothing about the
@@ -132,6 +132,13 @@ def refusal(call: Call, status: int, headers: Mapping[str, str], now: datetime) 
     ---
     Rhythm, Exam Registrations API: Responses; Rhythm, rate limiting: "429", "Retry-After".
     """
+    error = _meaning(call, status, headers, now)
+    if isinstance(error, PermanentError):
+        error.words = words[:_MOST_WORDS].decode(errors="replace")
+    return error
+
+
+def _meaning(call: Call, status: int, headers: Mapping[str, str], now: datetime) -> ExamrelayError:
     detail = f"Rhythm answered {status} to {call}"
     wait = retry_after(headers, now)
     match status:
@@ -151,13 +158,6 @@ def refusal(call: Call, status: int, headers: Mapping[str, str], now: datetime) 
             return RhythmRejected(detail, status)
     hint = ", a redirect, which is not followed: is the url right?" if 300 <= status < 400 else ""
     return RhythmUnavailable(detail + hint, wait, maybe_applied=call.writes, status=status)
-
-
-def said(error: ExamrelayError, words: bytes) -> ExamrelayError:
-    """The error; one that a person has to decide about with Rhythm's own words."""
-    if isinstance(error, PermanentError):
-        error.words = words[:_MOST_WORDS].decode(errors="replace")
-    return error
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:

@@ -89,7 +89,7 @@ def _plan(local: LocalSettings, *, sandbox: bool, port: int | None) -> Plan:
         port = PORT if _is_free(PORT) else free
     if port and _is_free(FLOWER):
         flower = FLOWER
-    if port and _is_free(CONSOLE):
+    if port not in (0, CONSOLE) and _is_free(CONSOLE):
         console = CONSOLE
     return Plan(
         data=local.data.resolve(),

@@ -71,6 +71,8 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=1)] = Field(
         120, description="Events whose task has not finished by then are due again."
     )
+    console_host: str = Field("127.0.0.1", description="The console's address. Elsewhere, put it behind HTTPS.")
+    console_port: Annotated[int, Field(ge=0, le=65535)] = Field(8001, description="The console's port.")
     sweep_seconds: Annotated[float, Field(ge=0.5, le=60)] = Field(3, description="Pause between sweeps.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal, else JSON."
@@ -116,6 +118,7 @@ class LocalSettings(BaseSettings):
 
     redis_url: _RedisUrl | None = Field(None, validation_alias="REDIS_URL")
     port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, validation_alias="PORT")
+    console_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     config: Path = Path("examrelay.toml")
     data: Path = Path(".data")
     sandbox: bool = Field(
@@ -142,6 +145,12 @@ def _keys(value: SecretStr | None) -> tuple[bytes, ...]:
 def load_settings() -> Settings:
     """Settings from the environment. Raises ConfigurationError with one line for each variable that is wrong."""
     return _load(Settings)
+
+
+def load_tenants_file() -> tuple[Path, Tenants]:
+    """The tenants file alone, and where it is. Raises ConfigurationError."""
+    local = load_local_settings()
+    return local.config, load_tenants(local.config, os.environ)
 
 
 def load_local_settings() -> LocalSettings:

@@ -36,7 +36,8 @@ def test_a_plan_says_why_the_others_were_not_chosen(pipeline: Pipeline) -> None:
     pipeline.rhythm.seed(ORG, [registration(), *(registration(id, **more) for id, (more, _) in others.items())])
     plan = planned(pipeline, pipeline.deliver(certiverse(registration=None)))
     assert plan.registration == "reg-1"
-    assert plan.not_chosen == {id: why for id, (_, why) in others.items()}
+    not_chosen = {one.id: one.why for one in plan.candidates if one.why}
+    assert not_chosen == {id: why for id, (_, why) in others.items()}
 
 
 @pytest.mark.parametrize(

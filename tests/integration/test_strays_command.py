@@ -53,7 +53,7 @@ def test_a_stray_is_recorded_as_if_it_had_been_sent_correctly(
     assert pipeline.event(event).state is EventState.SYNCED
     assert queries.strays(pipeline.services.redis) == []
     (act,) = json.loads(run("strays", "list", "--json").stdout)["acts"]
-    assert act.split()[1:] == ["ann", "receive", id, event]
+    assert act.split()[1:] == ["operator:ann", "receive", id, event]
 
 
 def test_a_stray_stays_when_it_cannot_be_recorded(pipeline: Pipeline, run: Run) -> None:

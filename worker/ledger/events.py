@@ -147,15 +147,25 @@ class Ledger:
         known_state = EventState(state.decode()) if state else None
         return Sibling(version.decode(), id, known_state, instant(received_at), bool(is_stranger), intent)
 
+    def note_look(self, tenant: str, id: str, who: str, what: str) -> bool:
+        """Note in an event's history that a person looks at what is personal. False: there is no such event."""
+        return bool(self.scripts("steer", tenant, id, "look", who, what, "")[0])
+
+    def words(self, tenant: str, id: str) -> str | None:
+        """Rhythm's own words for why the event stands where it does. Raises SealUnknown, SealBroken."""
+        kept: Any = self.client.hget(key(tenant, "event", id), "words")
+        return None if kept is None else self.sealer.open_text(kept.decode(), id)
+
     def payload(self, tenant: str, id: str) -> bytes | None:
         """The body as it was sent, or None when it is no longer kept."""
         stored: Any = self.client.get(key(tenant, "payload", id))
         return None if stored is None else self.sealer.open(stored, id)
 
     def _sealed(self, decision: dict[str, Any]) -> dict[str, Any]:
-        """With what was written sealed, if it says so: a registration's result is personal."""
-        if "values" in decision:
-            decision["values"] = self.sealer.seal_text(decision["values"], decision["registration"])
+        """With what is personal in it sealed: a registration's result, and what Rhythm said of one."""
+        for name, about in (("values", "registration"), ("words", "id")):
+            if name in decision:
+                decision[name] = self.sealer.seal_text(decision[name], decision[about])
         return decision
 
     def _work(self, id: bytes, fields: list[bytes], stored: bytes) -> Work:

@@ -160,7 +160,7 @@ def _history(received: int, moves: str, others: str) -> list[HistoryEntry]:
 
 def history_line(at: datetime, move: str, by: str) -> str:
     """What happened beside the moves, as `history:{id}` holds it."""
-    return f"{_milliseconds(at)}\t{move}\t{by}\n"
+    return f"{stamp(at)}\t{move}\t{by}\n"
 
 
 def _entries(lines: str, since: int) -> Iterator[HistoryEntry]:
@@ -248,7 +248,7 @@ def _walk(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest
 def _found(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest: bool) -> Iterator[Event]:
     """The same, in the order of the index. Ends when all of a final state were found."""
     find, after = client.register_script(script_text("find")), [b"", b""]
-    since, until = _milliseconds(wanted.since), _milliseconds(wanted.until)
+    since, until = stamp(wanted.since), stamp(wanted.until)
     filters, bounds = _filters(wanted), [since or "-inf", until or "+inf"]
     if index != "events":  # by when it was received in an index that is by when it is due
         filters, bounds = [*_filters(wanted._replace(states=None)), *_received(since, until)], ["-inf", "+inf"]
@@ -287,6 +287,6 @@ def _received(since: int | None, until: int | None) -> list[dict[str, Any]]:
     return [{"field": "received_at", "from": since or 0, "below": until or 2**53}]
 
 
-def _milliseconds(at: datetime | None) -> int | None:
+def stamp(at: datetime | None) -> int | None:
     """The first whole millisecond that is not before `at`."""
     return None if at is None else -((_EPOCH - at) // timedelta(milliseconds=1))

@@ -10,7 +10,8 @@ _CELERY: Final = ("celery", "-A", "worker.celery")
 #: Neither is of use to workers that share nothing but the ledger, and both cost at each connect.
 _APART: Final = ("--without-gossip", "--without-mingle")
 
-#: For `python -m`. Flower takes its port from FLOWER_PORT, the receiver from PORT.
+#: For `python -m`. Flower takes its port from FLOWER_PORT, the receiver from PORT, the console from
+#: EXAMRELAY_CONSOLE_PORT.
 ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "web": ("worker.receiver",),
     "worker": (
@@ -20,6 +21,7 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     # On its own, one task at a time: a Rhythm that hangs cannot stop the sweep.
     "sweeper": (*_CELERY, "worker", "-P", "solo", "-Q", SWEEP_QUEUE, "-n", "sweeper@%h", *_APART),
     "beat": (*_CELERY, "beat"),
+    "console": ("worker.console",),
     "flower": (*_CELERY, "flower", "--address=127.0.0.1"),
 }
 

@@ -244,7 +244,7 @@ class Rhythm:
     def _accepted(self, call: Call, answer: _Answer) -> bytes:
         if 200 <= answer.status < 300:
             return answer.content
-        raise refusal(call, answer.status, answer.headers, self._now())
+        raise refusal(call, answer.status, answer.headers, self._now(), answer.content)
 
     def _send(self, call: Call, url: str, headers: dict[str, str], body: bytes | None) -> _Answer:
         """One request, one answer, one deadline. Built by hand: `Session.request` costs as much again."""

@@ -73,7 +73,7 @@ REGISTRATIONS = st.fixed_dictionaries(
 )
 COMPLETED = st.sampled_from([None, datetime(2026, 5, 4, tzinfo=UTC), datetime(2026, 5, 4, 12, 30, tzinfo=UTC)])
 STU_1 = Candidate(student_id="stu-1")
-CANDIDATES = st.builds(Candidate, student_id=STUDENTS, email=ADDRESSES)
+CANDIDATES = st.builds(Candidate, student_id=STUDENTS, email_sent=ADDRESSES)
 OPTIONS = st.fixed_dictionaries(
     {
         "search_text": st.sampled_from(["ignore_case", "contains", "exact"]),
@@ -142,6 +142,7 @@ def _job(world: World, number: int, candidate: Candidate, completed: datetime | 
         attempts=0,
         first_attempt_at=None,
         answers={},
+        accepts=frozenset(),
         problem=None,
         delivery=f"dlv-{number}",
         version="w",
@@ -183,7 +184,7 @@ def test_a_search_of_the_exam_and_single_look_ups_choose_the_same_registration_o
         case(
             {"status": "passed", "email_address": "A@x.org"},
             {"email_address": "a@x.org"},
-            who=Candidate(email="A@x.org"),
+            who=Candidate(email_sent="A@x.org"),
             options={"search_text": "exact"},
         )
     )

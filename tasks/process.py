@@ -60,7 +60,8 @@ def process_tenant(at: Services, tenant: str, spans: Spans = SPANS) -> Tally:
     def handle(claim: Claim, token: str) -> list[Decision]:
         return process_batch(begin(at, tenant, token, spans, searches), claim)
 
-    return work(at, tenant, slots=at.tenants[tenant].rhythm.concurrency, handle=handle)
+    slots = at.tenants[tenant].rhythm.concurrency
+    return work(at, tenant, slots, handle, lambda: sum(search.seconds for search in searches.values()))
 
 
 def process_batch(run: Run, claim: Claim) -> list[Decision]:

@@ -1,6 +1,5 @@
 """What the steps share: what a batch works with, and that a failure stays with its own event."""
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -20,13 +19,13 @@ from worker.tenants import Tenant
 
 @dataclass(slots=True)
 class ExamSearch:
-    """What one search for an exam found, by student and by e-mail address; how many calls it took and has saved."""
+    """What one search for an exam found, by student and by e-mail address; what it took and has saved."""
 
-    began: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
     calls: int = 0
     saved: int = 0
-    students: dict[str, list[Registration]] = field(default_factory=dict)
-    addresses: dict[str, list[Registration]] = field(default_factory=dict)
+    students: dict[str, list[Registration]] = field(default_factory=dict, repr=False)
+    addresses: dict[str, list[Registration]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,10 @@ from worker.telemetry import report_bug
 BATCH: Final = 100
 #: A task goes on claiming for this long while no other tenant waits, so that its batches share Celery's cost of a task.
 GO_ON_SECONDS: Final = 2.0
+#: As much longer at most, if it took so long to search exams: the batches that follow use what was found.
+SEARCHING_SECONDS: Final = 8.0
 
+Handle = Callable[[Claim, str], Sequence[Decision]]
 _LOG = structlog.get_logger()
 
 
@@ -96,10 +99,11 @@ class Tally:
         return f"{states}; {reasons}" if reasons else states
 
 
-def work(services: Services, tenant: str, slots: int, handle: Callable[[Claim, str], Sequence[Decision]]) -> Tally:
+def work(services: Services, tenant: str, slots: int, handle: Handle, searching: Callable[[], float] = float) -> Tally:
     """Claim and handle batches until nothing is due, the time is up, or another tenant waits. Returns what was done.
 
     `handle` gets a claim and its token. When it raises, the events of that batch are claimed again after their lease.
+    `searching`: for how many seconds exams were searched.
     """
     ledger, token, tally = services.ledger, secrets.token_hex(8), Tally()
     began_at, ended = time.monotonic(), False
@@ -111,7 +115,8 @@ def work(services: Services, tenant: str, slots: int, handle: Callable[[Claim, s
             began = time.monotonic()
             decisions = handle(claim, token)
             # One event alone: there is no backlog, and the next event will bring its own hint.
-            last = claim.others or len(claim.works) == 1 or time.monotonic() - began_at > GO_ON_SECONDS
+            end = began_at + GO_ON_SECONDS + min(searching(), SEARCHING_SECONDS)
+            last = claim.others or len(claim.works) == 1 or time.monotonic() > end
             states = ledger.apply(tenant, token, decisions, last=last)
             ended = last
             tally.add(decisions, states)

@@ -2,7 +2,7 @@
 
 It shows who is there and open, and proves nothing about anybody else. So an event takes its registration from here only
 where its own look-up would lead to the same one; every other event is looked up on its own, also to learn why it must
-be held. What a search found serves the batches of its task that begin soon after it.
+be held. What a search found serves all batches of its task, each person once; they begin within 10 s (`claiming.work`).
 """
 
 import math
@@ -19,14 +19,12 @@ from worker.rules import matching
 
 #: Fewer look-ups than this for one exam are made on their own.
 _MANY: Final = 10
-#: For so long after its beginning it is used: no longer than other reads of a batch may be old when it writes.
-_FRESH_SECONDS: Final = 10.0
 #: For so long a process remembers how many look-ups an exam's search must replace to be worth it.
 _REMEMBERED_SECONDS: Final = 600.0
 
 
 def can_be_searched(job: Job) -> bool:
-    """Whether an event is looked up, its try is the first, and its delivery has written nothing.
+    """Whether an event is looked up, no earlier try of it is in doubt, and its delivery has written nothing.
 
     What a delivery has written, or may have, comes first in a choice, and need not be open.
     """
@@ -39,7 +37,7 @@ def search_exam(run: Run, job: Job, wanted: int) -> list[Registration]:
     """The person's open registrations, if they decide; else none. `wanted`: how many of the batch ask for this exam."""
     exam_id = job.exam.exam_id
     search = run.searches.get(exam_id)
-    if search is None or time.monotonic() - search.began > _FRESH_SECONDS:
+    if search is None:
         worth, until = run.search_costs.get((run.tenant, exam_id), (0, 0))
         if wanted < max(_MANY, worth if time.monotonic() < until else 0):
             return []
@@ -58,7 +56,7 @@ def _searched(run: Run, exam_id: str, most: int) -> ExamSearch:
 
     It is not worth it until it has saved the calls that it took. Raises ReadingStopped.
     """
-    search, found, cursor = ExamSearch(), dict[str, Registration](), ""
+    search, found, cursor, began = ExamSearch(), dict[str, Registration](), "", time.monotonic()
     _remember(run, exam_id, math.inf)
     run.rhythm.allow(run.rhythm.spans.exam)
     try:
@@ -71,6 +69,7 @@ def _searched(run: Run, exam_id: str, most: int) -> ExamSearch:
     else:
         if cursor:
             _remember(run, exam_id, most + 1)
+    search.seconds = time.monotonic() - began
     run.rhythm.allow(run.rhythm.spans.look_up)
     for one in () if cursor else found.values():
         search.students.setdefault(one.student_id or "", []).append(one)
@@ -91,14 +90,14 @@ def _remember(run: Run, exam_id: str, worth: float) -> None:
 
 
 def _of(run: Run, job: Job, search: ExamSearch) -> list[Registration]:
-    """A person's. By e-mail only if all are spelled as it was sent.
+    """A person's, once: their next event, or the next try of this one, may find something newer.
 
-    Rhythm may compare addresses letter by letter: then the look-up ends with the registrations of the first spelling
-    that there is, whatever their status, and sees no others.
+    By e-mail only if all are spelled as it was sent. Rhythm may compare addresses letter by letter: then the look-up
+    ends with the registrations of the first spelling that there is, whatever their status, and sees no others.
     """
     candidate = job.outcome.candidate
     if student := matching.student_of(candidate, run.rules.sources[job.work.source]):
-        return search.students.get(student, []) if student.strip(".") else []
-    theirs = search.addresses.get(candidate.email, []) if candidate.email else []
+        return search.students.pop(student, []) if student.strip(".") else []
+    theirs = search.addresses.pop(candidate.email, []) if candidate.email else []
     sent = (candidate.email_sent or "").strip()
     return theirs if all(one.email_address == sent for one in theirs) else []

@@ -182,7 +182,8 @@ def test_a_decision_is_made_with_the_keyboard_alone_and_without_scripts(
     finally:
         browser.scripts(run=True)
     assert ledger.event(event).state is EventState.RECEIVED
-    assert [line.reason for line in ledger.event(event).history if line.by == "operator:ann"] == ["reviewed"]
+    told = [(line.move, line.reason) for line in ledger.event(event).history if line.by == "operator:ann"]
+    assert told == [("look", "plan"), ("replay", "reviewed")]
 
 
 def test_times_are_the_readers_and_the_policy_lets_no_other_script_run(browser: Chromium, url: str) -> None:

@@ -125,15 +125,18 @@ def test_an_act_that_was_overtaken_says_so_and_changes_nothing(ledger: Pipeline,
     assert ledger.event(event.id) == before
 
 
-def test_an_answer_is_not_given_to_another_question(ledger: Pipeline, ann: Browser) -> None:
+def test_what_was_meant_for_another_question_is_not_done(ledger: Pipeline, ann: Browser) -> None:
     """It was sent on by another person meanwhile and stopped again, for another reason."""
     (event,) = ledger.run(certiverse(registration="reg-a", termination="proctor"))
     shown = preview(ann, event)
+    aside = preview(ann, event, "discard", why="the review says no")
     ledger.rhythm.seed(ORG, [registration("reg-a", status="failed", score=12)])
     ledger.ledger.replay(TENANT, event.id, "operator:bob", {"accept": ["integrity_review"]})
     ledger.sync()
     assert ledger.event(event.id).reason is Reason.REGISTRATION_SETTLED
-    assert ann.send(shown, "/act").status == 409
+    for late in (shown, aside):
+        told = ann.send(late, "/act")
+        assert (told.status, "it is held (registration_settled) now. It was left as it is" in told.text) == (409, True)
     assert ledger.event(event.id).reason is Reason.REGISTRATION_SETTLED
 
 

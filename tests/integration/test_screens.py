@@ -47,7 +47,8 @@ def events(pipeline: Pipeline) -> list[Event]:
             ),
         ],
     )
-    whole = LONG | {"exam": LONG["exam"] | {"examCode": "A-LONG-CODE-OF-AN-EXAM-THAT-NOBODY-HAS-MAPPED-YET"}}
+    exam = LONG["exam"] | {"examCode": "A-LONG-CODE-OF-AN-EXAM-THAT-NOBODY-HAS-MAPPED-YET"}
+    whole = LONG | {"exam": exam, "examDelivery": LONG["examDelivery"] | {"deliverableId": "dlv-whole"}}
     found = pipeline.run(
         certiverse(),
         certiverse("dlv-2", None, student="stu-2", email="b@example.org"),

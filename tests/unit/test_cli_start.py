@@ -10,7 +10,10 @@ FOLDER = Path(__file__).parent.parent.parent / "worker" / "cli"
 HEAVY = {"redis", "pydantic_settings", "requests", "structlog", "celery", "kombu", "sentry_sdk", "prometheus_client"}
 
 #: What runs steps that log: all of `tasks` but these.
-LOGS = re.compile(r"from tasks(?!\.operator\.(?:listing|steering|contents|overview) )|enqueue")
+LOGS = re.compile(
+    r"(?m)from tasks(?!\.operator\.(?:listing|steering|contents|overview) |\.operator import (?:contents|steering)$)"
+    r"|enqueue"
+)
 
 
 def imported(statement: str) -> set[str]:

@@ -76,7 +76,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     console.print(_line(columns[:beside], widths), style="bold")
     for line in cells:
         console.print(_line(line[:beside], widths))
-        more = " · ".join(f"{name} {cell}" for name, cell in zip(columns, line, strict=True)[beside:] if cell)
+        more = " · ".join(f"{name} {cell}" for name, cell in zip(columns[beside:], line[beside:], strict=True) if cell)
         _below(more, console.width)
 
 

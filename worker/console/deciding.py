@@ -119,9 +119,9 @@ def preview(visit: Visit) -> Response:
     if not chosen:
         what = " ".join(overtaken) or "Choose at least one event, then try again."
         raise Refusal(409 if overtaken else 400, "Nothing to do", f"Nothing was done. {what}")
-    lacking = {needed(event) for event in chosen} - {None, *answers} if move == "replay" else set()
-    if lacking:
-        raise Refusal(400, "An answer is missing", f"Choose the {' and the '.join(map(str, lacking))} first. {_NOT_DONE}")
+    lacking = {one for one in map(needed, chosen) if one and one not in answers}
+    if move == "replay" and lacking:
+        raise Refusal(400, "An answer is missing", f"Choose the {' and the '.join(lacking)} first. {_NOT_DONE}")
     selection = _select(visit, tenant, chosen, move, answers)
     moved = [event for event in chosen if event.id in {one.id for one in selection.chosen}]
     return visit.page(

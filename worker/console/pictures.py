@@ -63,5 +63,5 @@ def _high(count: int, top: int) -> float:
 
 def _top(most: int) -> int:
     """The next round number."""
-    scale = 10 ** max(0, len(str(most)) - 1)
+    scale: int = 10 ** max(0, len(str(most)) - 1)
     return next(step * scale for step in _NICE if step * scale >= most)

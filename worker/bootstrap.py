@@ -1,18 +1,21 @@
 """The one place where a process is put together. Nothing connects on import."""
 
 import os
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import redis
 
-from worker.ledger.client import connect
+from worker import sentry
+from worker.ledger.client import UNAVAILABLE, connect
 from worker.ledger.events import Ledger
 from worker.ledger.gate import Gate
 from worker.ledger.identity import Identity, load_identity
 from worker.ledger.tokens import RedisTokens
+from worker.ledger.totals import Totals
 from worker.settings import Settings, load_settings
 from worker.tenants import Tenant, Tenants
 
@@ -29,6 +32,8 @@ class Services:
     settings: Settings
     redis: "redis.Redis"
     ledger: Ledger
+    #: What was counted and is not in the ledger yet, by tenant.
+    totals: dict[str, Totals] = field(default_factory=dict)
 
     @cached_property
     def session(self) -> "requests.Session":
@@ -60,10 +65,22 @@ class Services:
         """The tenant's Rhythm, every call through `gate`."""
         from worker.rhythm.client import Rhythm
 
-        return Rhythm(tenant.rhythm, self.session, gate.take, self.tokens)
+        def ended(call: str, status: int | None, seconds: float) -> None:
+            self.totals.setdefault(gate.tenant, Totals()).call(call, status, seconds)
+            sentry.called(call, status, seconds)
+
+        return Rhythm(tenant.rhythm, self.session, gate.take, self.tokens, ended=ended)
+
+    def save_totals(self) -> None:
+        """What was counted outside of a batch goes to the ledger."""
+        while self.totals:
+            tenant, totals = self.totals.popitem()
+            self.ledger.apply(tenant, "", (), totals=totals)
 
     def close(self) -> None:
-        """Give back connections."""
+        """Save the totals, and give back connections."""
+        with suppress(*UNAVAILABLE):
+            self.save_totals()
         if "session" in vars(self):
             self.session.close()
         self.redis.close()

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- apply: carries out what a task decided for the events that it has claimed. One script for every move out of a lease, so
 -- that a batch costs one round trip. A decision whose lease is not the caller's any more moves nothing.
--- ARGV: tenant, token, 1 if the task ends with this, decisions as JSON. Returns the state after each decision, or 'lost'.
+-- ARGV: tenant, token, 1 if the task ends with this, decisions and totals as JSON. Returns each one's state, or 'lost'.
 local tenant, token, last = unpack(ARGV)
 local decisions, now, BY = cjson.decode(ARGV[4]), now_ms(), 'process'
 
@@ -83,6 +83,7 @@ for i, d in ipairs(decisions) do
   end
 end
 write_counts(tenant)
+for name, by in pairs(cjson.decode(ARGV[5])) do redis.call('HINCRBY', key(tenant, 'totals'), name, by) end
 if moved then redis.call('SET', key(tenant, 'moved'), int(now)) end
 -- Only a task that had a slot asks for more: tasks that find all slots busy would keep sending hints to each other.
 local had_slot = last == '1' and redis.call('ZREM', key(tenant, 'slots'), token) == 1

@@ -4,10 +4,10 @@
 -- The due time of a claimed event is the end of its lease, so a lease that expires needs nobody to free it.
 -- Leases that expire in a row halve the event's batch; three expiries alone bury it (a poison event hurts only itself).
 -- ARGV: tenant, limit, token, lease in ms, slots (0: no limit), after how many ms a slot is free at the latest
--- Returns {now, others wait, works}; a work is {id, fields of the event, payload}.
+-- Returns {now, others wait, works, ids of what was buried}; a work is {id, fields of the event, payload}.
 local tenant, limit, token, lease, slots, slot_span = unpack(ARGV)
 limit, slots = tonumber(limit), tonumber(slots)
-local now, slot_index, works, ids, MAX_ALONE = now_ms(), key(tenant, 'slots'), {}, {}, 3
+local now, slot_index, works, ids, buried, MAX_ALONE = now_ms(), key(tenant, 'slots'), {}, {}, {}, 3
 local until_ = now + tonumber(lease)
 local PACED = 3 -- slots that a pace may need, whatever `concurrency` says: of four children one is left to others
 
@@ -21,7 +21,7 @@ if earlier then -- the same call again: what it took and still has
     local fields = redis.call('HGETALL', key(tenant, 'event', id))
     if by_name(fields).lease == token then add_work(id, fields) end
   end
-  return { earlier.now, earlier.others, works }
+  return { earlier.now, earlier.others, works, buried }
 end
 
 -- A task's first claim clears the hint's mark. Later claims do not: the mark then belongs to a newer hint.
@@ -33,7 +33,7 @@ if gate.interval and gate.busy then
   slots = math.min(math.max(slots, PACED), math.max(1, math.ceil(gate.busy / gate.interval + 0.25)))
 end
 redis.call('ZREMRANGEBYSCORE', slot_index, '-inf', int(now))
-if slots > 0 and first and redis.call('ZCARD', slot_index) >= slots then return { now, 0, works } end
+if slots > 0 and first and redis.call('ZCARD', slot_index) >= slots then return { now, 0, works, buried } end
 
 local taken, batch, due = {}, limit, {}
 for _, index in ipairs(claimable(tenant, now)) do
@@ -49,6 +49,7 @@ local function allowed_batch(id, place, event)
   if event.lease then
     redis.call('HDEL', place, 'lease')
     redis.call('HINCRBY', place, 'expiries', 1)
+    redis.call('HINCRBY', key(tenant, 'totals'), 'lease_expiries', 1)
     if batch == 1 then alone = redis.call('HINCRBY', place, 'alone', 1) end
     batch = math.max(1, math.floor(batch / 2))
     redis.call('HSET', place, 'batch', batch)
@@ -60,6 +61,7 @@ local function allowed_batch(id, place, event)
     reason = 'worker_killer', move = 'bury', detail = 'alone in its batch, it ended ' .. MAX_ALONE .. ' workers',
     fields = { doubt = event.intent or event.doubt },
   })
+  table.insert(buried, id)
   return 0
 end
 
@@ -73,7 +75,7 @@ for i = 1, math.min(limit, #due) do
   end
 end
 write_counts(tenant)
-if #taken == 0 then return { now, 0, works } end
+if #taken == 0 then return { now, 0, works, buried } end
 for _, one in ipairs(taken) do
   add_work(one.id, one.fields)
   redis.call('HSET', key(tenant, 'event', one.id), 'lease', token, 'batch', #taken)
@@ -85,4 +87,4 @@ local others = redis.call('LLEN', HINT_QUEUE) > redis.call('EXISTS', key(tenant,
 local free = slots == 0 or redis.call('ZCARD', slot_index) < slots
 if free and has_work(tenant, now) then hint(tenant, now) end
 say({ claimed = ids, now = now, others = others })
-return { now, others, works }
+return { now, others, works, buried }

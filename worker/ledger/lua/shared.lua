@@ -18,13 +18,13 @@ earlier = earlier and string.sub(earlier, 1, #nonce) == nonce and cjson.decode(s
 if earlier and not (type(earlier) == 'table' and earlier.claimed) then return earlier end
 
 local function key(...) return table.concat({ 'er', ... }, ':') end
+local function int(number) return string.format('%d', number) end
+local function keep_identity(record) redis.call('PEXPIRE', record, IDENTITY_KEPT) end
 
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
-
-local function int(number) return string.format('%d', number) end
 
 local function by_name(flat)
   local fields = {}
@@ -64,7 +64,6 @@ end
 
 -- What a script adds to the counts. Each is written once, by `write_counts` at the script's end: a batch moves many.
 local counted = {}
-
 local function add(name, by) counted[name] = (counted[name] or 0) + by end
 
 local function count(state, reason, by)
@@ -111,8 +110,6 @@ local function has_work(tenant, now)
     if redis.call('ZCOUNT', index, '-inf', int(now)) > 0 then return true end
   end
 end
-
-local function keep_identity(record) redis.call('PEXPIRE', record, IDENTITY_KEPT) end
 
 -- Notes that an event came to a registration: so `trace` finds who tried there.
 local function note_try(tenant, id, registration)

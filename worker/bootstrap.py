@@ -1,7 +1,6 @@
 """The one place where a process is put together. Nothing connects on import."""
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
@@ -9,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import redis
 
-from worker import sentry
-from worker.ledger.client import UNAVAILABLE, connect
+from worker.ledger.client import connect
 from worker.ledger.events import Ledger
 from worker.ledger.gate import Gate
 from worker.ledger.identity import Identity, load_identity
@@ -62,7 +60,8 @@ class Services:
         return Gate(self.ledger.scripts, tenant, self.tenants[tenant].rhythm.calls_per_second)
 
     def rhythm(self, tenant: Tenant, gate: Gate) -> "Rhythm":
-        """The tenant's Rhythm, every call through `gate`."""
+        """The tenant's Rhythm, every call through `gate` and counted. A command's calls are not saved."""
+        from worker import sentry
         from worker.rhythm.client import Rhythm
 
         def ended(call: str, status: int | None, seconds: float) -> None:
@@ -78,9 +77,7 @@ class Services:
             self.ledger.apply(tenant, "", (), totals=totals)
 
     def close(self) -> None:
-        """Save the totals, and give back connections."""
-        with suppress(*UNAVAILABLE):
-            self.save_totals()
+        """Give back connections."""
         if "session" in vars(self):
             self.session.close()
         self.redis.close()

@@ -66,8 +66,9 @@ class Tally:
         """Count and log events. Sentry gets the first of each day, state and reason that waits for a person."""
         for end in ends:
             name, level = _LINES[end.how]
-            why = {"reason": end.reason, "stage": end.stage} if end.reason else {}
-            _LOG.log(level, name, event_id=end.event_id, source=end.source, state=end.state, **why)
+            about = {"event_id": end.event_id, "source": end.source, "state": end.state}
+            about |= {"reason": end.reason, "stage": end.stage} if end.reason else {}
+            _LOG.log(level, name, **about)
             self.states[end.state] += 1
             if end.reason is not None and end.how != "lost":
                 (self.stopped if end.how in _STOPS else self.retried)[end.reason] += 1
@@ -75,7 +76,7 @@ class Tally:
                 if end.how in _STOPS and sentry.listens() and kind not in _told:
                     _told.add(kind)
                     if ledger.first_today(*kind):
-                        sentry.report_stopped(end._asdict() | {"tenant": tenant})
+                        sentry.report_stopped(about | {"tenant": tenant})
 
     def report(self) -> str:
         """The summary, for Flower's column of results. Raises what makes Flower show another state.

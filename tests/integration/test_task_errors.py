@@ -92,7 +92,7 @@ def test_a_bug_that_many_events_meet_is_told_a_few_times_with_its_place_and_stag
 
     def transform(jobs: list[Job]) -> None:
         def divide(_: Job) -> None:
-            raise ZeroDivisionError("MARKED")
+            raise ZeroDivisionError("-".join(("MAR", "KED")))  # frames show this line
 
         each(jobs, divide)
 
@@ -117,7 +117,7 @@ def test_a_bug_that_many_events_meet_is_told_a_few_times_with_its_place_and_stag
             "reason": "internal_error",
         }.items()
     )
-    assert "MARKED" not in str(sentry)
+    assert "MAR-KED" not in str(sentry)
 
 
 def test_of_what_waits_for_a_person_the_first_of_a_day_and_reason_is_told(

@@ -16,24 +16,16 @@ class Measures:
     def __init__(self, tenants: Tenants) -> None:
         self._registry = CollectorRegistry()
         self._accepted = Counter(
-            "examrelay_accepted",
-            "Deliveries answered with 202.",
-            ["tenant", "source", "duplicate"],
-            registry=self._registry,
+            "examrelay_accepted", "Deliveries recorded.", ["tenant", "source", "duplicate"], registry=self._registry
         )
         self._refused = Counter(
-            "examrelay_refused",
-            "Requests answered with an error, by status.",
-            ["tenant", "source", "status"],
-            registry=self._registry,
+            "examrelay_refused", "Requests refused.", ["tenant", "source", "status"], registry=self._registry
         )
         #: Kept, because looking up labels costs more than counting.
         self._counting: dict[tuple[str, str, bool], Counter] = {}
+        #: From the complete body to the ledger's answer, refusals included.
         self.record_seconds = Histogram(
-            "examrelay_record_seconds",
-            "From a delivery's whole body to the ledger's answer.",
-            buckets=_SECONDS,
-            registry=self._registry,
+            "examrelay_record_seconds", "Recording a delivery.", buckets=_SECONDS, registry=self._registry
         )
         for tenant, rules in tenants.tenants.items():
             for source in rules.sources:

@@ -6,7 +6,8 @@ Required means no default. The README's table is generated from this model and t
 import base64
 import os
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -44,6 +45,14 @@ class Settings(BaseSettings):
     sentry_dsn: SecretStr | None = Field(
         None, validation_alias="SENTRY_DSN", description="Sentry's address for bug reports. Empty: none."
     )
+    sentry_environment: str = Field(
+        "production", validation_alias="SENTRY_ENVIRONMENT", description="What Sentry calls this deployment."
+    )
+    sentry_traces_sample_rate: Annotated[float, Field(ge=0, le=1)] = Field(
+        0,
+        validation_alias="SENTRY_TRACES_SAMPLE_RATE",
+        description="Share of results whose way from the receiver to Rhythm is sent to Sentry as a trace.",
+    )
     config: Path = Field(Path("examrelay.toml"), description="The tenants file.")
     data: Path = Field(Path(".data"), description="Folder of `examrelay up`: the embedded Valkey's files and logs.")
     durability: Literal["fsync", "memory"] = Field(
@@ -76,6 +85,9 @@ class Settings(BaseSettings):
     sweep_seconds: Annotated[float, Field(ge=0.5, le=60)] = Field(3, description="Pause between sweeps.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal, else JSON."
+    )
+    log_level: Literal["debug", "info", "warning"] = Field(
+        "info", description="`debug`: a line for each result that went through, too."
     )
 
     @field_validator("sentry_dsn", "payload_keys", "index_key")
@@ -175,6 +187,15 @@ def _complaint(loc: tuple[int | str, ...], message: str) -> str:
     if variable == "REDIS_URL":
         return f"REDIS_URL {message.removeprefix('Value error, ')}"
     return f"{variable}: {message.removeprefix('Value error, ')}"
+
+
+@cache
+def running_version() -> str:
+    """The version of examrelay that this process runs."""
+    try:
+        return version("examrelay")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def environment() -> dict[str, str]:

@@ -17,6 +17,7 @@ from bench.rows import (
     receiver,
     start,
     taskiq,
+    watched,
     whole_job,
 )
 from bench.session import Session
@@ -36,4 +37,5 @@ ROWS: Final[Mapping[str, Callable[[Session], Iterator[Line]]]] = {
     "million": million.measure,
     "operators": operators.measure,
     "allocator": allocator.measure,
+    "watched": watched.measure,
 }

@@ -47,6 +47,8 @@ class Job:
     values: Values = field(default_factory=dict)
     changed: Values = field(default_factory=dict)
     decision: Decision | None = None
+    #: The step that it went through last.
+    stage: str = ""
     #: How Rhythm failed for this event alone. At the end of the batch it is confirmed that Rhythm answers others.
     failure: EventFailure | None = None
     #: A write of this event may be under way or applied, so the next try begins by reading.

@@ -19,10 +19,11 @@ from tests.pipeline import Pipeline
 from tests.running import wait_until
 from worker.bootstrap import Services
 from worker.cli.status import show
-from worker.health import metrics, readiness
+from worker.health import readiness
 from worker.ledger.client import Scripts
 from worker.ledger.durability import why_refused
 from worker.ledger.processes import Presence, Process, at_host, differences, ended, processes, silent
+from worker.receiver.figures import metrics
 
 WEB = Process("web", "web@here:8000", "0123456789ab", 7, "0.1.0")
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 
 import redis
@@ -20,6 +20,7 @@ from worker.ledger.decisions import Decision
 from worker.ledger.keys import key
 from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
 from worker.ledger.times import IDENTITY_KEPT, instant, milliseconds
+from worker.ledger.totals import Totals
 from worker.ledger.work import Claim, DeliveryRecord, Intent, Prepared, Sibling, Work
 from worker.queues import SLOT_SECONDS
 
@@ -45,7 +46,7 @@ class Ledger:
 
         Nothing when no slot is free. What a newer version has stored, and this one cannot read, is put back.
         """
-        now, others, works = self.scripts(
+        now, others, works, buried = self.scripts(
             "claim", tenant, limit, token, milliseconds(self._lease), slots, 1000 * SLOT_SECONDS
         )
         readable, strange = [], []
@@ -57,7 +58,7 @@ class Ledger:
                     decisions.defer(work[0].decode(), PAUSE, Reason.INTERNAL_ERROR, _NEWER, keep_intent=True)
                 )
         self.apply(tenant, token, strange)
-        return Claim(tuple(readable), instant(now), bool(others))
+        return Claim(tuple(readable), instant(now), bool(others), tuple(id.decode() for id in buried))
 
     def prepare(self, tenant: str, token: str, plans: Sequence[dict[str, Any]]) -> list[Prepared]:
         """Make claimed events ready whose version of the delivery is new. They stay claimed.
@@ -74,15 +75,24 @@ class Ledger:
             for answer, detail, delivery, version, record in answers
         ]
 
-    def apply(self, tenant: str, token: str, decided: Sequence[Decision], *, last: bool = False) -> list[str]:
-        """Apply decisions. Returns each event's state: `lost` where the claim was no longer ours.
+    def apply(
+        self, tenant: str, token: str, decided: Sequence[Decision], *, last: bool = False, totals: Totals | None = None
+    ) -> list[str]:
+        """Apply decisions, add to the totals. Returns each event's state: `lost` where the claim was no longer ours.
 
         `last`: the task ends with this, and gives its slot back.
         """
-        if not decided and not last:
+        if not decided and not last and not totals:
             return []
         arguments = [self._sealed(decision.as_arguments()) for decision in decided]
-        return [state.decode() for state in self.scripts("apply", tenant, token, int(last), json.dumps(arguments))]
+        arguments_json, totals_json = json.dumps(arguments), json.dumps(totals or {})
+        states = self.scripts("apply", tenant, token, int(last), arguments_json, totals_json)
+        return [state.decode() for state in states]
+
+    def first_today(self, tenant: str, state: str, reason: str, day: date) -> bool:
+        """Whether nobody has asked this before on that day."""
+        told = key(tenant, "told", state, reason, day.isoformat())
+        return bool(self.client.set(told, 1, nx=True, ex=timedelta(days=2)))
 
     def intend(self, tenant: str, token: str, plans: Sequence[dict[str, str]]) -> list[str]:
         """Take registrations and store what is about to be written. Returns ok, taken, moved or lost for each."""

@@ -20,6 +20,8 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 `held`, `dead` zset: those events, by received_at (of older releases: by when they got there, until they leave).
 `counts` hash: accepted, pruned, each state, `held:{reason}`, `dead:{reason}`, `synced:{result}`. Moved by the scripts
     that move the events, so they always equal what they count.
+`totals` hash: what was ever counted, for `/metrics` (`totals.py`).
+`told:{state}:{reason}:{day}` string: Sentry was told of the first such event of a day. 2 days.
 `delivery:{source}:{id}` hash: a sitting. `v:{version}` the event that brought it, applied (version), rev.
 `ref:{source}:{event_ref}` string: the delivery and version that a platform's `eventId` means.
 `registration:{id}` hash: what it last said by our doing: event, values (sealed), base (the

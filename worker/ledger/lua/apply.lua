@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- apply: carries out what a task decided for the events that it has claimed. One script for every move out of a lease, so
 -- that a batch costs one round trip. A decision whose lease is not the caller's any more moves nothing.
--- ARGV: tenant, token, 1 if the task ends with this, decisions as JSON. Returns the state after each decision, or 'lost'.
+-- ARGV: tenant, token, 1 if the task ends with this, decisions and totals as JSON. Returns each one's state, or 'lost'.
 local tenant, token, last = unpack(ARGV)
 local decisions, now, BY, NEW = cjson.decode(ARGV[4]), now_ms(), 'process', 86400000
 local apply = {}
@@ -71,6 +71,7 @@ for i, d in ipairs(decisions) do
   end
 end
 write()
+for name, by in pairs(cjson.decode(ARGV[5])) do redis.call('HINCRBY', key(tenant, 'totals'), name, by) end
 local synced, hour = (counted[key(tenant, 'counts')] or {}).synced, key(tenant, 'synced', int(now / 3600000))
 if synced and redis.call('INCRBY', hour, synced) then redis.call('PEXPIRE', hour, 172800000) end -- two days, for the console
 if moved then redis.call('SET', key(tenant, 'moved'), int(now)) end

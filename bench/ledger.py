@@ -120,7 +120,6 @@ def _stopped(pipeline: Any, tenant: str, chance: random.Random, at: int, counted
             "nonce": "n" * 22,
         },
     )
-    pipeline.set(f"er:{tenant}:history:{id}", f"{at}\trecord\treceiver\n{at}\thold\tprocess\t{reason}\n")
     pipeline.set(f"er:{tenant}:payload:{id}", _UNSEALED.seal(b"{}", id))
     for index_name in ("events", state):
         pipeline.zadd(f"er:{tenant}:{index_name}", {id: at})

@@ -1,4 +1,4 @@
-"""Load on a receiver: keep-alive connections that each send the next event when the last is answered; or `wrk`.
+"""Deliveries to a receiver: keep-alive connections that each send the next event when the last is answered; or `wrk`.
 
 Every body is another, made from one template, so that no event is a repeated one.
 """
@@ -9,18 +9,24 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from base64 import b64encode
+from collections.abc import Callable, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Final, cast
 
 import uvloop
 
-from bench.idle import HEADERS, PATH
+from bench.ours import TENANT
 from bench.payloads import Sitting, sittings
+from tests.tenants import ENVIRON
 
+_PASSWORD: Final = b64encode(f"certiverse:{ENVIRON['ACME_CERTIVERSE']}".encode()).decode()
+PATH: Final = f"/v1/{TENANT}/certiverse"
+HEADERS: Final = {"Authorization": f"Basic {_PASSWORD}", "Content-Type": "application/json"}
 CONNECTIONS: Final = 32
 _WARM_SECONDS: Final = 0.5
+_LONGEST: Final = 300
 _LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _DIGITS: Final = 12
 _numbers = count(int(time.time()) * 1000 % 10**_DIGITS)
@@ -32,22 +38,23 @@ class _Template:
     def __init__(self, sitting: Sitting) -> None:
         before, name, after = sitting.body.partition(b'"deliverableId":"')
         self.head, self.tail = before + name, after
-        fields = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
-        length = len(sitting.body) + _DIGITS
-        self.start = (
-            f"POST {PATH} HTTP/1.1\r\nHost: receiver\r\n{fields}Content-Length: {length}\r\n\r\n".encode() + self.head
-        )
+        self.start = _head(len(sitting.body) + _DIGITS) + self.head
 
     def request(self) -> bytes:
         """The next whole request."""
         return b"%s%0*d%s" % (self.start, _DIGITS, next(_numbers), self.tail)
 
 
+def _head(length: int) -> bytes:
+    fields = "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
+    return f"POST {PATH} HTTP/1.1\r\nHost: receiver\r\n{fields}Content-Length: {length}\r\n\r\n".encode()
+
+
 class _Connection(asyncio.Protocol):
-    """One connection. `accepted` is called for each 202; anything else ends the load."""
+    """One connection. `accepted` is called for each 202; anything else ends the load. No request: it stays silent."""
 
     def __init__(
-        self, request: Callable[[], bytes], accepted: Callable[[], object], failed: Callable[[str], None]
+        self, request: Callable[[], bytes], accepted: Callable[[], object], failed: Callable[[str], object]
     ) -> None:
         self._request = request
         self._accepted = accepted
@@ -75,6 +82,39 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._failed(f"the receiver hung up: {exc}")
+
+
+def deliver(port: int, sittings: Sequence[Sitting]) -> None:
+    """Have the receiver at `port` accept each of them. Fails when it answers anything but 202."""
+    uvloop.run(_deliver(port, sittings))
+
+
+async def _deliver(port: int, sittings: Sequence[Sitting]) -> None:
+    left, taken = iter(sittings), count(1)
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[str] = loop.create_future()
+
+    def request() -> bytes:
+        one = next(left, None)
+        return _head(len(one.body)) + one.body if one else b""
+
+    def accepted() -> None:
+        if next(taken) == len(sittings):
+            end("")
+
+    def end(why: str) -> None:
+        if not done.done():
+            done.set_result(why)
+
+    opened = [
+        await loop.create_connection(lambda: _Connection(request, accepted, end), "127.0.0.1", port)
+        for _ in range(min(CONNECTIONS, len(sittings)))
+    ]
+    failure = await asyncio.wait_for(done, _LONGEST)
+    for transport, _ in opened:
+        transport.abort()
+    if failure:
+        raise RuntimeError(f"a delivery failed: {failure}")
 
 
 def accepted_a_second(port: int, seconds: float) -> float:

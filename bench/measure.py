@@ -2,16 +2,29 @@
 
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import redis
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: Places in /proc/PID/stat after the name: session, then user, system, and those of children that have ended.
 _SESSION, _TIMES = 3, slice(11, 15)
+#: Between two looks at what is measured: each look costs its server some work.
+_PAUSE: Final = 0.1
+
+
+def wait(look: Callable[[], object], seconds: float, what: str) -> None:
+    """Wait until `look` is true, looking seldom. Fails after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what} did not come about within {seconds:g} s")
+        time.sleep(_PAUSE)
 
 
 def cpu_seconds(sessions: Iterable[int], pids: Iterable[int] = ()) -> float:
@@ -40,7 +53,7 @@ class RedisCounts:
     commands: int
     #: Celery messages published: hints, in ours.
     messages: int
-    #: Time within commands; a script's counts once.
+    #: Time within scripts.
     seconds: float
 
     @classmethod
@@ -76,8 +89,28 @@ def writes(log: Iterable[dict[str, Any]]) -> list[Write]:
 
 
 def rate(done: Sequence[Write]) -> float:
-    """Registrations a second from the first write's answer to the last's."""
+    """Registrations a second from the first write's answer to the last's; 0 for fewer than two writes."""
+    if len(done) < 2 or done[-1].at == done[0].at:
+        return 0.0
     return sum(len(write.ids) for write in done[1:]) / (done[-1].at - done[0].at)
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What became of the events that a rate is about: promise 3, beside the rate."""
+
+    lost: int
+    doubled: int
+
+    @classmethod
+    def of(cls, done: Iterable[Write], wanted: Iterable[str]) -> Self:
+        """From the writes, and the registrations each of which was to be written once."""
+        times = Counter(id for write in done for id in write.ids)
+        counts = [times[id] for id in wanted]
+        return cls(counts.count(0), sum(count - 1 for count in counts if count > 1))
+
+    def __add__(self, other: "Effects") -> "Effects":
+        return Effects(self.lost + other.lost, self.doubled + other.doubled)
 
 
 def percentile(values: Sequence[float], share: int) -> float:

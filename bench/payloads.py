@@ -17,6 +17,15 @@ SMALL: Final = (1, 6, 3)
 BIG: Final = (5, 27, 9)
 _COMPLETED: Final = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
 
+_EXAM: Final = {
+    "examName": "Certificate One",
+    "examCode": "CERT-1",
+    "examFormName": "Certificate One Form A",
+    "examFormId": "c0a4f7de-2f1e-4c52-a0d1-5d0f8f5f2b01",
+    "languageCode": "en",
+    "languageName": "English",
+}
+
 
 @dataclass(frozen=True)
 class Sitting:
@@ -41,19 +50,6 @@ def _sitting(size: tuple[int, int, int]) -> Sitting:
     sections, items, topics = size
     name, student = f"reg-{secrets.token_hex(8)}", f"stu-{secrets.token_hex(6)}"
     scaled = random.randint(400, 700)
-    result = {
-        "passFail": "Pass" if scaled >= 500 else "Fail",
-        "reportedScore": scaled,
-        "cutScore": 500,
-        "cutScoreType": "Scaled",
-        "maxRawScore": 120,
-        "rawScore": scaled // 7,
-        "percent": scaled / 10,
-        "scaled": scaled,
-        "timeOnExam": random.randint(30, 90),
-        "maxTimeOnExam": 120,
-        "isRescore": False,
-    }
     test_part = {
         "testPartName": "Main",
         "maxScore": 120,
@@ -71,19 +67,28 @@ def _sitting(size: tuple[int, int, int]) -> Sitting:
             "lastName": f"Example {student}",
             "email": f"{student}@example.org",
         },
-        "exam": {
-            "examName": "Certificate One",
-            "examCode": "CERT-1",
-            "examFormName": "Certificate One Form A",
-            "examFormId": "c0a4f7de-2f1e-4c52-a0d1-5d0f8f5f2b01",
-            "languageCode": "en",
-            "languageName": "English",
-        },
-        "examResult": result,
+        "exam": _EXAM,
+        "examResult": _result(scaled),
         "testParts": [test_part],
         "rootTopicOutcomes": [_topic(number) for number in range(topics)],
     }
     return Sitting(name, student, json.dumps(body, separators=(",", ":")).encode())
+
+
+def _result(scaled: int) -> dict[str, Any]:
+    return {
+        "passFail": "Pass" if scaled >= 500 else "Fail",
+        "reportedScore": scaled,
+        "cutScore": 500,
+        "cutScoreType": "Scaled",
+        "maxRawScore": 120,
+        "rawScore": scaled // 7,
+        "percent": scaled / 10,
+        "scaled": scaled,
+        "timeOnExam": random.randint(30, 90),
+        "maxTimeOnExam": 120,
+        "isRescore": False,
+    }
 
 
 def _delivery(registration: str) -> dict[str, Any]:

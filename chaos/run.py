@@ -267,7 +267,7 @@ class Run:
         """What is still on its way. The sweep is, for a moment, each second: nothing is left if it is gone once."""
         left: Json = {}
         for _ in range(20):
-            left = keys(self.at.client, ["er:*:slots:*", "er:*:hint:*", "unacked*", "examrelay*", "er:malformed"])
+            left = keys(self.at.client, ["er:*:slots", "er:*:hint", "unacked*", "examrelay*", "er:malformed"])
             if not left:
                 break
             time.sleep(0.3)

@@ -7,7 +7,7 @@ be absent, and a Decimal may come as text. docs/fields.md says for each document
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator
 
@@ -62,24 +62,24 @@ def _scalar(value: object) -> object:
 
 #: Name -> where it stands in `ExamResult`. Their order is part of a result's digest.
 _DETAILS = {
-    "passFail": "exam_result.unknown_word",
-    "deliveryType": "exam_delivery.delivery_type",
-    "timeExtension": "exam_delivery.time_extension",
-    "secureBrowser": "exam_delivery.secure_browser",
-    "deliveryCountry": "exam_delivery.delivery_country",
-    "storeExamSku": "exam_reservation.store_exam_sku",
-    "reservationDateTime": "exam_reservation.reservation_date_time",
-    "candidateReservationDateTime": "exam_reservation.candidate_reservation_date_time",
-    "paymentType": "exam_reservation.payment_type",
-    "voucherId": "exam_reservation.voucher_id",
-    "promoCode": "exam_reservation.promo_code",
-    "candidateId": "candidate.candidate_id",
-    "examName": "exam.exam_name",
-    "examCode": "exam.exam_code",
-    "examFormName": "exam.exam_form_name",
-    "examFormId": "exam.exam_form_id",
-    "languageCode": "exam.language_code",
-    "languageName": "exam.language_name",
+    "passFail": ("exam_result", "unknown_word"),
+    "deliveryType": ("exam_delivery", "delivery_type"),
+    "timeExtension": ("exam_delivery", "time_extension"),
+    "secureBrowser": ("exam_delivery", "secure_browser"),
+    "deliveryCountry": ("exam_delivery", "delivery_country"),
+    "storeExamSku": ("exam_reservation", "store_exam_sku"),
+    "reservationDateTime": ("exam_reservation", "reservation_date_time"),
+    "candidateReservationDateTime": ("exam_reservation", "candidate_reservation_date_time"),
+    "paymentType": ("exam_reservation", "payment_type"),
+    "voucherId": ("exam_reservation", "voucher_id"),
+    "promoCode": ("exam_reservation", "promo_code"),
+    "candidateId": ("candidate", "candidate_id"),
+    "examName": ("exam", "exam_name"),
+    "examCode": ("exam", "exam_code"),
+    "examFormName": ("exam", "exam_form_name"),
+    "examFormId": ("exam", "exam_form_id"),
+    "languageCode": ("exam", "language_code"),
+    "languageName": ("exam", "language_name"),
 }
 
 
@@ -171,7 +171,7 @@ class ExamResult(Result):
             delivery=delivery.deliverable_id,
             rescore=result.is_rescore,
             exam_codes=self._exam_codes(),
-            candidate=Candidate(student_id=self.candidate.org_candidate_id, email=self.candidate.email),
+            candidate=Candidate(student_id=self.candidate.org_candidate_id, email_sent=self.candidate.email),
             registration_ids=without_none({"eligibilityId": delivery.eligibility_id, "bookingId": delivery.booking_id}),
             started_at=delivery.delivery_date_time,
             completed_at=delivery.delivery_completed_date_time,
@@ -197,7 +197,9 @@ class ExamResult(Result):
         return (*of_test_parts, *(topic.to_part() for topic in self.root_topic_outcomes or ()))
 
     def _details(self) -> dict[str, str | bool | Decimal]:
-        return without_blanks({name: _at(self, place) for name, place in _DETAILS.items()} | self._custom_data())
+        sent = {name: getattr(getattr(self, part), member, None) for name, (part, member) in _DETAILS.items()}
+        written = {name: value.isoformat() if isinstance(value, datetime) else value for name, value in sent.items()}
+        return without_blanks(written | self._custom_data())
 
     def _custom_data(self) -> dict[str, str | None]:
         """By name. A name with two different values is left out."""
@@ -206,13 +208,6 @@ class ExamResult(Result):
             if item.value:
                 values.setdefault(item.name, set()).add(item.value)
         return {f"customData.{name}": values[name].pop() for name in sorted(values) if len(values[name]) == 1}
-
-
-def _at(payload: ExamResult, place: str) -> Any:
-    value: Any = payload
-    for member in place.split("."):
-        value = getattr(value, member, None)
-    return value.isoformat() if isinstance(value, datetime) else value
 
 
 _COUNTED = ("raw", "max_raw", "percent", "robust_percent")

@@ -192,7 +192,7 @@ class TestCompletedEvent(Kind, Result):
             exam_codes=(self.test.id,),
             candidate=Candidate(
                 third_party_ids=user.ids_by_third_party(),
-                email=user.email_address if self.user else ticket.email_address,
+                email_sent=user.email_address if self.user else ticket.email_address,
             ),
             registration_ids=without_none({"ticket.reference": ticket.reference}),
             started_at=self.started,

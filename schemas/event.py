@@ -56,15 +56,6 @@ class EventState(StrEnum):
         return self in (EventState.HELD, EventState.DEAD)
 
 
-class Stage(StrEnum):
-    """A task that claims work."""
-
-    #: Claims `received` events.
-    PROCESS = "process"
-    #: Claims `ready` events.
-    SYNC = "sync"
-
-
 class Policy(StrEnum):
     """What happens to an event when it fails with a reason."""
 

@@ -24,6 +24,8 @@ from schemas.values import DETAIL, Payload, letters
 _ITEMS = re.compile(rb'"items"\s*:\s*\[\s*\{')
 _ITEMS_END = re.compile(rb"\}\s*\]")
 _NAME_END = re.compile(rb'"[ \t\r\n]*:')
+#: The types of what has members or items.
+_INNER: Final = frozenset((dict, list))
 _SPACED: Final = (b" :", b"\t:", b"\r:", b"\n:")
 #: Longer whole numbers cost time to convert, and no field takes them.
 _LONGEST_WHOLE: Final = 40
@@ -91,16 +93,16 @@ def _without_items(body: bytes) -> bytes:
     return b"".join((*kept, body[at:]))
 
 
-def _count(value: Any, names: "_Names") -> int:
+def _count(document: dict[str, Any], names: "_Names") -> int:
     """How many members there are in total; a negative number if one is in another spelling."""
-    count, inner = 0, value
-    if type(value) is dict:
-        if not names.fine.issuperset(value) and not names.are_fine(value):
-            return -(2**60)
-        count, inner = len(value), value.values()
-    for item in inner:
-        if type(item) is dict or type(item) is list:
-            count += _count(item, names)
+    count, found = 0, list[Any]((document,))
+    for value in found:  # which grows
+        inner: Iterable[Any] = value
+        if type(value) is dict:
+            if not names.fine.issuperset(value) and not names.are_fine(value):
+                return -1
+            count, inner = count + len(value), value.values()
+        found += [item for item in inner if type(item) in _INNER]
     return count
 
 

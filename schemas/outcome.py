@@ -6,21 +6,17 @@ lists that a platform sends in no fixed order are sorted.
 """
 
 import hashlib
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, model_validator
+from pydantic import TypeAdapter
 
 from schemas.addresses import folded
 
 #: Prefix of every digest; a change of what the digest covers must change it, so that old and new never compare.
 DIGEST_VERSION = "2"
-#: First byte of a stored outcome. A change of the model that an older version cannot read must change it.
-STORED_FORM = b"2"
-#: The forms that this version reads: 1 has no `contradiction` and no `Candidate.email_sent`.
-READABLE_FORMS = (b"1", STORED_FORM)
 _NOT_DIGESTED = {"source", "delivery", "event_ref", "rescore", "unclear", "contradiction", "candidate"}
 
 #: The `cut_score_type` of an exam that its test parts decide: the exam's own score and cut do not.
@@ -58,39 +54,25 @@ class VerdictAnswer(StrEnum):
     NONE = "none"
 
 
-def _utc(value: datetime) -> datetime:
-    return value.astimezone(UTC)
-
-
-Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Candidate(_Frozen):
+@dataclass(frozen=True, slots=True)
+class Candidate:
     """Who sat the exam, as far as the platform says. Personal data: for the ledger and Rhythm only."""
 
     #: The association's own id of the person (Certiverse `orgCandidateId`, Prov candidate id).
     student_id: str | None = None
     #: Ids by third party name (Drillster `thirdPartyIds`).
-    third_party_ids: dict[str, str] = {}
-    #: Folded (`schemas/addresses.py`).
-    email: str | None = None
-    #: As it was sent, if that differs: Rhythm may find the person only under this spelling.
+    third_party_ids: dict[str, str] = field(default_factory=dict)
+    #: As it was sent: Rhythm may find the person only under this spelling.
     email_sent: str | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _fold_email(cls, fields: Any) -> Any:
-        email = fields.get("email") if isinstance(fields, dict) else None
-        if not isinstance(email, str) or folded(email) == email:
-            return fields
-        return {"email_sent": email, **fields, "email": folded(email)}
+    @property
+    def email(self) -> str | None:
+        """Folded (`schemas/addresses.py`)."""
+        return self.email_sent and folded(self.email_sent)
 
 
-class Transformation(_Frozen):
+@dataclass(frozen=True, slots=True)
+class Transformation:
     """One Drillster score transformation; `passed` is present on binary ones only."""
 
     id: str
@@ -100,7 +82,8 @@ class Transformation(_Frozen):
     result: str | None = None
 
 
-class Part(_Frozen):
+@dataclass(frozen=True, slots=True)
+class Part:
     """A scored part of the exam: a test part, section, topic or domain."""
 
     kind: str
@@ -109,14 +92,15 @@ class Part(_Frozen):
     id: str | None = None
     #: The name of the part it belongs to (a section's test part).
     within: str | None = None
-    scores: dict[str, Decimal] = {}
+    scores: dict[str, Decimal] = field(default_factory=dict)
     verdict: Verdict | None = None
     cut_score_type: str | None = None
     #: The name of the outcome band it reached.
     band: str | None = None
 
 
-class ExamOutcome(_Frozen):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExamOutcome:
     """The canonical form of one result of one delivery."""
 
     source: Source
@@ -129,9 +113,10 @@ class ExamOutcome(_Frozen):
     exam_codes: tuple[str, ...]
     candidate: Candidate
     #: What may name the registration, by the platform's field name (`eligibilityId`, `bookingId`, `ticket.reference`).
-    registration_ids: dict[str, str] = {}
-    started_at: Instant | None = None
-    completed_at: Instant | None = None
+    registration_ids: dict[str, str] = field(default_factory=dict)
+    #: Both in UTC.
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
     #: As the platform says; None where it does not. The exam map's pass rule is applied at sync.
     verdict: Verdict | None = None
     #: Why there is no verdict although the payload has a pass/fail member that we cannot read. No threshold may then
@@ -140,14 +125,14 @@ class ExamOutcome(_Frozen):
     #: Which two members contradict each other (`result_contradictory`). Not personal.
     contradiction: str | None = None
     #: `reported`, `scaled`, `percent`, `raw`, `cut`, `max_raw` ... as far as sent.
-    scores: dict[str, Decimal] = {}
+    scores: dict[str, Decimal] = field(default_factory=dict)
     cut_score_type: str | None = None
     transformations: tuple[Transformation, ...] = ()
     complete_reason: str | None = None
     termination_reason: str | None = None
     parts: tuple[Part, ...] = ()
     #: Everything else that a custom field may be filled from, by the platform's field name.
-    details: dict[str, str | bool | Decimal] = {}
+    details: dict[str, str | bool | Decimal] = field(default_factory=dict)
 
     @property
     def transformations_differ(self) -> bool:
@@ -159,7 +144,7 @@ class ExamOutcome(_Frozen):
         impossible = self._impossible_times(received_at)
         if not impossible:
             return self
-        return self.model_copy(update={"contradiction": "; ".join(filter(None, (self.contradiction, *impossible)))})
+        return replace(self, contradiction="; ".join(filter(None, (self.contradiction, *impossible))))
 
     def _impossible_times(self, received_at: datetime) -> list[str]:
         if self.completed_at is None:
@@ -189,6 +174,10 @@ class ExamOutcome(_Frozen):
         make a second result.
         """
         # Without defaults, so that a field added to the model later does not change the digest of old results.
-        document = self.model_dump_json(exclude=_NOT_DIGESTED, exclude_defaults=True)
+        document = _WRITER.dump_json(self, exclude=_NOT_DIGESTED, exclude_defaults=True)
         # JSON is self-delimiting, so no separator is needed before the student's id.
-        return DIGEST_VERSION + hashlib.sha256(f"{document}{self.candidate.student_id}".encode()).hexdigest()[:20]
+        return DIGEST_VERSION + hashlib.sha256(document + str(self.candidate.student_id).encode()).hexdigest()[:20]
+
+
+#: Writes what is digested, as it did when the outcome was pydantic's: another writer's JSON may differ in a byte.
+_WRITER = TypeAdapter(ExamOutcome)

@@ -159,7 +159,7 @@ class ScoreResult(Spelled, Result):
             delivery=self.delivery,
             event_ref=self.result_id,
             exam_codes=(self.exam_code,),
-            candidate=Candidate(student_id=self.candidate_id, email=self.email),
+            candidate=Candidate(student_id=self.candidate_id, email_sent=self.email),
             registration_ids=without_none({"eligibilityId": self.eligibility_id, "bookingId": self.booking_id}),
             completed_at=self.exam_date,
             verdict=verdict(self.result),

@@ -8,6 +8,7 @@ we do not use are ignored. Text forms of these models show ids only: everything 
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -127,7 +128,16 @@ class Page(_Frozen):
         return [("items", len(self.items or ()))]
 
 
-class PatchOperation(_Frozen):
+def page_of(answer: Page | list[Registration]) -> tuple[list[Registration], str]:
+    """What is on a page, and the next one's `exclusiveStartKey`: "" after the last."""
+    if isinstance(answer, list):
+        return answer, ""
+    key = answer.last_evaluated_key or ""
+    return answer.items or [], key if isinstance(key, str) else encode(key).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class PatchOperation:
     """One RFC 6902 operation. `value` counts for `add`, `replace` and `test`; decimals may stand anywhere in it.
 
     ---
@@ -136,7 +146,7 @@ class PatchOperation(_Frozen):
 
     op: Literal["add", "replace", "remove", "test"]
     path: str
-    value: Any = Field(default=None, repr=False)
+    value: Any = field(default=None, repr=False)
 
     def directive(self, as_text: bool = False) -> dict[str, Any]:
         """As it is sent. `as_text`: a value that is not text becomes its JSON text, as the document's type asks.

@@ -204,7 +204,7 @@ Many = Annotated[list[Member] | None, Field(fail_fast=True)]
 #: An id that must be there.
 RequiredId = Annotated[Annotated[str, Field(max_length=255)], BeforeValidator(_required(_id))]
 Id = Annotated[Annotated[str, Field(max_length=255)] | None, BeforeValidator(_optional_id)]
-#: As sent; `Candidate` folds it.
+#: As sent.
 Email = Annotated[Annotated[str, Field(max_length=320)] | None, BeforeValidator(_id)]
 #: True or false; absent and blank are false.
 Flag = Annotated[bool, BeforeValidator(_flag)]

@@ -1,70 +1,94 @@
-"""validate, transform, deduplicate: from a recorded payload to an outcome that is ready for Rhythm.
+"""The task, and the steps from a recorded payload to an outcome: validate, transform, deduplicate.
 
-`validate` checks the payload, `transform` says what it means, `deduplicate` compares that with what the ledger holds.
-A version is a digest of the canonical outcome, so `transform` comes before `deduplicate`. The script that moves the
-event compares it as well, so that two workers cannot both find the same version new.
+`validate` checks the payload, `transform` says what it means, `deduplicate` compares that with what the ledger holds,
+and the steps of `tasks/sync.py` bring it to Rhythm, all under one claim. An event that had to wait (a closed gate, a
+failed try, an operator's answer) goes through the same steps again, and each step finds what was done before.
 """
 
-from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 
-from schemas.event import EventState, Reason, Stage
-from schemas.outcome import STORED_FORM, ExamOutcome
+from schemas.event import EventState, Reason
+from schemas.outcome import ExamOutcome
 from schemas.platform import platform_of
+from tasks.steps.batch import ExamSearch, Run, each
 from tasks.steps.claiming import Tally, is_ours, reported, work
-from tasks.steps.job import failed_attempt
+from tasks.steps.job import PUT_BACK, Job, undecided
+from tasks.steps.reading import SPANS, ReadingStopped, Spans
+from tasks.sync import begin, put_back, sync_batch
 from worker import queues, sources
 from worker.bootstrap import Services, services
-from worker.errors import PermanentError, TransientError
+from worker.errors import PermanentError
 from worker.ledger import decisions, trace
 from worker.ledger.decisions import Decision
 from worker.ledger.identity import Identity
-from worker.ledger.sealed import PAUSE, Sealer, SealUnknown
+from worker.ledger.sealed import Sealer
 from worker.ledger.times import IDENTITY_KEPT
-from worker.ledger.work import Claim, Work
-from worker.queues import SOFT_TASK_SECONDS, TASK_SECONDS
-from worker.telemetry import report_bug
+from worker.ledger.work import Claim, Prepared, Work
+from worker.rhythm.failures import RhythmUnavailable
 
-#: Process tasks of a tenant at once: the other children of a worker are for sync, and for other tenants.
-SLOTS: Final = 2
+_LIMITS: Final = {
+    "soft_time_limit": queues.SOFT_TASK_SECONDS,
+    "time_limit": queues.TASK_SECONDS,
+    "throws": (Exception,),
+}
 
 
-@shared_task(name=queues.PROCESS, soft_time_limit=SOFT_TASK_SECONDS, time_limit=TASK_SECONDS, throws=(Exception,))
+@shared_task(name=queues.PROCESS, **_LIMITS)
 def process(tenant: str) -> None:
     """The task of a hint: the tenant has work. Its argument holds nothing else."""
     with reported(queues.PROCESS, tenant):
         process_tenant(services(), tenant).report()
 
 
-def process_tenant(at: Services, tenant: str) -> Tally:
-    """Prepare the events of a tenant that are due, up to 100 at a time."""
+@shared_task(name=queues.SYNC, **_LIMITS)
+def sync(tenant: str) -> None:
+    """The same, for hints that an earlier release sent."""
+    with reported(queues.SYNC, tenant):
+        process_tenant(services(), tenant).report()
+
+
+def process_tenant(at: Services, tenant: str, spans: Spans = SPANS) -> Tally:
+    """Bring the events of a tenant that are due to Rhythm, up to 100 at a time."""
     if not is_ours(at, tenant):
         return Tally()
-    sealer, identity = at.ledger.sealer, at.identity
 
-    def handle(claim: Claim, _token: str) -> Sequence[Decision]:
-        return [_decide(tenant, work, claim, sealer, identity) for work in claim.works]
+    searches: dict[str, ExamSearch] = {}
 
-    return work(at, tenant, Stage.PROCESS, slots=SLOTS, handle=handle)
+    def handle(claim: Claim, token: str) -> list[Decision]:
+        return process_batch(begin(at, tenant, token, spans, searches), claim)
+
+    slots = at.tenants[tenant].rhythm.concurrency
+    return work(at, tenant, slots, handle, lambda: sum(search.seconds for search in searches.values()))
 
 
-def _decide(tenant: str, event: Work, claim: Claim, sealer: Sealer, identity: Identity) -> Decision:
-    """One event's next move. A bug in reading one payload is that event's alone."""
+def process_batch(run: Run, claim: Claim) -> list[Decision]:
+    """Every claimed event's decision. Those that the gate or the clock stops are put back without an attempt."""
+    jobs = [Job(work, claim.now) for work in claim.works]
     try:
-        outcome = outcome_of(event, sealer)
-        if outcome is None:
-            return decisions.drop(event.id, EventState.IGNORED, "not a result")
-        decision = deduplicate(event, outcome, claim, sealer, identity)
-        return decisions.about(decision, trace.who(identity, tenant, _candidate(outcome)))
-    except SealUnknown as error:  # waits until the key is configured again
-        return decisions.defer(event.id, PAUSE, error.reason, error.detail)
-    except PermanentError as error:
-        return decisions.stop(event.id, error.reason, error.detail)
-    except Exception as error:  # noqa: BLE001  # a bug goes to Sentry and is tried again, so that no event is lost
-        report_bug(error, event_id=event.id)
-        return failed_attempt(event, TransientError(Reason.INTERNAL_ERROR, type(error).__name__), claim.now)
+        read(run, jobs)
+        deduplicate(run, undecided(jobs))
+        sync_batch(run, jobs)
+    except ReadingStopped as stopped:
+        put_back(run, jobs, stopped.error, stopped.delay)
+    except SoftTimeLimitExceeded:
+        put_back(run, jobs, RhythmUnavailable("the task's time was up before Rhythm had answered"), PUT_BACK)
+    return [job.decision for job in jobs if job.decision is not None]
+
+
+def read(run: Run, jobs: list[Job]) -> None:
+    """Each event's outcome, from its payload."""
+    each(jobs, lambda job: _read(run, job))
+
+
+def _read(run: Run, job: Job) -> None:
+    outcome = outcome_of(job.work, run.ledger.sealer)
+    if outcome is None:
+        job.drop(EventState.IGNORED, "not a result")
+    else:
+        job.outcome = outcome
 
 
 def outcome_of(event: Work, sealer: Sealer) -> ExamOutcome | None:
@@ -93,23 +117,52 @@ def transform(payload: sources.Checked, event: Work) -> ExamOutcome:
     return payload.to_outcome().contradicting(event.received_at)
 
 
-def deduplicate(event: Work, outcome: ExamOutcome, claim: Claim, sealer: Sealer, identity: Identity) -> Decision:
-    """Ready, unless the ledger has this version of the delivery: the `apply` script compares and moves in one step.
+def deduplicate(run: Run, jobs: list[Job]) -> None:
+    """Make ready what is new. The `prepare` script compares and moves in one step, for a whole batch.
 
-    Certiverse is deduplicated on `deliverableId`, Drillster on the attempt and its `eventId`. Held (`result_ancient`)
-    when the exam was completed so long ago that the ledger may have pruned the identity of an earlier delivery.
+    Certiverse is deduplicated on `deliverableId`, Drillster on the attempt and its `eventId`. A version is a digest of
+    the outcome, so `transform` comes before.
     """
-    old = outcome.completed_at is not None and claim.now - outcome.completed_at > IDENTITY_KEPT
-    if old and Reason.RESULT_ANCIENT not in event.accepts:
-        return decisions.stop(event.id, Reason.RESULT_ANCIENT, f"completed more than {IDENTITY_KEPT.days} days ago")
-    return decisions.prepare(
-        event.id,
-        delivery=f"{outcome.source}:{_sitting(outcome, identity)}",
-        version=identity.version(outcome.version),
-        ref=f"{outcome.source}:{outcome.event_ref}" if outcome.event_ref else None,
-        accepts=event.accepts,
-        outcome=sealer.seal(STORED_FORM + outcome.model_dump_json(exclude_defaults=True).encode(), event.id),
-    )
+    plans: dict[str, dict[str, Any]] = {}
+    each(jobs, lambda job: plans.update(_plan(run, job)))
+    prepared = run.ledger.prepare(run.tenant, run.token, list(plans.values()))
+    answers = dict(zip(plans, prepared, strict=True))
+    each(undecided(jobs), lambda job: _take(job, answers[job.work.id]))
+
+
+def _plan(run: Run, job: Job) -> dict[str, dict[str, Any]]:
+    """What `prepare` needs to know of an event, under its id.
+
+    Nothing when the event is held (`result_ancient`): the exam was completed so long ago that the ledger may have
+    pruned the identity of an earlier delivery.
+    """
+    event, outcome = job.work, job.outcome
+    who = trace.who(run.identity, run.tenant, _candidate(outcome))
+    old = outcome.completed_at is not None and job.now - outcome.completed_at > IDENTITY_KEPT
+    if old and event.state is EventState.RECEIVED and Reason.RESULT_ANCIENT not in event.accepts:
+        detail = f"completed more than {IDENTITY_KEPT.days} days ago"
+        job.decision = decisions.about(decisions.stop(event.id, Reason.RESULT_ANCIENT, detail), who)
+        return {}
+    plan: dict[str, Any] = {
+        "id": event.id,
+        "delivery": f"{outcome.source}:{_sitting(outcome, run.identity)}",
+        "version": run.identity.version(outcome.version),
+        "who": who,
+        "accepts": dict.fromkeys(event.accepts, True),
+    }
+    return {event.id: plan | ({"ref": f"{outcome.source}:{outcome.event_ref}"} if outcome.event_ref else {})}
+
+
+def _take(job: Job, prepared: Prepared) -> None:
+    match prepared.answer:
+        case EventState.READY:
+            job.prepared(prepared)
+        case EventState.DUPLICATE:
+            job.drop(EventState.DUPLICATE, prepared.detail)
+        case "lost":
+            job.put_back()
+        case reason:
+            raise PermanentError(Reason(reason), prepared.detail)
 
 
 def _candidate(outcome: ExamOutcome) -> list[str | None]:

@@ -6,73 +6,43 @@ events; each event leaves at its own step with its own decision. In `tasks/steps
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 
-from celery import shared_task
-from celery.exceptions import SoftTimeLimitExceeded
-
-from schemas.event import EventState, Reason, Stage
-from schemas.outcome import READABLE_FORMS, ExamOutcome
+from schemas.event import EventState, Reason
 from schemas.rhythm import SETTLED
-from tasks.steps.batch import Run, each
-from tasks.steps.claiming import Tally, is_ours, reported, work
-from tasks.steps.job import PUT_BACK, Job, undecided
-from tasks.steps.reading import SPANS, Reader, ReadingStopped, Spans
+from tasks.steps.batch import ExamSearch, Run, each
+from tasks.steps.job import Job, undecided
+from tasks.steps.reading import SPANS, Reader, Spans
 from tasks.steps.resolving import resolve
 from tasks.steps.settlement import read_answers, recall
 from tasks.steps.writing import write
-from worker import queues
-from worker.bootstrap import Services, services
+from worker.bootstrap import Services
 from worker.errors import PermanentError, TransientError
 from worker.exam_map import Exam
-from worker.ledger.decisions import Decision
-from worker.ledger.sealed import SealUnknown
-from worker.ledger.work import Claim
-from worker.queues import SOFT_TASK_SECONDS, TASK_SECONDS
-from worker.rhythm.failures import RhythmUnavailable
 from worker.rules import changes
 from worker.rules.order import Order, Version, order
 
 
-@shared_task(name=queues.SYNC, soft_time_limit=SOFT_TASK_SECONDS, time_limit=TASK_SECONDS, throws=(Exception,))
-def sync(tenant: str) -> None:
-    """The task of a hint: the tenant has work. Its argument holds nothing else."""
-    with reported(queues.SYNC, tenant):
-        sync_tenant(services(), tenant).report()
+def begin(
+    at: Services, tenant: str, token: str, spans: Spans = SPANS, searches: dict[str, ExamSearch] | None = None
+) -> Run:
+    """What a batch works with. Its time for reading Rhythm begins now. `searches`: what the task has found before."""
+    rules, gate, found = at.tenants[tenant], at.gate(tenant), {} if searches is None else searches
+    reader = Reader(at.rhythm(rules, gate), gate, spans)
+    return Run(tenant, rules, token, at.ledger, at.identity, reader, at.search_costs, found)
 
 
-def sync_tenant(at: Services, tenant: str, spans: Spans = SPANS) -> Tally:
-    """Sync the events of a tenant that are due, up to 100 at a time."""
-    if not is_ours(at, tenant):
-        return Tally()
-    rules, gate = at.tenants[tenant], at.gate(tenant)
-
-    def handle(claim: Claim, token: str) -> Sequence[Decision]:
-        run = Run(tenant, rules, token, at.ledger, Reader(at.rhythm(rules, gate), gate, spans))
-        return sync_batch(run, claim)
-
-    return work(at, tenant, Stage.SYNC, slots=rules.rhythm.concurrency, handle=handle)
-
-
-def sync_batch(run: Run, claim: Claim) -> list[Decision]:
-    """Every claimed event's decision. Those that the gate or the clock stops are put back without an attempt."""
-    jobs = [Job(work, claim.now) for work in claim.works]
-    try:
-        read(run, jobs)
-        recall(run, undecided(jobs))
-        consider(run, undecided(jobs))
-        resolve(run, undecided(jobs))
-        compare(undecided(jobs))
-        intend(run, undecided(jobs))
-        results = write(run, undecided(jobs))
-        read_answers(run, undecided(jobs), results)
-        confirm_failures(run, jobs)
-    except ReadingStopped as stopped:
-        put_back(run, jobs, stopped.error, stopped.delay)
-    except SoftTimeLimitExceeded:
-        put_back(run, jobs, RhythmUnavailable("the task's time was up before Rhythm had answered"), PUT_BACK)
-    return [job.decision for job in jobs if job.decision is not None]
+def sync_batch(run: Run, jobs: list[Job]) -> None:
+    """Bring what is ready to Rhythm. Raises ReadingStopped when Rhythm may not or cannot be called."""
+    recall(run, undecided(jobs))
+    consider(run, undecided(jobs))
+    resolve(run, undecided(jobs))
+    compare(undecided(jobs))
+    intend(run, undecided(jobs))
+    results = write(run, undecided(jobs))
+    read_answers(run, undecided(jobs), results)
+    confirm_failures(run, jobs)
 
 
 def confirm_failures(run: Run, jobs: Iterable[Job]) -> None:
@@ -89,20 +59,6 @@ def put_back(run: Run, jobs: Iterable[Job], error: TransientError, delay: timede
     for job in jobs:
         if job.decision is None or (job.failure and job.failure.answers == run.rhythm.answers):
             job.put_back(error, delay)
-
-
-def read(run: Run, jobs: list[Job]) -> None:
-    """Each event's outcome, as process has stored it."""
-    each(jobs, lambda job: _read(run, job))
-
-
-def _read(run: Run, job: Job) -> None:
-    if job.work.trouble is not None:
-        raise job.work.trouble
-    stored = run.ledger.sealer.open(job.work.sealed, job.work.id)
-    if stored[:1] not in READABLE_FORMS:
-        raise SealUnknown("the outcome is in a form that this version of examrelay does not know")
-    job.outcome = ExamOutcome.model_validate_json(stored[1:])
 
 
 def consider(run: Run, jobs: list[Job]) -> None:

@@ -18,7 +18,6 @@ from schemas.event import EventState, Reason
 from tasks.process import process_tenant
 from tasks.receive import receive
 from tasks.sweep import sweep
-from tasks.sync import sync_tenant
 from tests.events import certiverse
 from tests.pipeline import TENANT
 from tests.running import ROOT, wait_until
@@ -53,9 +52,8 @@ class Notes:
 
 
 def settled() -> None:
-    """What `tasks.process` and `tasks.sync` do."""
+    """What `tasks.process` does."""
     process_tenant(services(), TENANT)
-    sync_tenant(services(), TENANT)
 
 
 def main(rhythm: Sandbox) -> None:

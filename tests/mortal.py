@@ -14,7 +14,6 @@ from requests import PreparedRequest, Response
 from requests.adapters import BaseAdapter
 
 from tasks.process import process_tenant
-from tasks.sync import sync_tenant
 from worker.bootstrap import Services
 from worker.ledger.client import SCRIPTS, script_text
 
@@ -38,7 +37,7 @@ class Life:
 
 
 class MortalWorker:
-    """Does what the tasks do, over connections of its own to Redis and Rhythm. After a death it can begin again."""
+    """Does what the task does, over connections of its own to Redis and Rhythm. After a death it can begin again."""
 
     def __init__(self, services: Services) -> None:
         self.services, self.life = services, Life()
@@ -50,12 +49,11 @@ class MortalWorker:
         services.session.mount("http://", _Rhythm(self.life, services.session.get_adapter("http://")))
 
     def dies(self, tenant: str, calls: int) -> str | None:
-        """Do what `tasks.process` and `tasks.sync` do, but no more than so many calls. The last one, if it died."""
+        """Do what `tasks.process` does, but no more than so many calls. The last one, if it died."""
         self.services.redis.ping()  # connects, so that only the calls of tasks are counted
         self.life.left, self.life.made = calls, []
         try:
             process_tenant(self.services, tenant)
-            sync_tenant(self.services, tenant)
         except Died:
             return self.life.made[-1]
         finally:

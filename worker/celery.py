@@ -53,7 +53,7 @@ def make_app(settings: Settings) -> celery.Celery:
 
 #: Celery prefers these to the URL that it is given, and their Redis would never be checked.
 _NOT_OURS: Final = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL", "CELERY_RESULT_BACKEND")
-_TASK_MODULES: Final = ["tasks.process", "tasks.sync", "tasks.sweep", "tasks.receive"]
+_TASK_MODULES: Final = ["tasks.process", "tasks.sweep", "tasks.receive"]
 _CONFIG: Final[dict[str, Any]] = {
     # Queues. A misspelt name is an error, not a queue that nobody reads.
     "task_queues": [_queue(name) for name in (HINT_QUEUE, RECEIVE_QUEUE, SWEEP_QUEUE)],

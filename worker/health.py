@@ -70,11 +70,10 @@ def readiness(at: Services) -> Readiness:
 
 def stuck(at: Services, tenant: str, now: datetime) -> str | None:
     """A sentence when work is due, Rhythm may be called, and nothing moves; else None. A moving backlog is healthy."""
-    closed = queries.closed_until(at.redis, tenant)
+    since = [queries.moved_at(at.redis, tenant), queries.closed_until(at.redis, tenant)]
     for state in (EventState.RECEIVED, EventState.READY):
         due = queries.oldest_due(at.redis, tenant, state)
-        since = [due, queries.moved_at(at.redis, tenant, state), closed]
-        if due is not None and now - max(filter(None, since)) > STALLED:
+        if due is not None and now - max(filter(None, [due, *since])) > STALLED:
             return f"tenant {tenant}: {state} work is due since {due:%Y-%m-%d %H:%M:%SZ}, and nothing moves"
     return None
 

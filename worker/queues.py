@@ -3,6 +3,7 @@
 from typing import Final
 
 PROCESS: Final = "tasks.process"
+#: Another name of PROCESS, for hints of earlier releases: there were two tasks.
 SYNC: Final = "tasks.sync"
 SWEEP: Final = "tasks.sweep"
 RECEIVE: Final = "tasks.receive"
@@ -12,7 +13,7 @@ RECEIVE_QUEUE: Final = "examrelay.receive"
 #: Where an entry of that queue is until the worker that took it has noted it in Celery's `unacked`.
 TAKEN: Final = "examrelay.receive.taken"
 
-#: Seconds after which a process or sync task stops working and writes what it has found.
+#: Seconds after which a task of PROCESS stops working and writes what it has found.
 SOFT_TASK_SECONDS: Final = 40
 #: Seconds after which it is killed: the longest life of a task.
 TASK_SECONDS: Final = 45

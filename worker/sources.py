@@ -7,7 +7,7 @@ detail names fields and what is wrong with them, never a value: values are perso
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import ValidationError
 from pydantic.alias_generators import to_camel
@@ -39,7 +39,7 @@ class Checked:
         if not self.repeated:
             return outcome
         contradiction = "; ".join(filter(None, (*self.repeated[:PROBLEMS_SHOWN], outcome.contradiction)))
-        return outcome.model_copy(update={"contradiction": contradiction})
+        return replace(outcome, contradiction=contradiction)
 
 
 #: pydantic's own messages may quote the value; ours say only what was expected.

@@ -45,9 +45,9 @@ def _read(at: Services, tenant: str, id: str) -> Registration | None:
 
 
 def _outcome(at: Services, event: Event) -> ExamOutcome:
-    look = at.ledger.look(event.tenant, event.id)
+    work = at.ledger.look(event.tenant, event.id)
     try:
-        outcome = process.outcome_of(look[0], at.ledger.sealer) if look else None
+        outcome = process.outcome_of(work, at.ledger.sealer) if work else None
     except PermanentError as error:
         raise Refused(f"the payload of {event.id} cannot be used ({error}), whatever it is about") from None
     if outcome is None:

@@ -1,4 +1,4 @@
-"""What would be written for an event, and why: the steps of process and sync up to the write. Writes nothing."""
+"""What would be written for an event, and why: the steps up to the write. Writes nothing."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from schemas.outcome import ExamOutcome
 from tasks import process, sync
 from tasks.steps.batch import Run
 from tasks.steps.job import Job, undecided
-from tasks.steps.reading import Reader, ReadingStopped
+from tasks.steps.reading import ReadingStopped
 from worker.bootstrap import Services
 from worker.errors import PermanentError
 from worker.ledger.queries import redis_now
@@ -38,11 +38,10 @@ def plan_event(at: Services, tenant: str, id: str) -> Plan | None:
 
     Calls Rhythm to read, through the tenant's gate like everything else.
     """
-    look = at.ledger.look(tenant, id)
-    if look is None:
+    work = at.ledger.look(tenant, id)
+    if work is None:
         return None
-    work, state = look
-    plan = Plan(id, state)
+    plan = Plan(id, work.state)
     try:
         outcome = process.outcome_of(work, at.ledger.sealer)
     except PermanentError as error:
@@ -56,8 +55,7 @@ def plan_event(at: Services, tenant: str, id: str) -> Plan | None:
 
 
 def _plan(at: Services, tenant: str, plan: Plan, work: Work, outcome: ExamOutcome) -> None:
-    rules, gate = at.tenants[tenant], at.gate(tenant)
-    run = Run(tenant, rules, "plan", at.ledger, Reader(at.rhythm(rules, gate), gate))
+    run = sync.begin(at, tenant, "plan")
     job = Job(work, redis_now(at.redis), outcome)
     try:
         sync.consider(run, [job])

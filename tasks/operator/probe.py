@@ -25,7 +25,7 @@ def probe(at: Services, tenant: str) -> Iterator[Finding]:
     found: list[Registration] = []
     try:
         for exam in rules.exams:
-            page = reader.of_exam(exam.exam_id)
+            page, _ = reader.of_exam(exam.exam_id)
             found += [registration for registration in page if not registration.sys_locked]
             detail = f"has registrations, {len(page)} on the first page" if page else "nobody is registered for it"
             yield Finding(f"exam {exam.exam_id}", True if page else None, detail, tenant)

@@ -1,18 +1,31 @@
-"""What the steps of sync share: what a batch works with, and that a failure stays with its own event."""
+"""What the steps share: what a batch works with, and that a failure stays with its own event."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from celery.exceptions import SoftTimeLimitExceeded
 
 from schemas.event import Reason
+from schemas.rhythm import Registration
 from tasks.steps.job import Job
 from tasks.steps.reading import OutOfTime, Reader, ReadingStopped
 from worker.errors import ExamrelayError, TransientError
 from worker.ledger.events import Ledger
+from worker.ledger.identity import Identity
 from worker.ledger.sealed import PAUSE, SealUnknown
 from worker.telemetry import report_bug
 from worker.tenants import Tenant
+
+
+@dataclass(slots=True)
+class ExamSearch:
+    """What one search for an exam found, by student and by e-mail address; what it took and has saved."""
+
+    seconds: float = 0.0
+    calls: int = 0
+    saved: int = 0
+    students: dict[str, list[Registration]] = field(default_factory=dict, repr=False)
+    addresses: dict[str, list[Registration]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +36,12 @@ class Run:
     rules: Tenant
     token: str
     ledger: Ledger
+    identity: Identity
     rhythm: Reader
+    #: By tenant and exam, how many look-ups make a search worth it, and until when this is believed.
+    search_costs: dict[tuple[str, str], tuple[float, float]]
+    #: What the task has found so, by exam.
+    searches: dict[str, ExamSearch]
 
 
 def each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:

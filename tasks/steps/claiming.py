@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 from celery.exceptions import Retry
 
-from schemas.event import Policy, Stage
+from schemas.event import Policy
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError
 from worker.ledger.decisions import Decision
@@ -23,7 +23,10 @@ from worker.telemetry import report_bug
 BATCH: Final = 100
 #: A task goes on claiming for this long while no other tenant waits, so that its batches share Celery's cost of a task.
 GO_ON_SECONDS: Final = 2.0
+#: As much longer at most, if it took so long to search exams: the batches that follow use what was found.
+SEARCHING_SECONDS: Final = 8.0
 
+Handle = Callable[[Claim, str], Sequence[Decision]]
 _LOG = structlog.get_logger()
 
 
@@ -96,37 +99,37 @@ class Tally:
         return f"{states}; {reasons}" if reasons else states
 
 
-def work(
-    services: Services, tenant: str, stage: Stage, slots: int, handle: Callable[[Claim, str], Sequence[Decision]]
-) -> Tally:
+def work(services: Services, tenant: str, slots: int, handle: Handle, searching: Callable[[], float] = float) -> Tally:
     """Claim and handle batches until nothing is due, the time is up, or another tenant waits. Returns what was done.
 
     `handle` gets a claim and its token. When it raises, the events of that batch are claimed again after their lease.
+    `searching`: for how many seconds exams were searched.
     """
     ledger, token, tally = services.ledger, secrets.token_hex(8), Tally()
     began_at, ended = time.monotonic(), False
     try:
         while not ended:
-            claim = ledger.claim(tenant, stage, token, BATCH, slots)
+            claim = ledger.claim(tenant, token, BATCH, slots)
             if not claim.works:
                 break
             began = time.monotonic()
             decisions = handle(claim, token)
             # One event alone: there is no backlog, and the next event will bring its own hint.
-            last = claim.others or len(claim.works) == 1 or time.monotonic() - began_at > GO_ON_SECONDS
-            states = ledger.apply(tenant, stage, token, decisions, last=last)
+            end = began_at + GO_ON_SECONDS + min(searching(), SEARCHING_SECONDS)
+            last = claim.others or len(claim.works) == 1 or time.monotonic() > end
+            states = ledger.apply(tenant, token, decisions, last=last)
             ended = last
             tally.add(decisions, states)
-            _log(tenant, stage, decisions, states, time.monotonic() - began)
+            _log(tenant, decisions, states, time.monotonic() - began)
     finally:
         if not ended:
-            ledger.release(tenant, stage, token)
+            ledger.apply(tenant, token, [], last=True)
     return tally
 
 
-def _log(tenant: str, stage: Stage, decisions: Sequence[Decision], states: Sequence[str], seconds: float) -> None:
+def _log(tenant: str, decisions: Sequence[Decision], states: Sequence[str], seconds: float) -> None:
     """One line a batch, and one for each event that did not go through."""
-    log = _LOG.bind(tenant=tenant, stage=stage)
+    log = _LOG.bind(tenant=tenant)
     log.info("batch.applied", events=len(states), ms=round(seconds * 1000, 1), **Counter(states))
     for decision in decisions:
         if decision.reason is not None:

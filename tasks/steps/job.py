@@ -1,4 +1,4 @@
-"""Job: one event on its way through sync's steps, and the decisions it can leave with."""
+"""Job: one event on its way through the steps, and the decisions it can leave with."""
 
 import json
 import random
@@ -14,7 +14,7 @@ from worker.errors import ExamrelayError, TransientError
 from worker.exam_map import Exam
 from worker.ledger import decisions
 from worker.ledger.decisions import Decision
-from worker.ledger.work import Intent, Sibling, Work
+from worker.ledger.work import Intent, Prepared, Sibling, Work
 from worker.ledger.written import Remembered
 from worker.rhythm.failures import EventFailure
 from worker.rules import changes, retries
@@ -25,6 +25,8 @@ PUT_BACK: Final = timedelta(seconds=1)
 #: An event's outcome and exam until they are read. An event that still has these has been decided.
 _UNREAD: Final = ExamOutcome(source=Source.CERTIVERSE, delivery="-", exam_codes=(), candidate=Candidate())
 _UNMAPPED: Final = Exam(exam_id="-", codes=("-",))
+#: As `json.dumps`, which makes an encoder for each call.
+_in_json: Final = json.JSONEncoder(default=str).encode
 
 
 @dataclass(slots=True)
@@ -35,9 +37,10 @@ class Job:
     now: datetime
     outcome: ExamOutcome = _UNREAD
     exam: Exam = _UNMAPPED
-    #: The registrations that may be meant, and whether the outcome or a person named them by id.
+    #: The registrations that may be meant; whether the outcome or a person named them by id, or an exam's search did.
     candidates: list[Registration] = field(default_factory=list)
     named: bool = False
+    searched: bool = False
     registration: Registration | None = None
     remembered: Remembered = field(default_factory=Remembered)
     #: What the registration must say, and the part that it does not say yet.
@@ -99,9 +102,15 @@ class Job:
         assert self.work.intent is not None
         self.settle("written", registration.id, registration.sys_version, self.work.intent.values)
 
+    def prepared(self, told: Prepared) -> None:
+        """It is ready: its delivery and version, and what the ledger holds of the delivery."""
+        self.work = replace(
+            self.work, delivery=told.delivery, version=told.version, delivery_record=told.delivery_record
+        )
+
     def values_text(self) -> str:
         """`values` as JSON, scores as decimal text."""
-        return json.dumps(self.values, default=str)
+        return _in_json(self.values)
 
     def drop(self, to: EventState, detail: str) -> None:
         """End without an effect on Rhythm."""

@@ -7,7 +7,7 @@ no event: if Rhythm answers the probe, the failure belongs to the event (`EventF
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -37,6 +37,8 @@ class Spans:
     """For how many seconds each step of a batch may read. The first read of a step is made in any case."""
 
     recall: float = 4.0
+    #: A search for all of an exam.
+    exam: float = 16.0
     look_up: float = 10.0
     #: Reads that are repeated because they showed an old state.
     repeat: float = 4.0
@@ -150,7 +152,7 @@ class Reader:
     def _searched(self, ids: list[str], found: Found) -> None:
         self.in_time()
         for registration in self._read(lambda: self.rhythm.search(ids=ids)):
-            found.registrations[registration.id] = self._newest(registration)
+            found.registrations[registration.id] = self.newest(registration)
         for id in ids:
             found.failures.pop(id, None)
 
@@ -170,7 +172,7 @@ class Reader:
             else:
                 found.failures.pop(id, None)
                 if registration is not None:
-                    found.registrations[id] = self._newest(registration)
+                    found.registrations[id] = self.newest(registration)
 
     def _one(self, id: str) -> Registration | None:
         """The registration; None also where Rhythm refuses to look for such an id."""
@@ -182,7 +184,7 @@ class Reader:
     def of_student(self, student: str, exam_id: str) -> list[Registration]:
         """A person's registrations for an exam."""
         registrations = self._read(lambda: self.rhythm.student_exam(student, exam_id))
-        return [self._newest(registration) for registration in registrations]
+        return [self.newest(registration) for registration in registrations]
 
     def of_email(self, email: str, exam_id: str) -> list[Registration]:
         """The registrations with an e-mail address for an exam.
@@ -192,14 +194,15 @@ class Reader:
         """
         for spelling in spellings(email):
             listed = self._read(partial(self.rhythm.search, email=spelling, exam_ids=[exam_id]))
-            theirs = [self._newest(one) for one in listed if folded(one.email_address or "") == folded(email)]
+            theirs = [self.newest(one) for one in listed if folded(one.email_address or "") == folded(email)]
             if theirs:
                 return theirs
         return []
 
-    def of_exam(self, exam_id: str) -> list[Registration]:
-        """Some of the registrations for an exam: a page."""
-        return self._read(lambda: self.rhythm.page_of_exam(exam_id))
+    def of_exam(self, exam: str, statuses: Collection[str] = (), cursor: str = "") -> tuple[list[Registration], str]:
+        """A page of the registrations for an exam, and the next one's cursor. Raises OutOfTime."""
+        self.in_time()
+        return self._read(lambda: self.rhythm.page_of_exam(exam, statuses, cursor))
 
     def truth(self, id: str) -> Registration | None:
         """The registration as it is now, by a consistent read. Raises OutOfTime."""
@@ -215,7 +218,8 @@ class Reader:
             return registration
         return self.truth(registration.id) or registration
 
-    def _newest(self, registration: Registration) -> Registration:
+    def newest(self, registration: Registration) -> Registration:
+        """The registration, or a newer state of it that this batch has read."""
         true = self._true.get(registration.id)
         return true if true and (true.sys_version or 0) >= (registration.sys_version or 0) else registration
 

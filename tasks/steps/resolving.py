@@ -1,10 +1,12 @@
 """Which registration each event of a batch is about: fetches the candidates; `worker/rules/matching.py` chooses."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from schemas.event import Reason
 from schemas.rhythm import Registration
 from tasks.steps.batch import Run, as_far_as_it_goes, each
+from tasks.steps.exam_search import can_be_searched, search_exam
 from tasks.steps.job import Job, undecided
 from worker.errors import PermanentError
 from worker.ledger.written import Remembered, remembered
@@ -24,9 +26,9 @@ def resolve(run: Run, jobs: list[Job]) -> None:
 
     each(jobs, take_named)
     named_first = sorted(undecided(jobs), key=lambda job: not job.named)
-    as_far_as_it_goes(run, named_first, lambda job: _look_up(run, job), spans.look_up)
-    candidates = (candidate.id for job in jobs for candidate in job.candidates)
-    last_left = remembered(run.ledger.client, run.ledger.sealer, run.tenant, candidates)
+    wanted = Counter(job.exam.exam_id for job in named_first if can_be_searched(job))
+    as_far_as_it_goes(run, named_first, lambda job: _find(run, job, wanted), spans.look_up)
+    last_left = _last_left(run, jobs)
     as_far_as_it_goes(run, undecided(jobs), lambda job: _choose(run, job, last_left), spans.repeat)
 
 
@@ -35,9 +37,15 @@ def _named(run: Run, job: Job) -> list[str]:
     return [answer] if answer else matching.named_ids(job.outcome, run.rules.sources[job.work.source])
 
 
+def _find(run: Run, job: Job, wanted: Counter[str]) -> None:
+    if can_be_searched(job):
+        job.candidates = search_exam(run, job, wanted[job.exam.exam_id])
+        job.searched = bool(job.candidates)
+    if not job.named and not job.searched:
+        _look_up(run, job)
+
+
 def _look_up(run: Run, job: Job) -> None:
-    if job.named:
-        return
     rules, candidate, exam_id = run.rules.sources[job.work.source], job.outcome.candidate, job.exam.exam_id
     if answer := job.work.answers.get("registration"):
         _look_up_answer(run, job, answer)
@@ -48,8 +56,8 @@ def _look_up(run: Run, job: Job) -> None:
     student = matching.student_of(candidate, rules)
     if student:
         job.candidates = run.rhythm.of_student(student, exam_id)
-    if not job.candidates and candidate.email:
-        job.candidates = run.rhythm.of_email(candidate.email_sent or candidate.email, exam_id)
+    if not job.candidates and candidate.email_sent:
+        job.candidates = run.rhythm.of_email(candidate.email_sent, exam_id)
 
 
 def _look_up_answer(run: Run, job: Job, id: str) -> None:
@@ -60,9 +68,19 @@ def _look_up_answer(run: Run, job: Job, id: str) -> None:
     job.candidates, job.named = [registration], True
 
 
+def _last_left(run: Run, jobs: Iterable[Job]) -> dict[str, Remembered]:
+    candidates = (candidate.id for job in jobs for candidate in job.candidates)
+    return remembered(run.ledger.client, run.ledger.sealer, run.tenant, candidates)
+
+
 def _choose(run: Run, job: Job, last_left: Mapping[str, Remembered]) -> None:
     rules = run.rules.sources[job.work.source]
     candidates = [run.rhythm.not_before(one, last_left[one.id].sys_version) for one in job.candidates]
+    if job.searched and candidates != job.candidates:  # we have written there since the exam was searched
+        _look_up(run, job)
+        job.searched = False
+        _choose(run, job, _last_left(run, [job]))
+        return
     if job.named and "registration" in job.work.answers:
         job.registration = matching.answered(job.exam, candidates[0])
     elif job.named:

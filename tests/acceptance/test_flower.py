@@ -19,10 +19,11 @@ def test_a_failing_attempt_shows_in_flower_with_its_summary_and_no_personal_data
     stack.start("flower")
     workers = f"http://127.0.0.1:{port}/api/workers?refresh=true"
     wait_until(lambda: "worker@" in requests.get(workers, timeout=5).text, 30, "Flower knows the worker")
-    stack.deliver([b"{ not json", certiverse("dlv-1", "reg-nowhere", email="ada@example.org")])
+    stack.deliver([b"{ not json"])
     (buried,) = wait_until(lambda: shown(port, "FAILURE", "tasks.process"), 20, "the failure")
     assert "invalid_json 1" in buried
-    (retried, *_) = wait_until(lambda: shown(port, "RETRY", "tasks.sync"), 20, "the retry")
+    stack.deliver([certiverse("dlv-1", "reg-nowhere", email="ada@example.org")])
+    (retried, *_) = wait_until(lambda: shown(port, "RETRY", "tasks.process"), 20, "the retry")
     assert "registration_not_found 1" in retried
     everything = requests.get(f"http://127.0.0.1:{port}/api/tasks", timeout=5).text
     assert "example.org" not in everything

@@ -70,6 +70,11 @@ def test_a_child_that_is_killed_comes_back_and_work_goes_on(up: Up, part: str) -
     assert "was ended by SIGKILL; starting it again in 0.5 s" in up.said
 
 
+def test_valkey_takes_its_memory_from_mimalloc_and_no_other_child_does(up: Up) -> None:
+    assert "libmimalloc" in Path(f"/proc/{up.pid('valkey-server')}/maps").read_text()
+    assert "libmimalloc" not in Path(f"/proc/{up.pid('worker.receiver')}/maps").read_text()
+
+
 def test_a_second_one_on_the_same_data_says_so_and_stops(up: Up) -> None:
     ended = command("up", environ=up.environ)
     assert ended.returncode == 2

@@ -90,7 +90,7 @@ def give_it_another_state(at: Ground) -> Kinds:
     at.set(
         id, "state", at.chance.choice(sorted({*WAITING, "synced", "duplicate", "ignored"} - {at.field(id, "state")}))
     )
-    return ("index", "count", "event", "payload", "outcome", "delivery", "registration")
+    return ("index", "count", "event", "payload", "delivery", "registration")
 
 
 def give_it_no_state(at: Ground) -> Kinds:
@@ -148,23 +148,13 @@ def leave_a_payload_behind(at: Ground) -> Kinds:
     return ("payload", "history", "outcome")
 
 
-def lose_an_outcome(at: Ground) -> Kinds:
-    at.client.delete(at.key("outcome", at.event("ready")))
-    return ("outcome",)
-
-
-def garble_an_outcome(at: Ground) -> Kinds:
-    at.client.set(at.key("outcome", at.event("ready")), b"\x01nothing")
-    return ("outcome",)
-
-
 def keep_an_outcome(at: Ground) -> Kinds:
     at.client.set(at.key("outcome", at.event("synced", "held", "dead", "received")), b"\x01")
     return ("outcome",)
 
 
 def lose_a_history(at: Ground) -> Kinds:
-    id = at.event()
+    id = at.event("synced", "duplicate", "held", "dead", "ready")
     at.client.delete(at.key("history", id))
     at.client.hdel(at.key("event", id), "history")
     return ("history",)

@@ -180,7 +180,6 @@ class Load:
 
     def _worker(self, pipeline: Pipeline) -> None:
         while not self._stop.wait(0.005):
-            pipeline.process()
             pipeline.sync()
 
     def _operator(self, pipeline: Pipeline) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sandbox.control import Sandbox
-from schemas.event import Reason, Stage
+from schemas.event import Reason
 from tests.commands import command
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
@@ -171,15 +171,15 @@ def test_liveness_is_progress(pipeline: Pipeline) -> None:
     aged(pipeline, "due:process", 61)
     assert "received work is due since" in str(checks()["work"])
     pipeline.deliver(certiverse("dlv-2"))
-    claim = pipeline.ledger.claim(TENANT, Stage.PROCESS, "token", 1, 0)
+    claim = pipeline.ledger.claim(TENANT, "token", 1, 0)
     aged(pipeline, "due:process", 61)
     assert "nothing moves" in str(checks()["work"]), "to claim is not to move"
     pipeline.services.redis.zadd(f"er:{TENANT}:due:process", {claim.works[0].id: 0})
-    pipeline.process()
+    pipeline.sync()
     pipeline.deliver(certiverse("dlv-3"))
     aged(pipeline, "due:process", 600)
     assert checks()["work"] is None, "something moved a moment ago"
-    aged(pipeline, "moved:process", 61)
+    aged(pipeline, "moved", 61)
     assert checks()["work"] is not None
     pipeline.process()
     aged(pipeline, "due:sync", 600)

@@ -142,10 +142,12 @@ def rhythm_refuses(run: Run) -> None:
 
 def bugs(run: Run) -> None:
     id = run.pipeline.deliver(marked(70))
-    run.pipeline.process()
-    run.client.set(f"er:{TENANT}:outcome:{id}", run.pipeline.ledger.sealer.seal(b"{}", id))  # not an outcome
+    payload = f"er:{TENANT}:payload:{id}"
+    run.client.rename(payload, "kept")
+    run.client.set(payload, b"\x01nothing")
     run.pipeline.sync()
     run.ended.add((run.pipeline.event(id).state, run.pipeline.event(id).reason))
+    run.client.rename("kept", payload)
 
 
 def strays(run: Run) -> None:
@@ -188,7 +190,7 @@ MET = {
     ("dead", "rhythm_rejected"),
     ("dead", "missing_reference"),
     ("held", "rhythm_altered"),
-    ("ready", "internal_error"),
+    ("received", "internal_error"),
 }
 
 
@@ -230,7 +232,7 @@ def test_with_keys_no_mark_is_in_redis_nor_in_its_file(
         assert having(dump(run.client), MARK) == set()
 
 
-def test_without_keys_marks_are_in_payloads_outcomes_and_strays_only(
+def test_without_keys_marks_are_in_payloads_and_strays_only(
     client: "redis.Redis", rhythm: Sandbox, tmp_path: Path
 ) -> None:
     with pipeline_at(tmp_path, rhythm, more=SOURCES) as pipeline:
@@ -241,7 +243,7 @@ def test_without_keys_marks_are_in_payloads_outcomes_and_strays_only(
         found = having(dump(client), MARK)
         strays(run)
         assert having(dump(client), MARK) - found == {"er:malformed"}
-    assert of_events(found) == {"payload", "outcome"}
+    assert of_events(found) == {"payload"}
 
 
 def test_real_processes_seal_from_the_receiver_to_rhythm(rhythm: Sandbox, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from sandbox.control import Sandbox
-from schemas.event import EventState, Reason, Stage
+from schemas.event import EventState, Reason
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.running import wait_until
@@ -359,7 +359,7 @@ def test_a_paced_tenant_has_as_many_slots_as_its_pace_needs(paced: Callable[[flo
     def slots(busy: float) -> int:
         pipeline.due_now()
         pipeline.services.redis.hset(GATE, mapping={"interval": 200, "busy": busy})
-        claims = [pipeline.ledger.claim(TENANT, Stage.SYNC, f"t{busy}-{n}", 1, 2) for n in range(5)]
+        claims = [pipeline.ledger.claim(TENANT, f"t{busy}-{n}", 1, 2) for n in range(5)]
         return sum(bool(claim.works) for claim in claims)
 
     assert [slots(busy) for busy in (20, 250, 520, 5000)] == [1, 2, 3, 3]

@@ -6,7 +6,6 @@ from typing import Any
 
 import redis
 
-from schemas.event import Stage
 from tests.events import certiverse
 from tests.pipeline import TENANT, Pipeline
 from worker import celery, queues
@@ -42,15 +41,14 @@ def test_a_hint_says_what_celerys_own_message_says(pipeline: Pipeline) -> None:
     assert _message(json.dumps(hint), ("id", "task")) == hint, "the guarded transport lets it pass"
 
 
-def test_each_stage_has_the_task_that_its_hint_names() -> None:
-    assert {stage: f"tasks.{stage}" for stage in Stage} == {Stage.PROCESS: queues.PROCESS, Stage.SYNC: queues.SYNC}
+def test_there_is_the_task_that_a_hint_names_and_the_one_that_earlier_releases_named() -> None:
     assert {queues.PROCESS, queues.SYNC} <= celery.app.tasks.keys()
 
 
 def test_no_two_hints_have_one_id(pipeline: Pipeline) -> None:
     for number in range(20):
         pipeline.deliver(certiverse(f"dlv-{number}"))
-        pipeline.ledger.claim(TENANT, Stage.PROCESS, f"token-{number}", 1, 0)
+        pipeline.ledger.claim(TENANT, f"token-{number}", 1, 0)
     ids = [message["properties"]["delivery_tag"] for message in queued(pipeline.services.redis)]
     assert len(ids) == len(set(ids)) >= 20
 
@@ -67,7 +65,7 @@ def test_a_task_that_goes_on_claiming_leaves_the_hint_under_way_alone(pipeline: 
         pipeline.deliver(certiverse(f"dlv-{number}"))
     pipeline.services.redis.delete(queues.HINT_QUEUE)  # a worker took it
     for _ in range(5):
-        assert pipeline.ledger.claim(TENANT, Stage.PROCESS, "token", 1, 2).works
+        assert pipeline.ledger.claim(TENANT, "token", 1, 2).works
     assert len(queued(pipeline.services.redis)) == 1
 
 
@@ -75,7 +73,7 @@ def test_a_tasks_own_hints_are_no_other_tenants(pipeline: Pipeline) -> None:
     for number in range(4):
         pipeline.deliver(certiverse(f"dlv-{number}"))
     pipeline.services.redis.delete(queues.HINT_QUEUE)
-    assert not pipeline.ledger.claim(TENANT, Stage.PROCESS, "token", 1, 2).others
-    assert not pipeline.ledger.claim(TENANT, Stage.PROCESS, "token", 1, 2).others, "its own is queued by now"
+    assert not pipeline.ledger.claim(TENANT, "token", 1, 2).others
+    assert not pipeline.ledger.claim(TENANT, "token", 1, 2).others, "its own is queued by now"
     celery.app.send_task(queues.PROCESS, args=["beta"], queue=queues.HINT_QUEUE)
-    assert pipeline.ledger.claim(TENANT, Stage.PROCESS, "token", 1, 2).others
+    assert pipeline.ledger.claim(TENANT, "token", 1, 2).others

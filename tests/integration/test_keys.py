@@ -60,7 +60,7 @@ def test_a_payload_whose_key_is_missing_waits_alone_until_it_is_back(under: Unde
     assert both.event(waiting).state is EventState.SYNCED
 
 
-def test_an_outcome_whose_key_is_missing_waits_alone_until_it_is_back(under: Under) -> None:
+def test_what_is_ready_and_whose_key_is_missing_waits_alone_until_it_is_back(under: Under) -> None:
     before, after, both = under(ONE), under(OTHER), under(OTHER, ONE)
     before.rhythm.seed(ORG, [theirs(1), theirs(2)])
     waiting = before.deliver(marked(1))
@@ -82,9 +82,9 @@ def test_an_intent_whose_key_is_missing_is_kept_and_settled_by_reading_when_it_i
     (event,) = before.run(marked(1))
     assert event.state is EventState.READY
     client = before.services.redis
-    outcome = f"er:{TENANT}:outcome:{event.id}"
-    opened = before.ledger.sealer.open(client.get(outcome) or b"", event.id)
-    client.set(outcome, after.ledger.sealer.seal(opened, event.id))
+    payload = f"er:{TENANT}:payload:{event.id}"
+    opened = before.ledger.sealer.open(client.get(payload) or b"", event.id)
+    client.set(payload, after.ledger.sealer.seal(opened, event.id))
     client.delete(f"er:{TENANT}:gate")
     after.due_now()
     after.sync()

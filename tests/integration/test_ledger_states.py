@@ -1,13 +1,14 @@
 """Any sequence of moves, crashes and expired leases leaves each event in one state, counted and indexed there."""
 
 from datetime import timedelta
+from typing import Any
 
 import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from schemas.event import EventState, Reason, Stage
+from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
 from worker.ledger import decisions, queries
 from worker.ledger.audit.books import books
@@ -20,7 +21,8 @@ from worker.settings import Settings
 T = "acme"
 REGISTRATIONS = st.sampled_from(["reg-1", "reg-2"])
 NUMBERS = st.integers(0, 5)
-FROM = {Stage.PROCESS: EventState.RECEIVED, Stage.SYNC: EventState.READY}
+VERSIONS = st.sampled_from(["o-1", "o-2", "r-3"])
+WAITING = (EventState.RECEIVED, EventState.READY)
 
 
 class Moves(RuleBasedStateMachine):
@@ -33,7 +35,7 @@ class Moves(RuleBasedStateMachine):
         self.client.flushall()
         self.ledger = Ledger(self.client, timedelta(seconds=60))
         self.recorder = BlockingRecorder(self.client, Settings())
-        self.claims: dict[str, tuple[Stage, Claim]] = {}
+        self.claims: dict[str, Claim] = {}
         self.tokens = 0
         self.synced: set[str] = set()
 
@@ -43,45 +45,62 @@ class Moves(RuleBasedStateMachine):
         receipt = self.recorder.record(T, f"evt_{number}", Source.CERTIVERSE, "", b"{}", "")
         assert receipt.duplicate == (before is not None)
 
-    @rule(stage=st.sampled_from(Stage), limit=st.integers(1, 4), slots=st.integers(0, 2))
-    def claim(self, stage: Stage, limit: int, slots: int) -> None:
+    @rule(limit=st.integers(1, 4), slots=st.integers(0, 2))
+    def claim(self, limit: int, slots: int) -> None:
         self.tokens += 1
         token = f"token-{self.tokens}"
-        claim = self.ledger.claim(T, stage, token, limit, slots)
+        claim = self.ledger.claim(T, token, limit, slots)
         assert len(claim.works) <= limit
         if claim.works:
-            self.claims[token] = (stage, claim)
+            self.claims[token] = claim
+
+    @rule(data=st.data())
+    def prepare(self, data: st.DataObject) -> None:
+        if not self.claims:
+            return
+        token = data.draw(st.sampled_from(sorted(self.claims)))
+        plans = [self.draw_plan(data, work.id) for work in self.claims[token].works]
+        told = self.ledger.prepare(T, token, plans)
+        for plan, one in zip(plans, told, strict=True):
+            event = queries.event(self.client, T, plan["id"])
+            assert one.answer != "ready" or (event is not None and event.state is EventState.READY)
+        assert self.ledger.prepare(T, token, plans) == told, "it may be repeated"
+
+    def draw_plan(self, data: st.DataObject, id: str) -> dict[str, Any]:
+        delivery, version = f"certiverse:{data.draw(st.sampled_from('ab'))}", data.draw(VERSIONS)
+        return {"id": id, "delivery": delivery, "version": version, "who": "", "accepts": {}}
 
     @rule(data=st.data())
     def settle(self, data: st.DataObject) -> None:
         if not self.claims:
             return
         token = data.draw(st.sampled_from(sorted(self.claims)))
-        stage, claim = self.claims.pop(token)
-        chosen = [self.draw_decision(data, stage, work.id) for work in claim.works]
+        claim = self.claims.pop(token)
         before = {work.id: queries.event(self.client, T, work.id) for work in claim.works}
-        states = self.ledger.apply(T, stage, token, chosen)
-        again = self.ledger.apply(T, stage, token, chosen)
+        chosen = [self.draw_decision(data, work.id, before[work.id]) for work in claim.works]
+        states = self.ledger.apply(T, token, chosen)
+        again = self.ledger.apply(T, token, chosen)
         assert all(state == "lost" for state in again), "a repeated settlement moves nothing"
         for decision, state in zip(chosen, states, strict=True):
             event = before[decision.id]
-            assert state == "lost" or (event is not None and event.state == FROM[stage])
+            assert state == "lost" or (event is not None and event.state in WAITING)
             if state == EventState.SYNCED:
                 assert decision.id not in self.synced, "an event is synced once"
                 self.synced.add(decision.id)
         if data.draw(st.booleans()):
-            self.ledger.release(T, stage, token)
+            self.ledger.apply(T, token, [], last=True)
 
     @rule(data=st.data(), registration=REGISTRATIONS)
     def intend(self, data: st.DataObject, registration: str) -> None:
-        syncing = sorted(token for token, (stage, _) in self.claims.items() if stage is Stage.SYNC)
-        if not syncing:
+        if not self.claims:
             return
-        token = data.draw(st.sampled_from(syncing))
-        work = self.claims[token][1].works[0]
+        token = data.draw(st.sampled_from(sorted(self.claims)))
+        work = self.claims[token].works[0]
         rev = self.client.hget(f"er:{T}:registration:{registration}", "rev") or b"0"
         plan = {"id": work.id, "registration": registration, "rev": rev.decode()}
-        plan["delivery_rev"] = work.delivery_record.rev
+        event = queries.event(self.client, T, work.id)
+        delivery = event.delivery if event else None
+        plan["delivery_rev"] = (self.client.hget(f"er:{T}:delivery:{delivery}", "rev") or b"0").decode()
         plan["intent"] = f'{{"registration": "{registration}", "base": "1", "values": "{{}}"}}'
         first = self.ledger.intend(T, token, [plan])
         assert self.ledger.intend(T, token, [plan]) == first, "an intent may be repeated"
@@ -91,9 +110,9 @@ class Moves(RuleBasedStateMachine):
         if self.claims:
             self.claims.pop(data.draw(st.sampled_from(sorted(self.claims))))
 
-    @rule(stage=st.sampled_from(Stage))
-    def leases_expire(self, stage: Stage) -> None:
-        due = f"er:{T}:due:{stage}"
+    @rule(index=st.sampled_from(["due:process", "due:sync"]))
+    def leases_expire(self, index: str) -> None:
+        due = f"er:{T}:{index}"
         for id in self.client.zrange(due, 0, -1):
             self.client.zadd(due, {id: 0})
 
@@ -117,34 +136,20 @@ class Moves(RuleBasedStateMachine):
                 self.client.hset(f"er:{T}:event:{id.decode()}", "received_at", 1)
         self.ledger.sweep(T, timedelta(seconds=5), 10)
 
-    def draw_decision(self, data: st.DataObject, stage: Stage, id: str) -> Decision:
-        if stage is Stage.PROCESS:
-            made = [
-                decisions.prepare(
-                    id,
-                    delivery=f"certiverse:{data.draw(st.sampled_from('ab'))}",
-                    version=data.draw(st.sampled_from(["o-1", "o-2", "r-3"])),
-                    ref=None,
-                    accepts=frozenset(),
-                    outcome=b"sealed",
-                ),
-                decisions.drop(id, EventState.IGNORED, "not a result"),
-                decisions.stop(id, Reason.INVALID_JSON, "not JSON"),
-            ]
-        else:
-            made = [
-                decisions.settle(
-                    id,
-                    data.draw(st.sampled_from(["written", "unchanged"])),
-                    data.draw(REGISTRATIONS),
-                    sys_version=2,
-                    values="{}",
-                ),
-                decisions.stop(id, Reason.UNKNOWN_EXAM, "which?"),
-                decisions.stop(id, Reason.RETRIES_EXPIRED, "502", keep_intent=True),
-                decisions.drop(id, EventState.SUPERSEDED, "newer"),
-                decisions.defer(id, timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True, keep_intent=True),
-            ]
+    def draw_decision(self, data: st.DataObject, id: str, event: Event | None) -> Decision:
+        if event is None:  # pruned meanwhile
+            return decisions.defer(id, timedelta(0))
+        made = [
+            decisions.drop(id, EventState.IGNORED, "not a result"),
+            decisions.drop(id, EventState.SUPERSEDED, "newer") if event.version else decisions.defer(id, timedelta(0)),
+            decisions.stop(id, Reason.INVALID_JSON, "not JSON"),
+            decisions.stop(id, Reason.UNKNOWN_EXAM, "which?"),
+            decisions.stop(id, Reason.RETRIES_EXPIRED, "502", keep_intent=True),
+            decisions.defer(id, timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True, keep_intent=True),
+        ]
+        if event.state is EventState.READY:
+            result, registration = data.draw(st.sampled_from(["written", "unchanged"])), data.draw(REGISTRATIONS)
+            made.append(decisions.settle(id, result, registration, sys_version=2, values="{}"))
         made.append(decisions.defer(id, timedelta(0)))
         return data.draw(st.sampled_from(made))
 
@@ -180,11 +185,10 @@ def test_an_event_that_was_pruned_and_is_delivered_again_is_no_difference(client
     """Its delivery's record, which is kept longer, leads to it again before it is prepared."""
     ledger, recorder = Ledger(client, timedelta(seconds=60)), BlockingRecorder(client, Settings())
     recorder.record(T, "evt_1", Source.CERTIVERSE, "", b"{}", "")
-    ledger.claim(T, Stage.PROCESS, "token", 1, 0)
-    prepared = decisions.prepare(
-        "evt_1", delivery="certiverse:a", version="o-1", ref=None, accepts=frozenset(), outcome=b"sealed"
-    )
-    ledger.apply(T, Stage.PROCESS, "token", [prepared])
+    ledger.claim(T, "token", 1, 0)
+    plan = {"id": "evt_1", "delivery": "certiverse:a", "version": "o-1", "who": "", "accepts": {}}
+    assert [one.answer for one in ledger.prepare(T, "token", [plan])] == ["ready"]
+    ledger.apply(T, "token", [decisions.defer("evt_1", timedelta(0))])
     assert ledger.discard(T, "evt_1", "op", "why")[0]
     client.zadd(f"er:{T}:events", {"evt_1": 1})
     client.hset(f"er:{T}:event:evt_1", "received_at", 1)

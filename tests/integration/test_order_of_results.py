@@ -29,8 +29,8 @@ FULL = os.environ.get("EXAMRELAY_FULL") == "1"
 SAMPLE, GROUPS = 252, 4
 #: What is there when a worker looks: all of it, one part and then the other, or one delivery at a time.
 GROUPINGS = ("together", "in two", "alone")
-#: Calls to Redis and Rhythm that a batch takes. By the first, process has claimed and leased its events.
-MOST_CALLS, CLAIMED = 13, 1
+#: Calls to Redis and Rhythm that a batch takes. By the first, the task has claimed and leased its events.
+MOST_CALLS, CLAIMED = 12, 1
 ORIGINAL, RESCORE, RETAKE = ("failed", 60), ("passed", 82.5), ("passed", 91)
 Order = Sequence[str]
 
@@ -40,8 +40,8 @@ def played(group: int, chance: random.Random) -> Iterator[tuple[Order, Iterable[
     if FULL:
         yield from ((order, count(1)) for order in EVERY[group::GROUPS])
         return
-    for order in chance.sample(EVERY, SAMPLE // GROUPS // len(GROUPINGS)):
-        yield order, [chance.randrange(1, MOST_CALLS)]
+    for number, order in enumerate(chance.sample(EVERY, SAMPLE // GROUPS // len(GROUPINGS))):
+        yield order, [1 + number % (MOST_CALLS - 1)]
 
 
 class History:

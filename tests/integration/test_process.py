@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from sandbox.control import Sandbox
-from schemas.event import Event, EventState, Reason, Stage
+from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
@@ -123,7 +123,7 @@ def test_an_invalid_event_delivered_again_stays_dead(open_one: Pipeline, body: b
 def test_an_event_that_ended_three_workers_alone_is_dead_and_stays_so_when_delivered_again(open_one: Pipeline) -> None:
     id = open_one.deliver(ORIGINAL)
     for worker in range(5):
-        open_one.ledger.claim(TENANT, Stage.PROCESS, f"worker-{worker}", 1, 0)
+        open_one.ledger.claim(TENANT, f"worker-{worker}", 1, 0)
         open_one.due_now()
     (event,) = open_one.run(ORIGINAL)
     assert (event.id, stands(event)) == (id, (EventState.DEAD, Reason.WORKER_KILLER))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from schemas.event import Reason, Receipt, Stage
+from schemas.event import Reason, Receipt
 from schemas.outcome import Source
 from tests.cutting import CuttingProxy, cutting_proxy
 from tests.running import Valkey
@@ -20,7 +20,7 @@ from worker.ledger.events import Ledger
 from worker.ledger.gate import Gate
 from worker.ledger.recorder import BlockingRecorder
 from worker.ledger.tokens import TOKEN
-from worker.ledger.work import Claim
+from worker.ledger.work import Claim, Prepared
 from worker.settings import Settings
 
 T = "acme"
@@ -49,19 +49,18 @@ def record(ledger: Ledger, *numbers: int) -> list[Receipt]:
     return [recorder.record(T, f"evt_{number}", Source.CERTIVERSE, "", b"{}", "") for number in numbers]
 
 
-def claim(ledger: Ledger, stage: Stage = Stage.PROCESS, limit: int = 100) -> Claim:
-    return ledger.claim(T, stage, "token", limit, 2)
+def claim(ledger: Ledger, limit: int = 100) -> Claim:
+    return ledger.claim(T, "token", limit, 2)
 
 
-def prepared(number: int) -> Decision:
-    return decisions.prepare(
-        f"evt_{number}",
-        delivery=f"certiverse:{number}",
-        version="o-1",
-        ref=None,
-        accepts=frozenset(),
-        outcome=b"sealed",
-    )
+def new(number: int, **more: Any) -> dict[str, Any]:
+    """What `prepare` is told of an event."""
+    about = {"delivery": f"certiverse:{number}", "version": "o-1", "who": f"name-of-{number:04}", "accepts": {}}
+    return {"id": f"evt_{number}"} | about | more
+
+
+def prepare(ledger: Ledger, *plans: dict[str, Any]) -> list[Prepared]:
+    return ledger.prepare(T, "token", list(plans))
 
 
 def settled(number: int) -> Decision:
@@ -71,13 +70,14 @@ def settled(number: int) -> Decision:
 def ready(ledger: Ledger, *numbers: int) -> None:
     record(ledger, *numbers)
     claim(ledger)
-    ledger.apply(T, Stage.PROCESS, "token", [prepared(number) for number in numbers], last=True)
+    prepare(ledger, *map(new, numbers))
+    ledger.apply(T, "token", [decisions.defer(f"evt_{number}", timedelta(0)) for number in numbers], last=True)
 
 
 def stopped(ledger: Ledger) -> None:
     record(ledger, 1)
     claim(ledger)
-    ledger.apply(T, Stage.PROCESS, "token", [decisions.stop("evt_1", Reason.INVALID_JSON, "not JSON")], last=True)
+    ledger.apply(T, "token", [decisions.stop("evt_1", Reason.INVALID_JSON, "not JSON")], last=True)
 
 
 def plan(number: int) -> dict[str, str]:
@@ -86,7 +86,7 @@ def plan(number: int) -> dict[str, str]:
 
 def syncing(ledger: Ledger) -> None:
     ready(ledger, 1, 2)
-    claim(ledger, Stage.SYNC)
+    claim(ledger)
 
 
 def expired(ledger: Ledger) -> None:
@@ -98,10 +98,10 @@ def expired(ledger: Ledger) -> None:
 
 def final_and_old(ledger: Ledger) -> None:
     ready(ledger, 1, 2)
-    claim(ledger, Stage.SYNC)
-    ledger.apply(T, Stage.SYNC, "token", [settled(1), settled(2)], last=True)
+    claim(ledger)
+    ledger.apply(T, "token", [settled(1), settled(2)], last=True)
     record(ledger, 3)
-    ledger.client.delete(f"er:{T}:hint:process")
+    ledger.client.delete(f"er:{T}:hint")
     ledger.client.zadd(f"er:{T}:events", {"evt_1": 1, "evt_2": 1})
     for number in (1, 2):
         ledger.client.hset(f"er:{T}:event:evt_{number}", "received_at", 1)
@@ -136,22 +136,24 @@ CASES: dict[str, tuple[Act, Act]] = {
     ),
     "claim": (lambda at: record(at, 1, 2, 3), lambda at: claim(at, limit=2)),
     "claim: a task's second": (
-        lambda at: (record(at, 1, 2), claim(at, limit=1), at.apply(T, Stage.PROCESS, "token", [prepared(1)])),
+        lambda at: (record(at, 1, 2), claim(at, limit=1), prepare(at, new(1)), at.apply(T, "token", [settled(1)])),
         lambda at: claim(at, limit=1),
     ),
-    "claim: leases that expired": (expired, lambda at: at.claim(T, Stage.PROCESS, "other", 100, 2)),
-    "claim: of sync": (lambda at: ready(at, 1, 2), lambda at: claim(at, Stage.SYNC)),
+    "claim: leases that expired": (expired, lambda at: at.claim(T, "other", 100, 2)),
+    "claim: what is prepared": (lambda at: (ready(at, 1, 2), record(at, 3)), claim),
     "claim: nothing is due": (lambda _: None, claim),
-    "apply: prepare": (
-        lambda at: (record(at, 1, 2), claim(at)),
-        lambda at: at.apply(T, Stage.PROCESS, "token", [prepared(1), prepared(2)]),
+    "prepare": (lambda at: (record(at, 1, 2), claim(at)), lambda at: prepare(at, new(1), new(2))),
+    "prepare: what is ready": (syncing, lambda at: prepare(at, new(1), new(2))),
+    "prepare: what is read differently now": (syncing, lambda at: prepare(at, new(1, version="o-2"))),
+    "prepare: a copy, and a result under an `eventId` that came before": (
+        lambda at: (record(at, 1, 2, 3), claim(at)),
+        lambda at: prepare(at, new(1, ref="drillster:e"), new(2, delivery="certiverse:1"), new(3, ref="drillster:e")),
     ),
-    "apply: the last": (syncing, lambda at: at.apply(T, Stage.SYNC, "token", [settled(1), settled(2)], last=True)),
+    "apply: the last": (syncing, lambda at: at.apply(T, "token", [settled(1), settled(2)], last=True)),
     "apply: defer with an attempt": (
         syncing,
         lambda at: at.apply(
             T,
-            Stage.SYNC,
             "token",
             [decisions.defer("evt_1", timedelta(0), Reason.RHYTHM_UNAVAILABLE, "502", attempt=True)],
             last=True,
@@ -159,10 +161,10 @@ CASES: dict[str, tuple[Act, Act]] = {
     ),
     "apply: hold": (
         syncing,
-        lambda at: at.apply(T, Stage.SYNC, "token", [decisions.stop("evt_1", Reason.UNKNOWN_EXAM, "which?")]),
+        lambda at: at.apply(T, "token", [decisions.stop("evt_1", Reason.UNKNOWN_EXAM, "which?")]),
     ),
     "intend": (syncing, lambda at: at.intend(T, "token", [plan(1), plan(2)])),
-    "release": (syncing, lambda at: at.release(T, Stage.SYNC, "token")),
+    "apply: a task ends": (syncing, lambda at: at.apply(T, "token", [], last=True)),
     "steer: replay": (stopped, lambda at: at.replay(T, "evt_1", "op", {"accept": ["unknown_exam"]})),
     "steer: discard": (stopped, lambda at: at.discard(T, "evt_1", "op", "why")),
     "steer: forget": (stopped, lambda at: at.forget(T, "evt_1", "op")),
@@ -236,7 +238,7 @@ def test_a_repeated_claim_is_not_given_what_is_another_s_by_now(client: "redis.R
 def test_an_answer_kept_for_a_repeat_expires_and_only_a_caller_s_last_is_kept(client: "redis.Redis") -> None:
     ledger = ledger_at(f"redis://127.0.0.1:{client.connection_pool.connection_kwargs['port']}/0")
     ready(ledger, 1, 2)
-    claim(ledger, Stage.SYNC)
+    claim(ledger)
     (said,) = client.keys("er:said.*")
     assert 0 < client.pttl(said) <= 600_000
     assert b"sealed" not in (client.get(said) or b"")

@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from sandbox.control import API_KEY
-from schemas.event import Event, EventState, Reason, Stage
+from schemas.event import Event, EventState, Reason
 from tasks import sync
 from tasks.steps.job import undecided
 from tests.events import certiverse, registration
@@ -274,10 +274,10 @@ def test_the_highest_version_that_was_seen_never_falls(pipeline: Pipeline) -> No
     for body in seed(pipeline, 2):
         pipeline.deliver(body)
     pipeline.process()
-    claim = pipeline.ledger.claim(TENANT, Stage.SYNC, "token", 100, 0)
+    claim = pipeline.ledger.claim(TENANT, "token", 100, 0)
     for work, version in zip(claim.works, (5, 3), strict=True):
         settled = decisions.settle(work.id, "unchanged", "reg-1", sys_version=version, values="{}")
-        assert pipeline.ledger.apply(TENANT, Stage.SYNC, "token", [settled]) == ["synced"]
+        assert pipeline.ledger.apply(TENANT, "token", [settled]) == ["synced"]
     left = remembered(pipeline.services.redis, pipeline.ledger.sealer, TENANT, ["reg-1"])
     assert left["reg-1"].sys_version == 5
 

@@ -75,7 +75,7 @@ def test_a_sweep_from_cron_that_did_nothing_says_nothing(pipeline: Pipeline, run
     done = run("sweep")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     pipeline.deliver(certiverse())
-    pipeline.services.redis.delete("er:acme:hint:process")
+    pipeline.services.redis.delete("er:acme:hint")
     assert run("sweep").stdout == "1 hinted, 0 pruned\n"
 
 

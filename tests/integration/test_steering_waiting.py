@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from schemas.event import EventState, Reason, Stage
+from schemas.event import EventState, Reason
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
 from worker.ledger.audit.books import books
@@ -75,19 +75,20 @@ def test_behind_a_closed_gate_a_replayed_event_waits_for_the_gate_alone(pipeline
     (event,) = pipeline.run(certiverse())
     pipeline.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, timedelta(seconds=60))
     assert replay(pipeline, event.id)[0]
-    pipeline.process()
-    due = pipeline.event(event.id).due_at
-    assert due is not None
-    assert due - pipeline.event(event.id).history[-1].at <= timedelta(0)
+    pipeline.sync()
+    waits = pipeline.event(event.id)
+    assert waits.due_at is not None
+    assert (waits.state, waits.attempts) == (EventState.READY, 0)
+    assert waits.due_at - waits.history[-1].at <= timedelta(seconds=1)
 
 
 @BOTH
-@pytest.mark.parametrize("stage", list(Stage))
-def test_it_is_not_taken_from_a_worker(pipeline: Pipeline, act: Act, stage: Stage) -> None:
+@pytest.mark.parametrize("state", [EventState.RECEIVED, EventState.READY])
+def test_it_is_not_taken_from_a_worker(pipeline: Pipeline, act: Act, state: EventState) -> None:
     id = pipeline.deliver(certiverse())
-    if stage is Stage.SYNC:
+    if state is EventState.READY:
         pipeline.process()
-    pipeline.ledger.claim(TENANT, stage, "token", 1, 0)
+    pipeline.ledger.claim(TENANT, "token", 1, 0)
     before = pipeline.event(id)
     moved, told = act(pipeline, id)
     assert (moved, told) == (False, f"{before.state}, and a worker is at it: try again in 120 s")

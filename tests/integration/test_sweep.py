@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from structlog.testing import capture_logs
 
-from schemas.event import EventState, Reason, Stage
+from schemas.event import EventState, Reason
 from tasks.sweep import PROBE_SECONDS, sweep_tenants
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
@@ -27,9 +27,9 @@ def swept(pipeline: Pipeline) -> Pipeline:
     return pipeline
 
 
-def hint_is_old(pipeline: Pipeline, stage: Stage) -> None:
+def hint_is_old(pipeline: Pipeline) -> None:
     """As if the hint under way had been asked for long ago."""
-    pipeline.services.redis.set(f"er:{TENANT}:hint:{stage}", 0)
+    pipeline.services.redis.set(f"er:{TENANT}:hint", 0)
 
 
 def test_a_sweep_that_finds_nothing_says_nothing(pipeline: Pipeline) -> None:
@@ -41,7 +41,7 @@ def test_a_sweep_that_finds_nothing_says_nothing(pipeline: Pipeline) -> None:
 
 def test_due_work_is_hinted_once_its_hint_is_older_than_five_seconds(swept: Pipeline) -> None:
     assert sweep_tenants(swept.services)["hinted"] == 0, "its hint may still be under way"
-    hint_is_old(swept, Stage.PROCESS)
+    hint_is_old(swept)
     with capture_logs() as logs:
         assert sweep_tenants(swept.services)["hinted"] == 1
     assert [line["event"] for line in logs] == ["sweep.finished"]
@@ -62,7 +62,7 @@ def test_what_a_worker_took_and_did_not_note_is_next_again_and_in_its_order(pipe
 
 
 def test_sweeps_of_two_beats_and_two_crons_at_once_hint_once(swept: Pipeline) -> None:
-    hint_is_old(swept, Stage.PROCESS)
+    hint_is_old(swept)
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda _: sweep_tenants(swept.services)["hinted"], range(12)))
     assert sum(done) == 1
@@ -72,7 +72,7 @@ def test_sweeps_of_two_beats_and_two_crons_at_once_hint_once(swept: Pipeline) ->
 def test_work_behind_a_closed_gate_is_not_hinted(swept: Pipeline) -> None:
     swept.process()
     swept.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, None)
-    hint_is_old(swept, Stage.SYNC)
+    hint_is_old(swept)
     assert sweep_tenants(swept.services)["hinted"] == 0
     swept.services.redis.hset(f"er:{TENANT}:gate", "closed_until", 0)
     assert sweep_tenants(swept.services)["hinted"] == 1
@@ -144,7 +144,7 @@ def test_a_hanging_rhythm_holds_a_sweep_up_for_seconds_and_after_its_work(swept:
     """For a third of the time that a call may take."""
     swept.services.gate(TENANT).close(Reason.RHYTHM_UNAVAILABLE, None)
     swept.services.redis.hset(f"er:{TENANT}:gate", "closed_until", 1)
-    hint_is_old(swept, Stage.PROCESS)
+    hint_is_old(swept)
     swept.rhythm.fault("hang", times=None)
     began = time.monotonic()
     assert sweep_tenants(swept.services)["hinted"] == 1

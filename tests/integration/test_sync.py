@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from sandbox.control import Sandbox
-from schemas.event import EventState, Reason, Stage
+from schemas.event import EventState, Reason
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 from tests.stages import (
@@ -68,10 +68,11 @@ def test_of_an_original_and_its_rescore_in_one_batch_only_the_rescore_is_written
 def test_a_rescore_that_comes_while_its_original_is_planned_keeps_it_from_being_written(open_one: Pipeline) -> None:
     original = open_one.deliver(ORIGINAL)
     open_one.process()
-    claim = open_one.ledger.claim(TENANT, Stage.SYNC, "slow", 100, 0)
+    ((job,),) = open_one.read("slow", open_one.ledger.claim(TENANT, "slow", 100, 0))[1:]
     open_one.deliver(RESCORE)
     open_one.process()
-    plan = {"id": original, "registration": "reg-1", "rev": "0", "delivery_rev": claim.works[0].delivery_record.rev}
+    plan = {"id": original, "registration": "reg-1", "rev": "0", "delivery_rev": job.work.delivery_record.rev}
+    assert plan["delivery_rev"] == "1"
     assert open_one.ledger.intend(TENANT, "slow", [plan | {"intent": "{}"}]) == ["moved"]
     for _ in range(2):
         go_on(open_one)
@@ -151,7 +152,7 @@ def test_where_the_tenant_says_so_the_result_received_last_counts(last_counts: P
 
 def test_a_result_received_earlier_but_processed_later_does_not_count(last_counts: Pipeline) -> None:
     late = last_counts.deliver(ORIGINAL)
-    last_counts.ledger.claim(TENANT, Stage.PROCESS, "dies", 100, 0)
+    last_counts.ledger.claim(TENANT, "dies", 100, 0)
     a_moment_later(last_counts, late)
     (newer,) = last_counts.run(certiverse(score=61))
     go_on(last_counts)

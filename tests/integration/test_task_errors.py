@@ -7,12 +7,11 @@ import sentry_sdk
 from structlog.testing import capture_logs
 
 from schemas.event import EventState
-from tasks.process import process
+from tasks.process import process, process_tenant, sync
 from tasks.steps.claiming import AttemptFailed, _report_unknown, reported
-from tasks.sync import sync, sync_tenant
 from tests.events import certiverse
 from tests.pipeline import TENANT, Pipeline
-from worker.queues import SYNC
+from worker.queues import PROCESS
 from worker.telemetry import _without_values
 
 
@@ -33,10 +32,10 @@ def sentry() -> Any:
 
 
 def test_an_exception_outside_the_steps_is_told_once_and_without_its_message(sentry: list[Any]) -> None:
-    with capture_logs() as logs, pytest.raises(AttemptFailed) as failed, reported(SYNC, TENANT):
+    with capture_logs() as logs, pytest.raises(AttemptFailed) as failed, reported(PROCESS, TENANT):
         raise KeyError("-".join(("MAR", "KED")))  # frames show this line
     assert [(line["event"], line["error"], line["task"], line["tenant"]) for line in logs] == [
-        ("bug.caught", "KeyError", SYNC, TENANT)
+        ("bug.caught", "KeyError", PROCESS, TENANT)
     ]
     assert str(failed.value) == "not finished: KeyError"
     assert failed.value.__suppress_context__
@@ -46,13 +45,13 @@ def test_an_exception_outside_the_steps_is_told_once_and_without_its_message(sen
 
 
 def test_what_flower_is_told_of_every_day_is_no_bug(sentry: list[Any]) -> None:
-    with capture_logs() as logs, pytest.raises(AttemptFailed, match="1 dead"), reported(SYNC, TENANT):
+    with capture_logs() as logs, pytest.raises(AttemptFailed, match="1 dead"), reported(PROCESS, TENANT):
         raise AttemptFailed("1 dead; invalid_json 1")
     assert (logs, sentry) == ([], [])
 
 
 @pytest.mark.parametrize("task", [process, sync])
-def test_both_stages_tell(task: Any, sentry: list[Any], client: Any) -> None:
+def test_a_task_under_either_name_tells(task: Any, sentry: list[Any], client: Any) -> None:
     """With a ledger that is not to be used: `er:acme:gate` is no hash."""
     client.set("er:acme:due:process", "MARKED")
     client.set("er:acme:due:sync", "MARKED")
@@ -72,7 +71,7 @@ def test_a_tenant_that_this_worker_does_not_know_is_told_of_once_and_its_work_wa
     del pipeline.services.tenants.tenants[TENANT]
     with capture_logs() as logs:
         for _ in range(3):
-            assert not sync_tenant(pipeline.services, TENANT).states
+            assert not process_tenant(pipeline.services, TENANT).states
     assert [line["event"] for line in logs] == ["tenant.unknown", "bug.caught"]
     assert len(sentry) == 1
     assert pipeline.event(id).state is EventState.READY

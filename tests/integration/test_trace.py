@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from sandbox.control import Sandbox
-from schemas.event import EventState, Reason, Stage
+from schemas.event import EventState, Reason
 from tests.events import certiverse, registration
 from tests.integration.corruptions import grow_old
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
@@ -59,9 +59,9 @@ def test_names_that_stand_in_one_place_are_told_apart(pipeline: Pipeline, client
     wanted = {}
     for name in ("abcdefghijkl", "abcdzzzzzzzz"):
         id = pipeline.deliver(certiverse(f"dlv-{name}"))
-        pipeline.ledger.claim(TENANT, Stage.PROCESS, name, 1, 0)
+        pipeline.ledger.claim(TENANT, name, 1, 0)
         ignored = decisions.drop(id, EventState.IGNORED, "not a result")
-        pipeline.ledger.apply(TENANT, Stage.PROCESS, name, [decisions.about(ignored, name)])
+        pipeline.ledger.apply(TENANT, name, [decisions.about(ignored, name)])
         wanted[name] = [id]
     assert {name: trace.of_candidate(client, TENANT, name) for name in wanted} == wanted
     assert client.keys(f"er:{TENANT}:names:*") == [f"er:{TENANT}:names:ab".encode()]
@@ -188,9 +188,9 @@ def test_what_is_forgotten_does_not_come_back_when_it_is_delivered_again(pipelin
 def test_an_event_that_is_being_written_is_not_forgotten_under_the_writers_hands(pipeline: Pipeline) -> None:
     pipeline.deliver(certiverse())
     pipeline.process()
-    claim = pipeline.ledger.claim(TENANT, Stage.SYNC, "token", 1, 0)
-    id = claim.works[0].id
-    plan = {"id": id, "registration": "reg-1", "rev": "0", "delivery_rev": claim.works[0].delivery_record.rev}
+    ((job,),) = pipeline.read("token", pipeline.ledger.claim(TENANT, "token", 1, 0))[1:]
+    id = job.work.id
+    plan = {"id": id, "registration": "reg-1", "rev": "0", "delivery_rev": job.work.delivery_record.rev}
     intent = json.dumps({"registration": "reg-1", "base": "1", "values": "{}"})
     assert pipeline.ledger.intend(TENANT, "token", [plan | {"intent": intent}]) == ["ok"]
     assert pipeline.ledger.forget(TENANT, id, "op") == (False, "being written")

@@ -102,7 +102,7 @@ BROKEN: dict[str, list[Callable[[dict[str, Any]], Any]]] = {
         lambda seen: seen["audit"]["differences"].append({"registration": "reg-1"}),
     ],
     "nothing is left": [
-        lambda seen: seen["left"].update({"er:steady:slots:sync": ["x"]}),
+        lambda seen: seen["left"].update({"er:steady:slots": ["x"]}),
         lambda seen: seen["marked"].update({"er:steady:event:a": ["lease"]}),
     ],
     "nothing waits for ever": [lambda seen: seen["events"][0].update(state="ready")],

@@ -27,6 +27,7 @@ def rules(*names: str, third_party: str | None = None) -> SourceRules:
 
 
 def outcome(completed: datetime | None = COMPLETED, ids: dict[str, str] | None = None, **who: Any) -> ExamOutcome:
+    who["email_sent"] = who.pop("email", None)
     return ExamOutcome(
         source=Source.CERTIVERSE,
         delivery="dlv-1",

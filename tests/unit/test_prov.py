@@ -203,8 +203,8 @@ def test_scored_parts_are_optional(sent: object) -> None:
 def test_keys_that_carry_credentials_are_not_read() -> None:
     outcome = read(Source.PROV, body("prov/partner-spelling"))
     assert outcome
-    assert "not-a-real" not in outcome.model_dump_json()
+    assert "not-a-real" not in repr(outcome)
 
 
 def test_names_of_people_go_no_further() -> None:
-    assert "Ottilie" not in at({}).model_dump_json()
+    assert "Ottilie" not in repr(at({}))

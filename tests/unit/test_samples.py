@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import TypeAdapter
 
 from schemas.outcome import ExamOutcome, Source
 from tests import samples
@@ -19,11 +20,21 @@ def source(path: Path) -> Source:
     return Source(path.relative_to(samples.FOLDER).parts[0])
 
 
+def beside(path: Path) -> ExamOutcome | None:
+    """The outcome beside a sample. It has the address folded, and as it was sent where that is another spelling."""
+    document = json.loads(path.with_suffix(".outcome.json").read_text())
+    if document is None:
+        return None
+    folded = document["candidate"].pop("email", None)
+    document["candidate"].setdefault("email_sent", folded)
+    outcome = TypeAdapter(ExamOutcome).validate_json(json.dumps(document))
+    assert outcome.candidate.email == folded
+    return outcome
+
+
 @pytest.mark.parametrize("path", samples.valid(), ids=name)
 def test_a_valid_sample_means_what_stands_beside_it(path: Path) -> None:
-    expected = path.with_suffix(".outcome.json").read_bytes()
-    outcome = read(source(path), path.read_bytes())
-    assert outcome == (None if expected.strip() == b"null" else ExamOutcome.model_validate_json(expected))
+    assert read(source(path), path.read_bytes()) == beside(path)
 
 
 def test_a_sample_has_the_version_that_it_had_in_every_release() -> None:

@@ -44,7 +44,7 @@ def answer(source: Source, body: bytes, path: str = "") -> ExamOutcome | Permane
     except PermanentError as refused:
         return refused
     if outcome:
-        assert ExamOutcome.model_validate_json(outcome.model_dump_json()).version == outcome.version
+        assert re.fullmatch("[or]-2[0-9a-f]{20}", outcome.version)
         assert outcome.delivery
     return outcome
 

@@ -18,21 +18,21 @@ from redis.retry import Retry
 
 from worker.ledger.keys import ANSWERS, FINAL, INDEX_OF
 from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, milliseconds
-from worker.queues import HINT_QUEUE, RECEIVE_QUEUE, TAKEN
+from worker.queues import HINT_QUEUE, PROCESS, RECEIVE_QUEUE, TAKEN
 from worker.settings import Settings
 
 #: Scripts that need no stored answer: they may run twice.
-REPEATABLE: Final = ("seen", "release", "look")
+REPEATABLE: Final = ("seen", "look", "prepare")
 SCRIPTS: Final = (*REPEATABLE, "claim", "apply", "intend", "steer", "sweep", "gate", "token")
 #: A hint, which the scripts send (`shared.lua`), as Celery's message protocol 2 wants it:
-#: https://docs.celeryq.dev/en/stable/internals/protocol.html. The scripts fill in `$tenant`, `$stage` and `$id`.
+#: https://docs.celeryq.dev/en/stable/internals/protocol.html. The scripts fill in `$tenant` and `$id`.
 HINT: Final = {
     "body": json.dumps([["$tenant"], {}, dict.fromkeys(("callbacks", "errbacks", "chain", "chord"))]),
     "content-encoding": "utf-8",
     "content-type": "application/json",
     "headers": {
         "lang": "py",
-        "task": "tasks.$stage",
+        "task": PROCESS,
         "id": "$id",
         "root_id": "$id",
         **dict.fromkeys(("parent_id", "group", "eta", "expires")),
@@ -151,8 +151,7 @@ def connect_blocking_recorder(settings: Settings) -> "redis.Redis":
 
 def text_of(fields: Mapping[str, str], name: str) -> str:
     """A text that a hash holds, or nothing. Earlier builds stored it in pieces: `name:1` and so on."""
-    pieces = takewhile(bool, (fields.get(f"{name}:{number}", "") for number in count(1)))
-    return fields.get(name) or "".join(pieces)
+    return fields.get(name) or "".join(takewhile(bool, (fields.get(f"{name}:{number}", "") for number in count(1))))
 
 
 def text(value: Any) -> str:

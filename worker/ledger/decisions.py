@@ -1,4 +1,4 @@
-"""Decisions: what a stage makes of the events it has claimed, as the `apply` script takes them."""
+"""Decisions: what a task makes of the events it has claimed, as the `apply` script takes them."""
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from schemas.event import EventState, Reason
 
-Move = Literal["prepare", "drop", "hold", "bury", "settle", "defer"]
+Move = Literal["drop", "hold", "bury", "settle", "defer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,6 @@ class Decision:
     to: EventState | None = None
     reason: Reason | None = None
     detail: str | None = None
-    #: prepare: the sealed outcome.
-    outcome: bytes = b""
     #: The fields that only this move has, as the script reads them.
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -29,18 +27,8 @@ class Decision:
         return {name: value for name, value in fields.items() if value is not None} | self.more
 
 
-def prepare(
-    id: str, *, delivery: str, version: str, ref: str | None, accepts: frozenset[Reason], outcome: bytes
-) -> Decision:
-    """Valid, new (unless the script finds otherwise), and means something."""
-    more: dict[str, Any] = {"delivery": delivery, "version": version, "accepts": dict.fromkeys(accepts, True)}
-    if ref is not None:
-        more["ref"] = ref
-    return Decision(id, "prepare", outcome=outcome, more=more)
-
-
 def drop(id: str, to: EventState, detail: str, *, keep_intent: bool = False) -> Decision:
-    """Ends without an effect: ignored, superseded. `keep_intent`: its write may have been applied, or may yet."""
+    """Ends without an effect: ignored, duplicate, superseded. `keep_intent`: its write may be applied, or may yet."""
     return Decision(id, "drop", to, detail=detail, more={"keep_intent": True} if keep_intent else {})
 
 

@@ -6,12 +6,13 @@ Knows nothing of what a result means; `tasks/` decides, this records. Keys: `key
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
 import redis
 
-from schemas.event import EventState, Reason, Stage
+from schemas.event import EventState, Reason
 from schemas.outcome import Source
 from worker.ledger import decisions
 from worker.ledger.client import Scripts
@@ -19,7 +20,7 @@ from worker.ledger.decisions import Decision
 from worker.ledger.keys import key
 from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
 from worker.ledger.times import IDENTITY_KEPT, instant, milliseconds
-from worker.ledger.work import Claim, DeliveryRecord, Intent, Sibling, Work
+from worker.ledger.work import Claim, DeliveryRecord, Intent, Prepared, Sibling, Work
 from worker.queues import SLOT_SECONDS
 
 _NEWER: Final = "stored by a newer version of examrelay: left to its workers"
@@ -39,13 +40,13 @@ class Ledger:
         self.sealer = Sealer(keys)
         self._lease = lease
 
-    def claim(self, tenant: str, stage: Stage, token: str, limit: int, slots: int) -> Claim:
-        """Take up to `limit` due events until the lease ends. Nothing while the gate is closed or no slot is free.
+    def claim(self, tenant: str, token: str, limit: int, slots: int) -> Claim:
+        """Take up to `limit` due events until the lease ends; behind a closed gate `received` ones only.
 
-        What a newer version has stored, and this one cannot read, is put back.
+        Nothing when no slot is free. What a newer version has stored, and this one cannot read, is put back.
         """
-        _, now, others, works = self.scripts(
-            "claim", tenant, stage, limit, token, milliseconds(self._lease), slots, 1000 * SLOT_SECONDS
+        now, others, works = self.scripts(
+            "claim", tenant, limit, token, milliseconds(self._lease), slots, 1000 * SLOT_SECONDS
         )
         readable, strange = [], []
         for work in works:
@@ -55,30 +56,33 @@ class Ledger:
                 strange.append(
                     decisions.defer(work[0].decode(), PAUSE, Reason.INTERNAL_ERROR, _NEWER, keep_intent=True)
                 )
-        self.apply(tenant, stage, token, strange)
+        self.apply(tenant, token, strange)
         return Claim(tuple(readable), instant(now), bool(others))
 
-    def apply(
-        self, tenant: str, stage: Stage, token: str, decided: Sequence[Decision], *, last: bool = False
-    ) -> list[str]:
+    def prepare(self, tenant: str, token: str, plans: Sequence[dict[str, Any]]) -> list[Prepared]:
+        """Make claimed events ready whose version of the delivery is new. They stay claimed.
+
+        A plan has the event's id, delivery, version, who (`trace.py`), accepts, and ref if there is one.
+        """
+        if not plans:
+            return []
+        answers = self.scripts("prepare", tenant, token, json.dumps(plans))
+        return [
+            Prepared(
+                answer.decode(), detail.decode(), delivery.decode(), version.decode(), self._delivery_record(*record)
+            )
+            for answer, detail, delivery, version, record in answers
+        ]
+
+    def apply(self, tenant: str, token: str, decided: Sequence[Decision], *, last: bool = False) -> list[str]:
         """Apply decisions. Returns each event's state: `lost` where the claim was no longer ours.
 
         `last`: the task ends with this, and gives its slot back.
         """
-        if not decided:
-            if last:
-                self.release(tenant, stage, token)
+        if not decided and not last:
             return []
-        states = self.scripts(
-            "apply",
-            tenant,
-            stage,
-            token,
-            int(last),
-            json.dumps([self._sealed(decision.as_arguments()) for decision in decided]),
-            *(decision.outcome for decision in decided),
-        )
-        return [state.decode() for state in states]
+        arguments = [self._sealed(decision.as_arguments()) for decision in decided]
+        return [state.decode() for state in self.scripts("apply", tenant, token, int(last), json.dumps(arguments))]
 
     def intend(self, tenant: str, token: str, plans: Sequence[dict[str, str]]) -> list[str]:
         """Take registrations and store what is about to be written. Returns ok, taken, moved or lost for each."""
@@ -86,10 +90,6 @@ class Ledger:
             return []
         sealed = [plan | {"intent": self.sealer.seal_text(plan["intent"], plan["id"])} for plan in plans]
         return [answer.decode() for answer in self.scripts("intend", tenant, token, json.dumps(sealed))]
-
-    def release(self, tenant: str, stage: Stage, token: str) -> None:
-        """Give a task's slot back."""
-        self.scripts("release", tenant, stage, token)
 
     def replay(self, tenant: str, id: str, who: str, answers: dict[str, Any], why: str = "") -> tuple[bool, str]:
         """Held, dead or waiting, back to received and due at once, with answers beside those given before.
@@ -115,7 +115,7 @@ class Ledger:
         return bool(done), (state if done else why).decode()
 
     def sweep(self, tenant: str, patience: timedelta, prune: int, *, is_todays: bool = True) -> tuple[int, int]:
-        """Hint stages with due work and no hint under way, and prune. Returns how many each.
+        """Hint due work that has no hint under way, and prune. Returns how many hints, how many events.
 
         `is_todays`: the tenant is in the tenants file; else nothing of it is hinted.
         """
@@ -124,13 +124,12 @@ class Ledger:
         )
         return hinted, pruned
 
-    def look(self, tenant: str, id: str) -> tuple[Work, EventState] | None:
-        """An event as process would claim it, and its state; None when there is none. Takes nothing."""
+    def look(self, tenant: str, id: str) -> Work | None:
+        """An event as a task would claim it; None when there is none. Takes nothing."""
         fields, stored, record = self.scripts("look", tenant, id)
         if not fields:
             return None
-        state = dict(zip(fields[::2], fields[1::2], strict=True))[b"state"]
-        return self._work(id.encode(), fields, stored, record), EventState(state.decode())
+        return replace(self._work(id.encode(), fields, stored), delivery_record=self._delivery_record(*record))
 
     def _delivery_record(
         self, applied: bytes, registration: bytes, rev: bytes, siblings: list[list[Any]]
@@ -159,7 +158,7 @@ class Ledger:
             decision["values"] = self.sealer.seal_text(decision["values"], decision["registration"])
         return decision
 
-    def _work(self, id: bytes, fields: list[bytes], stored: bytes, record: list[Any]) -> Work:
+    def _work(self, id: bytes, fields: list[bytes], stored: bytes) -> Work:
         event = {name.decode(): value.decode() for name, value in zip(fields[::2], fields[1::2], strict=True)}
         first, trouble = event.get("first_attempt_at"), None
         if "doubt" in event:
@@ -170,20 +169,22 @@ class Ledger:
             except (SealUnknown, SealBroken) as error:
                 del event[name]
                 trouble = error
+        answers = json.loads(event.get("answers", "{}"))
         return Work(
             id=id.decode(),
+            state=EventState(event["state"]),
             source=Source(event["source"]),
             path=event.get("path", ""),
             received_at=instant(event["received_at"]),
             attempts=int(event.get("attempts", 0)),
             first_attempt_at=instant(first) if first else None,
-            answers=json.loads(event.get("answers", "{}")),
+            answers=answers,
+            accepts=frozenset(map(Reason, answers.get("accept", ()))),
             problem=Reason(event["problem"]) if "problem" in event else None,
             delivery=event.get("delivery"),
             version=event.get("version"),
             intent=Intent.from_json(event["intent"]) if "intent" in event else None,
             sealed=stored,
-            delivery_record=self._delivery_record(*record),
             failed="attempts" in event and event.get("reason") == Reason.RHYTHM_UNAVAILABLE,
             trouble=trouble,
         )

@@ -7,15 +7,14 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     receipts (from the second on), nonce (of the last receipt), who (the candidate's names: `trace.py`), attempts,
     first_attempt_at, answers (an operator's; sealed), problem (the receiver's); while claimed: lease (token), batch
     (size of the claim); after leases that expired: expiries, alone; while a write may be under way: intent (sealed);
-    one that was still so when the event died: doubt (sealed). Once final: history, unless it is long: times are counted
-    from received_at, and the first line, `record`, is left out.
+    one that was still so when the event died: doubt (sealed). history: a line a move (at, move, by, and the reason if
+    there is one; tab-separated), times counted from received_at; the first line, `record`, is left out.
 `payload:{id}` string: the body as sent, sealed. Expires after the event is final.
-`outcome:{id}` string: the canonical outcome, sealed. Only while `ready`.
-`history:{id}` string: a line a move: at, move, by, and the reason if there is one; tab-separated. Until the event is
-    final, unless it is long; and what comes after that.
+`history:{id}` string: lines like those of its history, with their times, of what is no move; and all lines that an
+    earlier release wrote while the event waited.
 `names:{bucket}` list: for each name in it of an event's candidate, when the event was received, and ten bits of it.
 `events` zset: every event not pruned, by received_at.
-`due:process`, `due:sync` zset: every `received`, `ready` event by when it is next looked at. For a claimed event that
+`due:process`, `due:sync` zset: every `received`, `ready` event, by when it is next looked at. For a claimed event that
     is the end of its lease: one that expires needs nobody to free it.
 `held`, `dead` zset: those events, by received_at (of older releases: by when they got there, until they leave).
 `counts` hash: accepted, pruned, each state, `held:{reason}`, `dead:{reason}`, `synced:{result}`. Moved by the scripts
@@ -25,12 +24,14 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 `registration:{id}` hash: what it last said by our doing: event, values (sealed); accepted (a person's
     override that an operator took for right; sealed); the highest sys_version seen; owner (the event whose intent is on
     it); rev (grows with each settlement); `e:{event}`: others that wrote, tried, or were held when they came to it.
-`hint:{stage}` string: when a hint was sent. Cleared by the first claim of a task, before it takes.
-`slots:{stage}` zset: the tokens of running tasks, by when they are over at the latest.
-`moved:{stage}` string: when a task last ended an event at a stage, or spent an attempt.
+`hint` string: when a hint was sent. Cleared by the first claim of a task, before it takes.
+`slots` zset: the tokens of running tasks, by when they are over at the latest.
+`moved` string: when a task last moved an event, or spent an attempt.
 `gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), closings (while turns
     were given out). Of a paced tenant: interval (ms between turns), busy (ms that a task has with one). What 429s have
     taught: learned (calls a second), learned_at, taught_at (the 429), hold, early, taken and gap (`gate.lua`).
+
+Of earlier releases: `outcome:{id}` (gone when the event leaves `ready`); `hint:…`, `slots:…`, `moved:…`, of two tasks.
 
 `audit_mark` string: how far an interrupted audit of Rhythm came, and where it differed, as JSON. 7 days.
 

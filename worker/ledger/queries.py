@@ -24,7 +24,6 @@ _TAKEN: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Those of them that are by when an event is due, not by when it was received.
 DUE: Final = tuple(state for state in EventState if state.waiting)
-_MOVED: Final = {EventState.RECEIVED: "moved:process", EventState.READY: "moved:sync"}
 
 
 def tenants(client: "redis.Redis") -> list[str]:
@@ -113,9 +112,9 @@ def waiting_reasons(client: "redis.Redis", tenant: str, state: EventState) -> di
     return dict(Counter(text(reason) for reason in pipeline.execute() if reason is not None).most_common())
 
 
-def moved_at(client: "redis.Redis", tenant: str, state: EventState) -> datetime | None:
-    """When a worker last moved events out of this waiting state, or spent an attempt; or None."""
-    at = client.get(key(tenant, _MOVED[state]))
+def moved_at(client: "redis.Redis", tenant: str) -> datetime | None:
+    """When a worker last moved an event, or spent an attempt; or None."""
+    at = client.get(key(tenant, "moved"))
     return None if at is None else instant(at)
 
 
@@ -138,7 +137,6 @@ def event_of(
         return None
     stored: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     received = int(stored["received_at"])
-    folded, lines = text_of(stored, "history"), (history or b"").decode()
     return Event.model_validate(
         stored
         | {
@@ -147,19 +145,21 @@ def event_of(
             "detail": stored.get("detail") or None,
             "received_at": instant(received),
             "due_at": None if due is None else instant(due),
-            "history": [*_folded(folded, received), *_entries(lines, 0)],
+            "history": _history(received, text_of(stored, "history"), (history or b"").decode()),
         }
     )
 
 
-def _folded(lines: str, received: int) -> list[HistoryEntry]:
-    """The history in a final event, which begins after its receipt and is counted from it."""
-    begin = [HistoryEntry(at=instant(received), move="record", by="receiver")] if lines else []
-    return [*begin, *_entries(lines, received)]
+def _history(received: int, moves: str, others: str) -> list[HistoryEntry]:
+    """All that happened to an event. `moves`: after its receipt, counted from it. `others`: at their own times."""
+    entries = [*_entries(moves, received), *_entries(others, 0)]
+    if not any(entry.move == "record" for entry in entries):  # an earlier release wrote it down
+        entries.append(HistoryEntry(at=instant(received), move="record", by="receiver"))
+    return sorted(entries, key=lambda entry: (entry.at, entry.move != "record"))
 
 
 def history_line(at: datetime, move: str, by: str) -> str:
-    """A move as the history holds it; the scripts write theirs alike (`line_of` in `shared.lua`)."""
+    """What happened beside the moves, as `history:{id}` holds it."""
     return f"{_milliseconds(at)}\t{move}\t{by}\n"
 
 

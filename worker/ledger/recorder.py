@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
+from itertools import chain
 from threading import local
 from typing import Any, Final, cast
 
@@ -96,7 +97,7 @@ class _Refusal:
 
 
 class _Call:
-    """One round trip: the record script for each of some deliveries, then WAIT where replicas are asked for."""
+    """One round trip: the record script for some deliveries, then WAIT where replicas are asked for."""
 
     def __init__(self, replicas: int) -> None:
         self._replicas = replicas
@@ -104,8 +105,7 @@ class _Call:
         self._sha = hashlib.sha1(self.script.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
 
     def queue(self, pipeline: Any, batch: Sequence[Arguments]) -> None:
-        for arguments in batch:
-            pipeline.execute_command("EVALSHA", self._sha, 0, *arguments)
+        pipeline.execute_command("EVALSHA", self._sha, 0, *chain.from_iterable(batch))
         if self._replicas:  # WAIT counts what went before it on its own connection
             pipeline.execute_command("WAIT", self._replicas, REPLICAS_WITHIN_MS)
 
@@ -114,14 +114,16 @@ class _Call:
         return any(isinstance(reply, NoScriptError) for reply in replies)
 
     def answers(self, replies: list[Any]) -> list[Any]:
-        """A reply for each delivery. Raises LedgerUnavailable: too few replicas have them."""
-        if self._replicas:
-            acknowledged = replies.pop()
+        """A reply for each delivery. Raises what Redis raised, and LedgerUnavailable: too few replicas have them."""
+        recorded, *waited = replies
+        if isinstance(recorded, Exception):
+            raise recorded
+        for acknowledged in waited:
             if isinstance(acknowledged, Exception):
                 raise acknowledged
             if acknowledged < self._replicas:
                 raise LedgerUnavailable(f"{acknowledged} of {self._replicas} replicas have it")
-        return replies
+        return cast(list[Any], recorded)
 
 
 class BlockingRecorder:
@@ -241,6 +243,8 @@ class Recorder:
             async with asyncio.timeout(DEADLINE.total_seconds()):
                 return await self._record([arguments for arguments, _ in batch])
         except Exception as error:  # noqa: BLE001
+            if len(batch) > 1 and "WRONGTYPE" in str(error):  # a key of one of them is not what it must be
+                return [reply for one in batch for reply in await self._replies([one])]
             return [error] * len(batch)
 
     def _batch(self) -> list[Waiting]:

@@ -1,4 +1,4 @@
-"""What is stored of a payload or an outcome: compressed, sealed when there are keys, under a form byte.
+"""What is stored of a payload: compressed, sealed when there are keys, under a form byte.
 
 Form 1 is zstd. Form 2 is zstd, then AES-256-GCM: the key's id (4 bytes), a random nonce (12), ciphertext and tag. What
 it is about (an event's id) goes in as associated data: content that got under another event does not open there.

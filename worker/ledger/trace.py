@@ -29,7 +29,7 @@ _BITS: Final = 1024
 def name_of(identity: Identity, tenant: str, value: str) -> str:
     """The ledger's name for a candidate who is identified by `value`. Each tenant has its own names."""
     value = value.strip()
-    return identity.of(f"candidate\0{tenant}\0{folded(value) if '@' in value else value}")[:LENGTH]
+    return identity.of(f"candidate\0{tenant}\0{folded(value) if '@' in value else value}", LENGTH)
 
 
 def who(identity: Identity, tenant: str, values: Iterable[str | None]) -> str:

@@ -56,6 +56,7 @@ class Work:
     """One claimed event."""
 
     id: str
+    state: EventState
     source: Source
     path: str
     received_at: datetime
@@ -63,23 +64,31 @@ class Work:
     first_attempt_at: datetime | None
     #: An operator's answers: `registration`, `verdict`, `accept` (reasons).
     answers: dict[str, Any]
+    #: The reasons that these disarm.
+    accepts: frozenset[Reason]
     #: A reason that the receiver knew already.
     problem: Reason | None
     delivery: str | None
     version: str | None
     intent: Intent | None
-    #: The payload (process) or the outcome (sync), sealed: one that cannot be opened is that event's trouble alone.
+    #: The payload, sealed: one that cannot be opened is that event's trouble alone.
     sealed: bytes
-    delivery_record: DeliveryRecord
+    delivery_record: DeliveryRecord = DeliveryRecord()
     #: Its last try met a failure of Rhythm's, and it may have been its own.
     failed: bool = False
     #: Why its answers or its intent could not be opened: raised by whoever begins to work on it.
     trouble: SealUnknown | SealBroken | None = None
 
-    @property
-    def accepts(self) -> frozenset[Reason]:
-        """The reasons that an operator's answers disarm."""
-        return frozenset(Reason(reason) for reason in self.answers.get("accept", ()))
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What `prepare` says of an event. `answer`: ready, lost, duplicate, or the reason why it must be held."""
+
+    answer: str
+    detail: str
+    delivery: str
+    version: str
+    delivery_record: DeliveryRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from worker.local.logs import Output
@@ -40,6 +40,8 @@ class Program:
     answers: Callable[[], bool] | None = None
     #: After SIGTERM it has this long to end by itself.
     grace_seconds: float = 10.0
+    #: Of its environment, what the other programs do not have.
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 class StartFailed(Exception):
@@ -76,7 +78,7 @@ class Child:
         """Start the process and read what it says."""
         self._process = subprocess.Popen(
             self.program.command,
-            env=dict(self._environment),
+            env={**self._environment, **self.program.variables},
             start_new_session=True,  # a group of its own, for `kill`
             preexec_fn=tie_to_parent(),
             stdin=subprocess.DEVNULL,

@@ -156,7 +156,8 @@ def _waves(plan: Plan, settings: Settings) -> list[list[Program]]:
     if plan.valkey is None:
         return [others]
     server = (str(valkey.binary()), str(valkey.file(plan.data / "valkey")))
-    return [[Program("valkey", server, answers=partial(_pings, settings), grace_seconds=30)], others]
+    looks["valkey"] = {"answers": partial(_pings, settings), "grace_seconds": 30, "variables": valkey.allocator()}
+    return [[Program("valkey", server, **looks["valkey"])], others]
 
 
 def _answers(url: str) -> bool:

@@ -5,9 +5,8 @@ Nothing is retried here, with one exception: a new try after a 401 with a fresh 
 in worker/rhythm/failures.py; each error raised here is one of its classes.
 """
 
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -20,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 
-from schemas.rhythm import BATCH_LIMIT, REGISTRATION_ID, BatchReply, Page, PatchOperation, Registration, encode
+from schemas.rhythm import BATCH_LIMIT, REGISTRATION_ID, BatchReply, Page, PatchOperation, Registration, encode, page_of
 from worker.rhythm.auth import Clock, KeySource, OAuthSource, TokenStore
 from worker.rhythm.batch import ItemResult, read_results
 from worker.rhythm.deadline import DEADLINE, POOLS
@@ -142,19 +141,18 @@ class Rhythm:
         if ids is None:
             return self._pages(Call.SEARCH, url, encode(criteria))
         valid = [id for id in dict.fromkeys(ids) if REGISTRATION_ID.fullmatch(id)]
-        registrations: list[Registration] = []
-        for start in range(0, len(valid), BATCH_LIMIT):
-            body = encode({"ids": valid[start : start + BATCH_LIMIT], **criteria})
-            registrations += self._pages(Call.SEARCH, url, body)
-        return registrations
+        parts = (valid[start : start + BATCH_LIMIT] for start in range(0, len(valid), BATCH_LIMIT))
+        bodies = [encode({"ids": part, **criteria}) for part in parts]
+        return [registration for body in bodies for registration in self._pages(Call.SEARCH, url, body)]
 
-    def page_of_exam(self, exam_id: str) -> list[Registration]:
-        """The first page of an exam's registrations; empty when there are none.
+    def page_of_exam(self, exam_id: str, statuses: Collection[str], cursor: str) -> tuple[list[Registration], str]:
+        """A page of an exam's registrations (`statuses`: only of these), and the next one's cursor: "" after the last.
 
         ---
         Rhythm, Exam Registrations API: search.
         """
-        return self._pages(Call.SEARCH, f"{self._url}/search", encode({"exam_id": [exam_id]}), most=1)
+        criteria = {"exam_id": [exam_id]} | ({"status": list(statuses)} if statuses else {})
+        return self._page(Call.SEARCH, f"{self._url}/search", encode(criteria), cursor)
 
     def student_exam(self, student_id: str, exam_id: str) -> list[Registration]:
         """A person's registrations for an exam, each once, all pages; empty when there are none.
@@ -199,25 +197,28 @@ class Rhythm:
     def _directives(self, operations: Sequence[PatchOperation]) -> list[dict[str, Any]]:
         return [operation.directive(self._as_text) for operation in operations]
 
-    def _pages(self, call: Call, url: str, body: bytes | None = None, most: float = math.inf) -> list[Registration]:
-        """All pages, or `most`; each registration once, as it was read last. 404 to the first page: there are none."""
+    def _pages(self, call: Call, url: str, body: bytes | None = None) -> list[Registration]:
+        """All pages; each registration once, as it was read last."""
         registrations: dict[str, Registration] = {}
         cursors = [""]
         while True:
-            query = f"?exclusiveStartKey={quote(cursors[-1], safe='')}" if cursors[-1] else ""
-            try:
-                page = _parse(call, _PAGE, self._call(call, url + query, body))
-            except RegistrationGone:
-                if query:
-                    raise
-                return []
-            items, key = (page, None) if isinstance(page, list) else (page.items or [], page.last_evaluated_key)
+            items, cursor = self._page(call, url, body, cursors[-1])
             registrations.update({registration.id: registration for registration in items})
-            if not key or len(cursors) >= most:
+            if not cursor:
                 return list(registrations.values())
-            cursors.append(key if isinstance(key, str) else encode(key).decode())
-            if cursors[-1] in cursors[:-1]:
+            if cursor in cursors:
                 raise RhythmUnavailable(f"Rhythm gave the same cursor twice for {call}: its pages have no end")
+            cursors.append(cursor)
+
+    def _page(self, call: Call, url: str, body: bytes | None, cursor: str) -> tuple[list[Registration], str]:
+        """A page, and the next one's cursor. 404 to the first page: there are none."""
+        query = f"?exclusiveStartKey={quote(cursor, safe='')}" if cursor else ""
+        try:
+            return page_of(_parse(call, _PAGE, self._call(call, url + query, body)))
+        except RegistrationGone:
+            if cursor:
+                raise
+            return [], ""
 
     def _registration(self, call: Call, id: str, content: bytes) -> Registration:
         registration = _parse(call, _REGISTRATION, content)

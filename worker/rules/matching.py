@@ -121,6 +121,16 @@ def choose(outcome: ExamOutcome, exam: Exam, candidates: Sequence[Registration],
     return best[0]
 
 
+def open_ones_decide(outcome: ExamOutcome, exam: Exam, candidates: Sequence[Registration]) -> bool:
+    """Whether `choose` takes the same one of these as of all this person's registrations, if all open ones are here.
+
+    One open registration made before the completion and nearer than the other open ones: `choose` then looks neither
+    at settled ones nor at those made later. Only for a delivery that has written nothing, since that would come first.
+    """
+    fit = [one for one in candidates if one.status in OPEN and why_not(outcome, exam, one) is None]
+    return len(_nearest(outcome, _made_before(fit, outcome.completed_at))) == 1
+
+
 def why_not(outcome: ExamOutcome, exam: Exam, registration: Registration) -> str | None:
     """Why the sitting cannot be about a registration of this person; None when it can.
 
@@ -144,9 +154,13 @@ def _first_there(timely: list[Registration], completed: datetime | None) -> list
 
     A person who fails in the morning and registers again at noon must not get the morning's result on the second one.
     """
+    return _made_before(timely, completed) or timely
+
+
+def _made_before(timely: list[Registration], completed: datetime | None) -> list[Registration]:
     if completed is None or completed.time() == datetime.min.time():
         return timely
-    return [one for one in timely if one.registered_at is None or one.registered_at <= completed] or timely
+    return [one for one in timely if one.registered_at is None or one.registered_at <= completed]
 
 
 def _nearest(outcome: ExamOutcome, candidates: Sequence[Registration]) -> list[Registration]:

@@ -184,7 +184,7 @@ class Checks:
         yield Question(
             "event", id, f"received at {at}", ("ZSCORE", self._key("events"), id), lambda one: one == _number(at)
         )
-        if not text_of(fields, "history"):
+        if state != EventState.RECEIVED and not text_of(fields, "history"):
             yield Question("history", id, "a history", ("EXISTS", self._key("history", id)), bool)
         if state in INDEX_OF:
             yield from self._waiting(id, EventState(state))
@@ -201,13 +201,9 @@ class Checks:
             yield Question("registration", id, "last written by it", ("HGET", record, "event"), writer, registration)
 
     def _waiting(self, id: str, state: EventState) -> Iterator[Question]:
-        """An event that is not final is in its state's index, and has what the next step needs."""
+        """An event that is not final is in its state's index, and has its payload."""
         yield Question("index", id, f"in {INDEX_OF[state]}", ("ZSCORE", self._key(INDEX_OF[state]), id), there)
         yield Question("payload", id, "a payload", ("GET", self._key("payload", id)), lambda one: self._opens(one, id))
-        if state is EventState.READY:
-            yield Question(
-                "outcome", id, "an outcome", ("GET", self._key("outcome", id)), lambda one: self._opens(one, id)
-            )
 
     def _is(self, id: str, fields: Fields) -> Callable[[bytes | None], bool]:
         """The answer is this event, or another that says the same of itself."""

@@ -8,28 +8,26 @@ local tenant, token = unpack(ARGV)
 local now, answers = now_ms(), {}
 
 local function taken_by_other(owner, id, registration)
-  if not owner or owner == id then return false end
-  local other = read(key(tenant, 'event', owner), 'state', 'registration', 'intent')
+  local other = owner and owner ~= id and hash(tenant, 'event', owner) or {}
   return other.state == 'ready' and other.registration == registration and other.intent
 end
 
 for i, plan in ipairs(cjson.decode(ARGV[3])) do
-  local place, registration = key(tenant, 'event', plan.id), key(tenant, 'registration', plan.registration)
-  local event, record = read(place, 'state', 'lease', 'delivery', 'registration'), read(registration, 'owner', 'rev')
-  local delivery_rev = redis.call('HGET', key(tenant, 'delivery', event.delivery or ''), 'rev')
+  local event, record = hash(tenant, 'event', plan.id), hash(tenant, 'registration', plan.registration)
+  local delivery = hash(tenant, 'delivery', event.delivery or '')
   if event.state ~= 'ready' or event.lease ~= token then
     answers[i] = 'lost'
   elseif taken_by_other(record.owner, plan.id, plan.registration) then
     answers[i] = 'taken'
-  elseif (record.rev or '0') ~= plan.rev or (delivery_rev or '0') ~= plan.delivery_rev then
+  elseif (record.rev or '0') ~= plan.rev or (delivery.rev or '0') ~= plan.delivery_rev then
     answers[i] = 'moved'
   else
     if event.registration ~= plan.registration then release(tenant, plan.id, event.registration) end
-    redis.call('HSET', registration, 'owner', plan.id)
-    redis.call('HSET', place, 'registration', plan.registration, 'intent', plan.intent)
-    redis.call('HDEL', place, 'doubt')
-    note(tenant, plan.id, now, 'sync', { move = 'intend' })
+    record.owner = plan.id
+    event.registration, event.intent, event.doubt = plan.registration, plan.intent, nil
+    note(event, now, 'process', { move = 'intend' })
     answers[i] = 'ok'
   end
 end
+write()
 return say(answers)

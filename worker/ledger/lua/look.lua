@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- look: an event as process would claim it, with what the ledger holds of its delivery. Takes nothing.
+-- look: an event as a task would claim it, with what the ledger holds of its delivery. Takes nothing.
 -- ARGV: tenant, id. Returns {fields of the event, payload, delivery (`delivery_record`)}.
 local tenant, id = unpack(ARGV)
 local fields = redis.call('HGETALL', key(tenant, 'event', id))

@@ -1,39 +1,48 @@
 #!lua
--- record: records a delivered payload, or adds a receipt to the event that it already is.
+-- record: records delivered payloads, or adds a receipt to the event that one already is.
 -- The only script that a full Redis refuses. A dead event delivered again is replayed, but for what can never pass.
--- ARGV: tenant, id, source, path, payload, nonce of this delivery, problem (a reason the receiver knows, or '')
--- Returns {state, duplicate}.
-local tenant, id, source, path, payload, delivery_nonce, problem = unpack(ARGV)
-local now = now_ms()
-local event = key(tenant, 'event', id)
-local was = read(event, 'state', 'nonce', 'reason', 'receipts')
-local state, reason = was.state, was.reason
+-- ARGV, for each: tenant, id, source, path, payload, nonce of this delivery, problem (a reason the receiver knows, or '')
+-- Returns for each {state, duplicate}.
+local now, answers, payloads, hinted = now_ms(), {}, {}, {}
+local MEMBERS = 7
 
-if state and was.nonce == delivery_nonce then -- the same call again: its reply was lost
-  return { state, was.receipts and 1 or 0 }
-end
-if state then
-  redis.call('HINCRBY', event, 'receipts', was.receipts and 1 or 2) -- not kept while it is one
-  redis.call('HSET', event, 'nonce', delivery_nonce)
-  local hopeless = reason and (string.find(reason, '^invalid_') or reason == 'worker_killer' or reason == 'body_too_large')
-  if state ~= 'dead' or hopeless then return { state, 1 } end
-  redis.call('HDEL', event, 'attempts', 'first_attempt_at')
-  enter(tenant, id, 'dead', 'received', now, 'sender', { move = 'replay' })
-  write_counts(tenant)
-  hint(tenant, 'process', now)
-  return { 'received', 1 }
+local function again(tenant, id, event, delivery_nonce)
+  local reason = event.reason or ''
+  local hopeless = string.find(reason, '^invalid_') or reason == 'worker_killer' or reason == 'body_too_large'
+  event.receipts, event.nonce = (event.receipts or 1) + 1, delivery_nonce -- receipts are not kept while there is one
+  if event.state == 'dead' and not hopeless then
+    clear(event, { 'attempts', 'first_attempt_at' })
+    enter(tenant, id, 'received', now, 'sender', { move = 'replay' })
+    hinted[tenant] = true
+  end
+  return 1
 end
 
-local fields = { state = 'received', source = source, received_at = int(now), nonce = delivery_nonce }
-if path ~= '' then fields.path = path end
-if problem ~= '' then fields.problem = problem end
-set_fields(event, fields)
-redis.call('SET', key(tenant, 'payload', id), payload)
-redis.call('ZADD', key(tenant, 'events'), int(now), id)
-redis.call('ZADD', key(tenant, INDEX.received), int(now), id)
-if redis.call('HINCRBY', key(tenant, 'counts'), 'accepted', 1) == 1 then redis.call('SADD', 'er:tenants', tenant) end
-count('received', nil, 1)
-write_counts(tenant)
-note(tenant, id, now, 'receiver', { move = 'record' })
-hint(tenant, 'process', now)
-return { 'received', 0 }
+local function record(tenant, id, source, path, payload, delivery_nonce, problem)
+  local event = hash(tenant, 'event', id)
+  if event.state and event.nonce == delivery_nonce then return event.receipts and 1 or 0 end -- its reply was lost
+  if event.state then return again(tenant, id, event, delivery_nonce) end
+  event.state, event.source, event.received_at, event.nonce = 'received', source, int(now), delivery_nonce
+  if path ~= '' then event.path = path end
+  if problem ~= '' then event.problem = problem end
+  put(payloads, 'MSET', key(tenant, 'payload', id), payload)
+  put(entering, key(tenant, 'events'), event.received_at, id)
+  put(entering, key(tenant, INDEX.received), event.received_at, id)
+  add(tenant, 'accepted', 1)
+  count(tenant, 'received', nil, 1)
+  hinted[tenant] = true
+  return 0
+end
+
+for at = 1, #ARGV, MEMBERS do
+  local tenant, id = ARGV[at], ARGV[at + 1]
+  local duplicate = record(unpack(ARGV, at, at + MEMBERS - 1))
+  table.insert(answers, { hash(tenant, 'event', id).state, duplicate })
+end
+if payloads.MSET then redis.call('MSET', unpack(payloads.MSET)) end
+write()
+for tenant in pairs(hinted) do
+  redis.call('SADD', 'er:tenants', tenant)
+  hint(tenant, now)
+end
+return answers

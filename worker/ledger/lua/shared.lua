@@ -32,53 +32,83 @@ local function by_name(flat)
   return fields
 end
 
--- Some fields of a hash by their names; nil where it has none.
-local function read(hash, ...)
-  local fields, values = {}, redis.call('HMGET', hash, ...)
-  for i, name in ipairs({ ... }) do fields[name] = values[i] or nil end
-  return fields
-end
-
 local function set_fields(hash, fields)
   local flat = {}
-  for name, value in pairs(fields) do
-    table.insert(flat, name)
-    table.insert(flat, value)
-  end
+  for name, value in pairs(fields) do flat[#flat + 1], flat[#flat + 2] = name, value end
   redis.call('HSET', hash, unpack(flat))
 end
 
--- An event's history is a line a move; a long one loses its middle. One of a final event that is short enough for a hash to
--- stay small is folded into the event (`conclude`).
-local HISTORY_MAX, HISTORY_HEAD, HISTORY_TAIL, HISTORY_FOLDED = 8192, 1024, 4096, 256
+-- A script changes tables, and writes what has changed at its end (`write`): each hash in one command, an index in one
+-- for all events. One that fails on the way has changed nothing.
+local hashes, counted, leaving, entering, named, unnamed, deleted, expires = {}, {}, {}, {}, {}, {}, {}, {}
 
-local function line_of(now, by, change)
-  return table.concat({ int(now), change.move, by, change.why or change.reason }, '\t') .. '\n'
+local function put(commands, name, ...)
+  local arguments = commands[name] or {}
+  for _, value in ipairs({ ... }) do arguments[#arguments + 1] = value end
+  commands[name] = arguments
 end
 
-local function note(tenant, id, now, by, change)
-  local history = key(tenant, 'history', id)
-  if redis.call('APPEND', history, line_of(now, by, change)) > HISTORY_MAX then
-    local text = redis.call('GET', history)
+-- The fields of a hash, read once. What is changed in this table is written; a field that is nil is deleted.
+local function hash(...)
+  local name = key(...)
+  if not hashes[name] then
+    local flat = redis.call('HGETALL', name)
+    hashes[name] = { fields = by_name(flat), stored = by_name(flat) }
+  end
+  return hashes[name].fields
+end
+
+local function write_hash(name, fields, stored)
+  local set, gone = {}, {}
+  for field, value in pairs(fields) do
+    if type(value) == 'number' then value = int(value) end
+    if stored[field] ~= value then set[#set + 1], set[#set + 2] = field, value end
+  end
+  for field in pairs(stored) do
+    if fields[field] == nil then gone[#gone + 1] = field end
+  end
+  if set[1] then redis.call('HSET', name, unpack(set)) end
+  if gone[1] then redis.call('HDEL', name, unpack(gone)) end
+end
+
+local function write()
+  if deleted.DEL then redis.call('DEL', unpack(deleted.DEL)) end
+  for name, one in pairs(hashes) do write_hash(name, one.fields, one.stored) end
+  for index, ids in pairs(leaving) do redis.call('ZREM', index, unpack(ids)) end
+  for index, places in pairs(entering) do redis.call('ZADD', index, unpack(places)) end
+  for _, one in ipairs(unnamed) do redis.call('LREM', one.bucket, 1, one.place) end
+  for bucket, places in pairs(named) do redis.call('RPUSH', bucket, unpack(places)) end
+  for name, ms in pairs(expires) do redis.call('PEXPIRE', name, ms) end
+  for counts, names in pairs(counted) do
+    for name, by in pairs(names) do
+      if by ~= 0 then redis.call('HINCRBY', counts, name, by) end
+    end
+  end
+end
+
+-- An event's history is a line a move, in the event. Times are counted from when it was received, and the first line
+-- (record) is left out: it is always the same. A long one loses its middle.
+local HISTORY_MAX, HISTORY_HEAD, HISTORY_TAIL = 8192, 1024, 4096
+
+local function note(event, now, by, change)
+  local line = table.concat({ int(now - (event.received_at or now)), change.move, by, change.why or change.reason }, '\t') .. '\n'
+  local text = (event.history or '') .. line
+  if #text > HISTORY_MAX then
     local head = string.match(string.sub(text, 1, HISTORY_HEAD), '^(.*\n)')
-    redis.call('SET', history, head .. string.match(string.sub(text, -HISTORY_TAIL), '\n(.*)$'))
+    text = head .. string.match(string.sub(text, -HISTORY_TAIL), '\n(.*)$')
   end
+  event.history = text
 end
 
--- What a script adds to the counts. Each is written once, by `write_counts` at the script's end: a batch moves many.
-local counted = {}
-
-local function add(name, by) counted[name] = (counted[name] or 0) + by end
-
-local function count(state, reason, by)
-  add(state, by)
-  if reason and (state == 'held' or state == 'dead') then add(state .. ':' .. reason, by) end
+local function add(tenant, name, by)
+  local counts = key(tenant, 'counts')
+  counted[counts] = counted[counts] or {}
+  counted[counts][name] = (counted[counts][name] or 0) + by
 end
 
-local function write_counts(tenant)
-  for name, by in pairs(counted) do
-    if by ~= 0 then redis.call('HINCRBY', key(tenant, 'counts'), name, by) end
-  end
+local function count(tenant, state, reason, by)
+  add(tenant, state, by)
+  if reason and (state == 'held' or state == 'dead') then add(tenant, state .. ':' .. reason, by) end
 end
 
 -- How many members of an index come before (score, id), or with `too` up to it, whether or not it is still there.
@@ -93,46 +123,40 @@ local function rank(place, score, id, too)
 end
 
 -- A hint is a message of Celery's, and goes on its queue together with what it is about: no publisher can fail between the
--- two. What is in it says only: this tenant has work at this stage. The mark is the time it was sent.
-local function send_hint(tenant, stage, now)
+-- two. None is sent while one is on its way (the mark says since when), or for `patience` ms. Returns how many were sent.
+local function hint(tenant, now, patience)
+  local sent = tonumber(redis.call('GET', key(tenant, 'hint')) or nil)
+  if sent and now - sent < (patience or math.huge) then return 0 end
   local id = 'hint-' .. int(redis.call('INCR', 'er:hints'))
-  redis.call('SET', key(tenant, 'hint', stage), int(now))
-  redis.call('LPUSH', HINT_QUEUE, (string.gsub(HINT, '%$(%a+)', { tenant = tenant, stage = stage, id = id })))
+  redis.call('SET', key(tenant, 'hint'), int(now))
+  redis.call('LPUSH', HINT_QUEUE, (string.gsub(HINT, '%$(%a+)', { tenant = tenant, id = id })))
+  return 1
 end
 
--- Unless one is on its way.
-local function hint(tenant, stage, now)
-  if redis.call('EXISTS', key(tenant, 'hint', stage)) == 0 then send_hint(tenant, stage, now) end
+-- The indexes of what may be claimed: behind a closed gate, of what is not prepared yet.
+local function claimable(tenant, now)
+  local open = tonumber(redis.call('HGET', key(tenant, 'gate'), 'closed_until') or 0) <= now
+  return { key(tenant, INDEX.received), open and key(tenant, INDEX.ready) or nil }
 end
 
--- Whether anything is due at a stage, and the gate lets it through.
-local function has_work(tenant, stage, now)
-  if redis.call('ZCOUNT', key(tenant, 'due:' .. stage), '-inf', int(now)) == 0 then return false end
-  local closed = stage == 'sync' and redis.call('HGET', key(tenant, 'gate'), 'closed_until')
-  return not closed or tonumber(closed) <= now
+local function has_work(tenant, now)
+  for _, index in ipairs(claimable(tenant, now)) do
+    if redis.call('ZCOUNT', index, '-inf', int(now)) > 0 then return true end
+  end
 end
 
--- A task ends: its slot is free, and a hint is sent if more work is due. Only a task that had a slot does this; otherwise
--- tasks that find all slots busy would keep sending hints to each other.
-local function end_task(tenant, stage, token, now)
-  local had_slot = redis.call('ZREM', key(tenant, 'slots:' .. stage), token) == 1
-  if had_slot and has_work(tenant, stage, now) then hint(tenant, stage, now) end
-end
-
-local function keep_identity(record) redis.call('PEXPIRE', record, IDENTITY_KEPT) end
+local function keep_identity(...) expires[key(...)] = IDENTITY_KEPT end
 
 -- Notes that an event came to a registration: so `trace` finds who tried there.
 local function note_try(tenant, id, registration)
-  local record = key(tenant, 'registration', registration)
-  redis.call('HSET', record, 'e:' .. id, '')
-  keep_identity(record)
+  hash(tenant, 'registration', registration)['e:' .. id] = ''
+  keep_identity(tenant, 'registration', registration)
 end
 
 -- Gives a registration back when `id` has it.
 local function release(tenant, id, registration)
-  local record = key(tenant, 'registration', registration or '')
-  if registration and redis.call('HGET', record, 'owner') == id then
-    redis.call('HDEL', record, 'owner')
+  if registration and hash(tenant, 'registration', registration).owner == id then
+    hash(tenant, 'registration', registration).owner = nil
     note_try(tenant, id, registration)
   end
 end
@@ -152,76 +176,64 @@ end
 -- siblings}; a sibling is another version: {version, its event, state, received_at, 1 if of another person, doubt}.
 local function delivery_record(tenant, id, event)
   if not event.delivery then return { '', '', '0', {} } end
-  local record, siblings = by_name(redis.call('HGETALL', key(tenant, 'delivery', event.delivery))), {}
+  local record, siblings = hash(tenant, 'delivery', event.delivery), {}
   for field, sibling in pairs(record) do
     local version = string.match(field, '^v:(.*)$')
     if version and sibling ~= id then
-      local other = read(key(tenant, 'event', sibling), 'state', 'received_at', 'who', 'doubt')
+      local other = hash(tenant, 'event', sibling)
       local stranger = strangers(event.who or '', other.who or '') and 1 or 0
       table.insert(siblings, { version, sibling, other.state or '', other.received_at or '0', stranger, other.doubt or '' })
     end
   end
   local writer = record.applied and record['v:' .. record.applied]
-  local registration = writer and redis.call('HGET', key(tenant, 'event', writer), 'registration')
-  return { record.applied or '', registration or '', record.rev or '0', siblings }
+  local registration = writer and hash(tenant, 'event', writer).registration
+  return { record.applied or '', registration or '', tostring(record.rev or '0'), siblings }
 end
 
--- Puts an event, received `at`, under its candidate's names (12 characters each) instead of `old` ones; the caller sets
--- its `who`. A bucket holds, in 10 bytes each, when its events were received, from which `events` finds them again, and
--- ten bits of the name. `trace.py` reads them; that both agree the audit looks at.
-local function set_names(tenant, old, who, at)
-  if old == who then return end
-  local function put(command, names, ...)
+-- Puts an event under its candidate's names (12 characters each) instead of its present ones. A bucket holds, in 10 bytes
+-- each, when its events were received, from which `events` finds them again, and ten bits of the name. `trace.py` reads
+-- them; that both agree the audit looks at.
+local function set_names(tenant, event, who)
+  local function each(names, act)
     for name in string.gmatch(names, string.rep('.', 12)) do
       local bits = (string.byte(name, 3) * 32 + string.byte(name, 4)) % 1024
-      local arguments = { key(tenant, 'names', string.sub(name, 1, 2)), ... }
-      table.insert(arguments, int(at * 1024 + bits))
-      redis.call(command, unpack(arguments))
+      act(key(tenant, 'names', string.sub(name, 1, 2)), int(event.received_at * 1024 + bits))
     end
   end
-  put('LREM', old, 1)
-  put('RPUSH', who)
+  if (event.who or '') == who then return end
+  each(event.who or '', function(bucket, place) table.insert(unnamed, { bucket = bucket, place = place }) end)
+  each(who, function(bucket, place) put(named, bucket, place) end)
+  event.who = who ~= '' and who or nil
 end
 
--- What is only there while an event waits or is claimed.
+-- What is only there while an event waits or is claimed, and what goes when it is final.
 local PASSING = { 'reason', 'detail', 'lease', 'batch', 'expiries', 'alone', 'intent' }
+local FINISHED = { 'nonce', 'doubt' }
 
--- A final event is written anew: small again, which an intent had ended, and with its history; times in that are counted
--- from when it was received, and the first line (record) is left out: it is always the same.
-local function conclude(tenant, id, now, by, fields, change)
-  local event, history = key(tenant, 'event', id), key(tenant, 'history', id)
-  local kept, gone = by_name(redis.call('HGETALL', event)), { event, key(tenant, 'outcome', id) }
-  for _, name in ipairs(PASSING) do kept[name] = nil end
-  kept.nonce, kept.doubt = nil, nil
-  for name, value in pairs(fields) do kept[name] = value end
-  local lines = (redis.call('GET', history) or '') .. line_of(now, by, change)
-  lines = string.gsub(lines, '(%d+)(\t[^\n]*\n)', function(at, rest) return int(at - kept.received_at) .. rest end)
-  lines = string.gsub(lines, '^0\trecord\t%a+\n', '')
-  if #lines <= HISTORY_FOLDED then
-    kept.history = lines
-    table.insert(gone, history)
-  else
-    note(tenant, id, now, by, change)
-  end
-  redis.call('DEL', unpack(gone))
-  set_fields(event, kept)
-  redis.call('PEXPIRE', key(tenant, 'payload', id), PAYLOAD_KEPT)
+local function clear(event, names)
+  for _, name in ipairs(names) do event[name] = nil end
 end
 
 -- Moves an event: state, reason, counts, index and lease together. The caller has compared the state already.
--- `change`: move, and what there is of reason, why (an operator's own words, for the history), detail, fields (more to set).
-local function enter(tenant, id, from, to, now, by, change)
-  local event, was_stopped = key(tenant, 'event', id), from == 'held' or from == 'dead'
-  count(from, was_stopped and redis.call('HGET', event, 'reason'), -1)
-  count(to, change.reason, 1)
-  if INDEX[from] then redis.call('ZREM', key(tenant, INDEX[from]), id) end
-  local fields = change.fields or {}
-  fields.state, fields.reason, fields.detail = to, change.reason, change.detail
-  if FINAL[to] then return conclude(tenant, id, now, by, fields, change) end
-  local at = (to == 'held' or to == 'dead') and redis.call('HGET', event, 'received_at') or int(now)
-  redis.call('ZADD', key(tenant, INDEX[to]), at, id)
-  redis.call('HDEL', event, unpack(PASSING))
-  set_fields(event, fields)
-  if from == 'ready' then redis.call('DEL', key(tenant, 'outcome', id)) end
-  note(tenant, id, now, by, change)
+-- `change`: move, and what there is of reason, why (an operator's own words), detail, fields (more), lease_ends (it stays leased).
+local function enter(tenant, id, to, now, by, change)
+  local event = hash(tenant, 'event', id)
+  local from = event.state
+  count(tenant, from, event.reason, -1)
+  count(tenant, to, change.reason, 1)
+  if INDEX[from] then put(leaving, key(tenant, INDEX[from]), id) end
+  note(event, now, by, change)
+  clear(event, change.lease_ends and { 'reason', 'detail' } or PASSING)
+  if FINAL[to] then clear(event, FINISHED) end
+  event.state, event.reason, event.detail = to, change.reason, change.detail
+  for name, value in pairs(change.fields or {}) do event[name] = value end
+  if from == 'ready' then put(deleted, 'DEL', key(tenant, 'outcome', id)) end -- stored by earlier releases
+  if FINAL[to] then -- written anew, so that Redis stores it small again: an intent had ended that
+    put(deleted, 'DEL', key(tenant, 'event', id))
+    hashes[key(tenant, 'event', id)].stored = {}
+    expires[key(tenant, 'payload', id)] = PAYLOAD_KEPT
+  else
+    local at = (to == 'held' or to == 'dead') and event.received_at or change.lease_ends or int(now)
+    put(entering, key(tenant, INDEX[to]), at, id)
+  end
 end

@@ -4,8 +4,7 @@
 -- What waits for a machine is not taken from a worker (`leased`); nor while a write of it may be under way (`intended`):
 -- only the next try, which begins by reading, can tell whether that landed.
 local tenant, id, move, who, why, answers = unpack(ARGV)
-local now, place = now_ms(), key(tenant, 'event', id)
-local event = read(place, 'state', 'reason', 'lease', 'intent', 'registration', 'who', 'received_at')
+local now, event = now_ms(), hash(tenant, 'event', id)
 local state, waits = event.state or '', event.state == 'received' or event.state == 'ready'
 local wait = waits and math.max(0, (redis.call('ZSCORE', key(tenant, INDEX[state]), id) or now) - now) or 0
 if why == '' then why = nil end
@@ -13,26 +12,26 @@ if why == '' then why = nil end
 -- Personal data and the names that lead to it are deleted; the event's states and times stay.
 local function forget()
   if FINAL[state] then
-    note(tenant, id, now, who, { move = move, reason = 'forgotten' })
+    note(event, now, who, { move = move, reason = 'forgotten' })
   else
     release(tenant, id, event.registration)
-    enter(tenant, id, state, 'discarded', now, who, { reason = 'forgotten', move = move })
+    enter(tenant, id, 'discarded', now, who, { reason = 'forgotten', move = move })
   end
-  set_names(tenant, event.who or '', '', event.received_at)
-  redis.call('HDEL', place, 'who', 'detail', 'answers', 'intent', 'doubt')
-  redis.call('HSET', place, 'reason', 'forgotten')
-  redis.call('DEL', key(tenant, 'payload', id), key(tenant, 'outcome', id))
-  local record = key(tenant, 'registration', event.registration or '')
-  if redis.call('HGET', record, 'event') == id then
-    local gone = { 'accepted', 'values' }
-    for piece = 1, 99 do table.insert(gone, 'values:' .. piece) end -- as earlier builds stored them
-    redis.call('HDEL', record, unpack(gone))
+  set_names(tenant, event, '')
+  clear(event, { 'detail', 'answers', 'intent', 'doubt' })
+  event.reason = 'forgotten'
+  put(deleted, 'DEL', key(tenant, 'payload', id))
+  put(deleted, 'DEL', key(tenant, 'outcome', id))
+  local record = event.registration and hash(tenant, 'registration', event.registration) or {}
+  if record.event == id then
+    record.accepted, record.values = nil, nil
+    for piece = 1, 99 do record['values:' .. piece] = nil end -- as earlier builds stored them
   end
-  return { 1, FINAL[state] and state or 'discarded', 'forgotten', 0 }
+  return { 1, event.state, 'forgotten', 0 }
 end
 
 local function answer(...)
-  write_counts(tenant)
+  write()
   return say({ ... })
 end
 
@@ -44,11 +43,11 @@ if not INDEX[state] then return { 0, state, event.reason or '', 0 } end
 if waits and event.lease and wait > 0 then return { 0, state, 'leased', wait } end
 if waits and event.intent then return { 0, state, 'intended', wait } end
 if move == 'discard' then
-  enter(tenant, id, state, 'discarded', now, who, { move = move, why = why, detail = why })
+  enter(tenant, id, 'discarded', now, who, { move = move, why = why, detail = why })
   return answer(1, 'discarded', '', 0)
 end
-redis.call('HDEL', place, 'attempts', 'first_attempt_at', 'registration')
-if answers ~= '' then redis.call('HSET', place, 'answers', answers) end
-enter(tenant, id, state, 'received', now, who, { move = move, why = why })
-hint(tenant, 'process', now)
+clear(event, { 'attempts', 'first_attempt_at', 'registration' })
+if answers ~= '' then event.answers = answers end
+enter(tenant, id, 'received', now, who, { move = move, why = why })
+hint(tenant, now)
 return answer(1, 'received', '', 0)

@@ -6,20 +6,13 @@ local tenant, patience, age, most, is_todays = unpack(ARGV)
 local now, LOOK = now_ms(), 10
 most = tonumber(most)
 
-local function overdue(stage)
-  if is_todays ~= '1' or not has_work(tenant, stage, now) then return 0 end
-  local sent = redis.call('GET', key(tenant, 'hint', stage))
-  if sent and now - tonumber(sent) < tonumber(patience) then return 0 end
-  send_hint(tenant, stage, now)
-  return 1
-end
-
 local function prune_event(id, event)
-  count(event.state, nil, -1)
-  add('pruned', 1)
-  set_names(tenant, event.who or '', '', event.received_at)
-  redis.call('ZREM', key(tenant, 'events'), id)
-  redis.call('DEL', key(tenant, 'event', id), key(tenant, 'history', id), key(tenant, 'payload', id))
+  count(tenant, event.state, nil, -1)
+  add(tenant, 'pruned', 1)
+  set_names(tenant, event, '')
+  put(leaving, key(tenant, 'events'), id)
+  for _, what in ipairs({ 'event', 'history', 'payload' }) do put(deleted, 'DEL', key(tenant, what, id)) end
+  hashes[key(tenant, 'event', id)] = nil
 end
 
 -- What waits for a person is never pruned, however old. So that it does not hide what lies behind, a pass that could not
@@ -33,7 +26,7 @@ local function prune()
   local upto = math.min(old, from + LOOK * most)
   local page = redis.call('ZRANGE', events, int(from), int(upto - 1), 'WITHSCORES')
   for i = 1, #page, 2 do
-    local event = read(key(tenant, 'event', page[i]), 'state', 'who', 'received_at')
+    local event = hash(tenant, 'event', page[i])
     if FINAL[event.state or ''] then
       prune_event(page[i], event)
       pruned = pruned + 1
@@ -51,6 +44,6 @@ for _ = 1, 100 do
   if not redis.call('LMOVE', TAKEN, RECEIVE_QUEUE, 'LEFT', 'RIGHT') then break end
 end
 redis.call('HSET', 'er:sweep', 'at', int(now))
-local hinted, pruned = overdue('process') + overdue('sync'), prune()
-write_counts(tenant)
+local hinted, pruned = is_todays == '1' and has_work(tenant, now) and hint(tenant, now, tonumber(patience)) or 0, prune()
+write()
 return say({ hinted, pruned })

@@ -5,13 +5,12 @@ They go to Redis with the `apply` of a batch: a command for each name counted in
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+import redis
 
 from worker.ledger.client import text
 from worker.ledger.keys import key
-
-if TYPE_CHECKING:
-    import redis
 
 #: The upper bounds of what is counted by how long it took, in seconds.
 BOUNDS: Final[Mapping[str, Sequence[float]]] = {

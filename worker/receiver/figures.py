@@ -1,8 +1,4 @@
-"""The ledger's figures for Prometheus, read at each scrape: every receiver process shows the same.
-
-Names and units follow Prometheus' conventions. Labels are tenants, and words of our own; what an alert watches is also
-shown while it is zero.
-"""
+"""The ledger's figures for Prometheus, read at each scrape: every receiver shows the same. Zeros are shown, too."""
 
 import shutil
 import tomllib

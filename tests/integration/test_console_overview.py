@@ -22,7 +22,6 @@ from worker.ledger.processes import Presence, Process
 from worker.ledger.times import instant
 from worker.settings import Settings
 
-
 OTHERS = BETA.replace('tenant_id = "beta.org"', 'tenant_id = "beta.org"\nguard = "none"')
 
 

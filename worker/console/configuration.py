@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from starlette.responses import Response
-from tasks.operator.checks import check
 
+from tasks.operator.checks import check
 from worker.console.visit import Visit
 from worker.health import Finding
 from worker.ledger.processes import processes

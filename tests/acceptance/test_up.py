@@ -31,7 +31,15 @@ def test_a_posted_result_ends_at_its_registration(up: Up) -> None:
 
 
 def test_it_says_where_everything_is(up: Up) -> None:
-    for place in (up.running.receiver, up.running.flower, up.running.console, up.running.sandbox, "/readyz", "examrelay status", up.data):
+    for place in (
+        up.running.receiver,
+        up.running.flower,
+        up.running.console,
+        up.running.sandbox,
+        "/readyz",
+        "examrelay status",
+        up.data,
+    ):
         assert str(place) in up.said
     assert requests.get(f"{up.running.flower}/healthcheck", timeout=5).ok
     wait_until(lambda: requests.get(f"{up.running.receiver}/readyz", timeout=5).ok, 10, "/readyz")

@@ -278,7 +278,7 @@ def test_an_event_shows_nothing_personal_until_it_is_asked_for(two: Pipeline, an
     assert "82.5" in result.text
     assert "passed" in result.text
     plan = look(ann, ambiguous, "plan")
-    assert [name in plan.text for name in ("reg-a", "reg-b", "registered 2026-04-01")] == [True] * 3
+    assert [name in plan.text for name in ("reg-a", "reg-b", "registered 01 Apr 2026")] == [True] * 3
 
 
 def test_what_was_looked_for_is_in_no_url_title_or_log(two: Pipeline, url: str, ambiguous: Event) -> None:

@@ -59,7 +59,7 @@ def test_the_page_says_how_many_there_are_beyond_those_looked_at(ledger: Pipelin
     with console(ledger.services) as url, signed_in(url) as ann:
         page = ann.get("/decide")
     assert page.heading == f"{FEW} results wait for a person"
-    assert "Causes are counted over the newest 2,000 events of each tenant and state" in page.text
+    assert "Causes are counted over the newest 500 events of each tenant and state" in page.text
 
 
 def test_one_act_takes_a_bounded_number_of_a_group(ledger: Pipeline, client: "redis.Redis") -> None:

@@ -36,7 +36,7 @@ def console(
         say(HASHER.hash(typer.prompt("Password", hide_input=True, confirmation_prompt=True)))
     elif sign_in:
         at, _ = open_services()
-        name = who().removeprefix("operator:")
+        name = who().removeprefix("operator:").replace(" ", "-")  # `uid 0` where there is no USER
         say(f"name {name}\npassword {sessions.invite(at.redis, name)}")
     else:
         from worker.console.app import serve  # brings Celery and all the pages

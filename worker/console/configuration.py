@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from starlette.responses import Response
-from tasks.operator.checks import check
 
+from tasks.operator.checks import check
 from worker.console.visit import Visit
 from worker.health import Finding
 from worker.ledger.processes import processes
@@ -42,8 +42,10 @@ def _page(visit: Visit, *, live: bool) -> Response:
 
 
 def _is_for(finding: Finding, visit: Visit) -> bool:
-    """The configuration's own line names every tenant."""
-    return finding.check != "configuration" or visit.sees_all
+    """Nothing of other tenants; the configuration's own line names every one."""
+    if finding.check == "configuration":
+        return visit.sees_all
+    return finding.tenant in (None, *visit.user.tenants) and visit.may_know(finding.detail)
 
 
 def _rows(value: Any, place: str = "") -> Iterator[tuple[str, str]]:

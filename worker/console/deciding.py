@@ -24,7 +24,7 @@ from worker.console.visit import Form, Refusal, Visit
 from worker.ledger import queries
 
 #: How many events are looked at to find the causes: more would make the page slow.
-_LOOKED_AT: Final = 2_000
+_LOOKED_AT: Final = 500
 #: One act moves at most so many; the command has no such limit.
 MOST: Final = 1_000
 _SHOWN: Final = 50

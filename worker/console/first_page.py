@@ -49,7 +49,7 @@ def show(visit: Visit) -> Response:
     """`GET /`."""
     now = overview(visit.at)
     tenants = {name: found for name, found in now["tenants"].items() if name in visit.user.tenants}
-    warnings = [one for one in now["warnings"] if _is_for(visit, one)]
+    warnings = [one for one in now["warnings"] if visit.may_know(one)]
     says = list(_says(tenants, warnings, now["sweep_at"], visit.now))
     alive = [one for one in now["processes"] if one["silent_seconds"] <= 30]
     return visit.page(
@@ -64,12 +64,6 @@ def show(visit: Visit) -> Response:
         durability=now["durability"],
         memory=_memory(visit.at),
     )
-
-
-def _is_for(visit: Visit, warning: str) -> bool:
-    """A sentence about one tenant is for those who may see it."""
-    subject, _, rest = warning.partition(" ")
-    return subject != "tenant" or rest.partition(" ")[0] in visit.user.tenants
 
 
 def _says(tenants: dict[str, Any], warnings: list[str], swept: datetime | None, now: datetime) -> Iterator[str]:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from starlette.responses import Response
-from tasks.operator.results import result_of
-from tasks.operator.steering import needed
 
 from schemas.event import Event, EventState
 from tasks.operator import contents
 from tasks.operator.plan import plan_event
+from tasks.operator.results import result_of
+from tasks.operator.steering import needed
 from worker.console.visit import Refusal, Visit
 from worker.ledger import trace
 
@@ -38,7 +38,9 @@ def look(visit: Visit) -> Response:
     if what not in _LOOKS:
         raise Refusal(400, "Not understood", "There is no such thing to look at.")
     if what == "plan" and event.tenant not in visit.at.tenants.tenants:
-        raise Refusal(409, "Not now", f"Tenant {event.tenant} is not in the tenants file, so its Rhythm cannot be asked.")
+        raise Refusal(
+            409, "Not now", f"Tenant {event.tenant} is not in the tenants file, so its Rhythm cannot be asked."
+        )
     found = _LOOKS[what](visit, event)
     return _page(visit, visit.event(), what, found)  # with the look in its history
 

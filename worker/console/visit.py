@@ -116,6 +116,11 @@ class Visit:
         """Whether nothing in this ledger is hidden from them: strays belong to nobody."""
         return {*self.at.tenants.tenants, *queries.tenants(self.at.redis)} <= {*self.user.tenants}
 
+    def may_know(self, words: str) -> bool:
+        """Whether a sentence is for them: one that begins with a tenant is for who may see that tenant."""
+        subject, _, rest = words.partition(" ")
+        return subject != "tenant" or rest.partition(" ")[0].rstrip(":") in self.user.tenants
+
     def tenant(self, name: str) -> str:
         """A tenant that was named. Raises Refusal when it is not one of theirs."""
         if name not in self.user.tenants:

@@ -198,7 +198,8 @@ DRILLSTER = """
 credentials = [ { kind = "basic", user = "drillster", password = "env:ACME_READ" } ]
 """
 TICKET = b"""{"id": "att-1", "eventId": "ev-1", "eventType": "TEST_COMPLETED", "test": {"id": "T"},
-"score": {"percentage": 9}, "started": "2026-05-04T11:00:00Z", "completed": "2026-05-04T12:00:00Z", "user": {"id": "u-1", "name": "Jo"}}"""
+"score": {"percentage": 9}, "started": "2026-05-04T11:00:00Z", "completed": "2026-05-04T12:00:00Z",
+"user": {"id": "u-1", "name": "Jo"}}"""
 
 
 def test_an_event_is_found_by_whatever_a_person_knows_of_it(

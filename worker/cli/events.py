@@ -122,7 +122,7 @@ def _list_stopped(at: Services, filters: Filters, limit: int, as_json: bool, **m
     if events:
         say("")
         show_table(_STOPPED_COLUMNS, map(_stopped_row, events))
-        suggest(f"\nwhat to answer: examrelay events show {events[0].id} · what each reason means: docs/operations.md")
+        suggest(f"\nwhat to answer: examrelay events show {events[0].id}\nwhat each reason means: docs/operations.md")
 
 
 def _plain(event: Event) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def _show(plan: Plan) -> None:
         say(f"  {name}: {_text(theirs)} -> {_text(ours)}")
     for operation in plan.operations:
         say(f"  {json.dumps(operation, default=str)}")
-    if any(candidate.why for candidate in plan.candidates):
+    if plan.candidates:
         show_table(_CANDIDATE, plan.candidates)
 
 

@@ -25,7 +25,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tasks.operator.answers import Refused
-from worker import telemetry
+from worker import sentry, telemetry
 from worker.bootstrap import Services, build
 from worker.console import configuration, deciding, first_page, listings, one_event, signing_in, stray_messages
 from worker.console.visit import Form, Refusal, Visit, render
@@ -162,7 +162,7 @@ def _guarded(at: Services, answer: Callable[[Request, Form], Response]) -> Calla
 def _failed(at: Services, request: Request, error: Exception) -> Response:
     status, title, what = _words_for(error)
     if status == 500 and not isinstance(error, SealUnknown | SealBroken):
-        telemetry.report_bug(error, process="console")
+        sentry.report_bug(error, process="console")
     with suppress(*UNAVAILABLE):
         visit = None if isinstance(error, UNAVAILABLE) else _visit(at, request, Form())
         return HTMLResponse(render("failure.html", title, visit, what=what), status)

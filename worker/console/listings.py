@@ -10,12 +10,12 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
-from tasks.operator.listing import Filters
-from tasks.operator.listing import search as search_events
 
 from schemas.event import Event, EventState
 from schemas.outcome import Source
 from tasks import process
+from tasks.operator.listing import Filters
+from tasks.operator.listing import search as search_events
 from worker.bootstrap import Services
 from worker.console.visit import Form, Refusal, Visit, go_to
 from worker.errors import PermanentError

@@ -142,7 +142,6 @@ def _job(world: World, number: int, candidate: Candidate, completed: datetime | 
         attempts=0,
         first_attempt_at=None,
         answers={},
-        accepts=frozenset(),
         problem=None,
         delivery=f"dlv-{number}",
         version="w",

@@ -61,7 +61,9 @@ def said(*passed: bool | None) -> tuple[Transformation, ...]:
         pytest.param(outcome(None, "70"), exam(), UNSCORED, id="no verdict, no threshold"),
         pytest.param(outcome(None), exam(threshold=70), UNSCORED, id="no verdict, no score"),
         pytest.param(outcome(None, "70"), exam(threshold=70, score="scaled"), UNSCORED, id="not that score"),
-        pytest.param(outcome(None, scores={"scaled": 500}), exam(threshold=450, score="scaled"), P, id="another score"),
+        pytest.param(
+            outcome(None, scores={"scaled": Decimal(500)}), exam(threshold=450, score="scaled"), P, id="another score"
+        ),
         pytest.param(outcome(None, "99", unclear="?"), exam(threshold=70), UNSCORED, id="unclear: no threshold helps"),
         pytest.param(drilled(None, said(True)), exam(transformation="t0"), P, id="transformation"),
         pytest.param(drilled(P, said(False)), exam(transformation="t0"), F, id="it goes first"),
@@ -210,7 +212,8 @@ def test_another_score_is_compared_with_the_cut_only_where_both_are_of_one_kind(
 
 
 def test_the_exam_date_is_the_completion_in_utc() -> None:
-    assert values(outcome(completed_at="2026-05-04T14:30:00+02:00"), exam())["exam_date"] == WHEN
+    completed = datetime.fromisoformat("2026-05-04T14:30:00+02:00")
+    assert values(outcome(completed_at=completed), exam())["exam_date"] == WHEN
     assert "exam_date" not in values(outcome(completed_at=None), exam())
 
 

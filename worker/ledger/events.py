@@ -189,7 +189,6 @@ class Ledger:
             except (SealUnknown, SealBroken) as error:
                 del event[name]
                 trouble = error
-        answers = json.loads(event.get("answers", "{}"))
         return Work(
             id=id.decode(),
             state=EventState(event["state"]),
@@ -198,8 +197,7 @@ class Ledger:
             received_at=instant(event["received_at"]),
             attempts=int(event.get("attempts", 0)),
             first_attempt_at=instant(first) if first else None,
-            answers=answers,
-            accepts=frozenset(map(Reason, answers.get("accept", ()))),
+            answers=json.loads(event.get("answers", "{}")),
             problem=Reason(event["problem"]) if "problem" in event else None,
             delivery=event.get("delivery"),
             version=event.get("version"),

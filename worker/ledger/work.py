@@ -64,8 +64,6 @@ class Work:
     first_attempt_at: datetime | None
     #: An operator's answers: `registration`, `verdict`, `accept` (reasons).
     answers: dict[str, Any]
-    #: The reasons that these disarm.
-    accepts: frozenset[Reason]
     #: A reason that the receiver knew already.
     problem: Reason | None
     delivery: str | None
@@ -78,6 +76,11 @@ class Work:
     failed: bool = False
     #: Why its answers or its intent could not be opened: raised by whoever begins to work on it.
     trouble: SealUnknown | SealBroken | None = None
+
+    @property
+    def accepts(self) -> frozenset[Reason]:
+        """The reasons that an operator's answers disarm."""
+        return frozenset(map(Reason, self.answers.get("accept", ())))
 
 
 @dataclass(frozen=True, slots=True)

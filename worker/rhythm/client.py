@@ -34,7 +34,6 @@ _NOBODY = "examrelay-probe"
 REFUSED_PATCH = (PatchOperation(op="test", path="/sys_version", value=-1),)
 #: Longest part of a path: DynamoDB, under Rhythm, has no longer key.
 _LONGEST_KEY = 1024
-
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "examrelay"}
 _NOW: Clock = partial(datetime.now, UTC)
 _T = TypeVar("_T")

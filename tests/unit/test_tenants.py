@@ -115,7 +115,7 @@ def test_a_user_has_a_role_and_tenants_and_no_readable_password(path: Path) -> N
             GOOD + USER.replace('"see"', '"all"'), f"{ANN}.role: Input should be 'see' or 'act'", id="no such role"
         ),
         pytest.param(
-            GOOD + USER.replace("role", "rule"), f"{ANN}.rule: unknown key (a misspelling?)", id="a user's unknown key"
+            GOOD + USER + "rule = 1\n", f"{ANN}.rule: unknown key (a misspelling?)", id="a user's unknown key"
         ),
         pytest.param(edited("writes =", "wirtes ="), f"{ACME}.wirtes: unknown key (a misspelling?)", id="unknown key"),
         pytest.param(

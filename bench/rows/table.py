@@ -15,6 +15,7 @@ from bench.rows import (
     operators,
     pace,
     receiver,
+    scale,
     start,
     taskiq,
     watched,
@@ -36,6 +37,7 @@ ROWS: Final[Mapping[str, Callable[[Session], Iterator[Line]]]] = {
     "memory": memory.measure,
     "million": million.measure,
     "operators": operators.measure,
+    "scale": scale.measure,
     "allocator": allocator.measure,
     "watched": watched.measure,
 }

@@ -195,6 +195,6 @@ def test_a_limited_replay_reads_only_what_it_takes(large: "redis.Redis", pipelin
     needless = [one.id for one in oldest if steering.lacks(one, {}) is None]
     options = ("--state", "held", "--limit", "5", "--yes", "--keep-going")
     asked, given = looks(large, lambda: command(config, "replay", *options))
-    assert (asked, given) == (1, 200 + len(needless)), "a page, and each that moves"
+    assert (asked, given) == (1, 201 + len(needless)), "a page, the processes' register, and each that moves"
     moved = [event.id for event in all_events(large) if event.state is EventState.RECEIVED]
     assert sorted(moved) == sorted(needless)

@@ -35,7 +35,8 @@ SETTLE_SECONDS = 45.0
 STOP_SECONDS = 120.0
 TENANT, RHYTHM_TENANT = "acme", "acme.org"
 _NEXT = """
-to open: {running.flower}  the tasks (Flower)
+to open: {running.console}  the pages for people; sign in with what stands above
+         {running.flower}  the tasks (Flower)
          {running.sandbox}/_sandbox/registrations/{tenant}  what Rhythm has now
 to type, in another window in this folder (. .venv/bin/activate):
          examrelay status

@@ -118,7 +118,7 @@ def _fill(plan: Plan, job: Job, run: Run) -> None:
         plan.operations = [operation.directive(False) for operation in changes.patch(job.changed, chosen, guard)]
     decision = job.decision
     if decision is None:
-        held = run.rules.writes == "hold"
+        held = run.rules.writes == "hold" and not job.accepts(Reason.WRITES_OFF)
         plan.verdict, plan.detail = ("writes_off", "writes are on hold") if held else ("written", "")
     else:
         plan.verdict = str(decision.more.get("result") or decision.reason or decision.to)

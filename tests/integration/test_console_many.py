@@ -58,7 +58,7 @@ def test_no_page_costs_more_when_more_events_wait(ledger: Pipeline, client: "red
 def test_the_page_says_how_many_there_are_beyond_those_looked_at(ledger: Pipeline, client: "redis.Redis") -> None:
     with console(ledger.services) as url, signed_in(url) as ann:
         page = ann.get("/decide")
-    assert page.heading == f"{FEW} results wait for a person"
+    assert page.heading == f"{FEW:,} results wait for a person"
     assert "Causes are counted over the newest 500 events of each tenant and state" in page.text
 
 

@@ -71,6 +71,8 @@ def test_status_has_the_keys_that_scripts_hold_on_to(up: Up) -> None:
     assert set(status) == {"tenants", "sweep_at", "workers", "processes", "warnings", "durability"}
     assert set(status["tenants"]["acme"]) == {
         "states",
+        "accepted",
+        "pruned",
         "oldest_seconds",
         "gate",
         "received",

@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?=
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 # Budgets in lines: what was reached (docs/design.md, "Size"), so that more is a decision. The aim is 10000 and 700.
-PRODUCT_LINES := 14150
-LUA_LINES := 885
+PRODUCT_LINES := 15400
+LUA_LINES := 895
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
@@ -145,9 +145,8 @@ SWEEPS := tests/integration/test_redis_killed.py tests/integration/test_order_of
 sweeps: tools
 	@EXAMRELAY_FULL=1 $(BIN)/python -m pytest -n 2 --timeout 14400 --show-capture=no $(SWEEPS)
 
-# `cmeel-mimalloc` is a library in C; `cmeel`, which it names, is Python code that would run at the start of every Python.
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
-  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet --no-emit-package cmeel
+  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
 
 # What is locked stays as it is: `make lock UPGRADE=--upgrade` takes newer releases.
 lock: tools

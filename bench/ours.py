@@ -57,6 +57,13 @@ class Ours(Side):
         for name in names:
             self.start(name, "-m", *ARGUMENTS[name])
 
+    def start_workers(self, main: int, children: int) -> None:
+        """Start so many main processes of workers with so many children each, and the rest of the pipeline."""
+        self.start_all("sweeper", "beat")
+        for number in range(main):
+            arguments = [str(children) if one == "4" else one for one in ARGUMENTS["worker"]]
+            self.start(f"worker-{number}", "-m", *arguments, "-n", f"worker-{number}@%h")
+
     def load(self, sittings: Sequence[Sitting]) -> None:
         """Record events as `worker.enqueue` does; several at a time share an fsync.
 
@@ -137,6 +144,15 @@ class Ours(Side):
     def count(self, state: str) -> int:
         """Events in a state."""
         return queries.counts(self.client, TENANT).get(state, 0)
+
+
+class Unwatched(Ours):
+    """The same without Celery's events."""
+
+    def start_all(self, *names: str) -> None:
+        """As that, but without `-E`."""
+        for name in names:
+            self.start(name, "-m", *(argument for argument in ARGUMENTS[name] if argument != "-E"))
 
 
 def work(services: Services) -> None:

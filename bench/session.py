@@ -71,6 +71,10 @@ class Session:
     def pipeline(self, ours: Ours, rhythm: Rhythm | None = None) -> None:
         """Start its pipeline, and have every child work once."""
         ours.start_all(*PIPELINE)
+        self.warm(ours, rhythm)
+
+    def warm(self, ours: Ours, rhythm: Rhythm | None = None) -> None:
+        """Have every child work once."""
         backlog(ours, rhythm or self.rhythm, sittings(_WARM))
         for _ in range(16):
             ours.go()

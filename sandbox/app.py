@@ -27,14 +27,14 @@ class App:
     """Rhythm's own face, and `/_sandbox` for those who test with it (no authorisation: loopback only)."""
 
     def __init__(self) -> None:
-        self._acts = Acts()
+        self.acts = Acts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
         if scope["path"].startswith("/_sandbox/"):
             response: Response | None = await self._act(request)
         else:
-            response = await _respond(self._acts.world, request)
+            response = await _respond(self.acts.world, request)
         await (_cut(request) if response is None else response(scope, receive, send))
 
     async def _act(self, request: Request) -> Response:
@@ -42,7 +42,7 @@ class App:
         act, *places = [unquote(part) for part in request.scope["raw_path"].decode().split("/")[2:]]
         try:
             named = from_json(await request.body() or b"{}")
-            return Answer(getattr(self._acts, act)(*places, **named))
+            return Answer(getattr(self.acts, act)(*places, **named))
         except (AttributeError, LookupError, TypeError, ValueError) as mistake:  # pydantic's and JSON's are ValueErrors
             return Answer(f"{type(mistake).__name__}: {mistake}", 422)
 

@@ -34,6 +34,19 @@ START_SECONDS = 120.0
 SETTLE_SECONDS = 45.0
 STOP_SECONDS = 120.0
 TENANT, RHYTHM_TENANT = "acme", "acme.org"
+_NEXT = """
+to open: {running.console}  the pages for people; sign in with what stands above
+         {running.flower}  the tasks (Flower)
+         {running.sandbox}/_sandbox/registrations/{tenant}  what Rhythm has now
+to type, in another window in this folder (. .venv/bin/activate):
+         examrelay status
+         examrelay held list
+         examrelay audit
+to practise: add the exam code that `held list` shows as not in the exam map to a line `codes` in {file},
+         Ctrl-C here, `examrelay up --sandbox`, and in the other window
+         examrelay plan --reason unknown_exam
+         examrelay replay --reason unknown_exam
+Ctrl-C stops everything; what was sent and what Rhythm has is kept."""
 #: On a temporary folder the demo ignores these, so that it can run beside anything.
 _OURS = {"REDIS_URL", "PORT", "EXAMRELAY_CONFIG"}
 
@@ -185,8 +198,7 @@ def run(data: Path, environment: dict[str, str], stay: bool, *options: str) -> i
         good, seconds = sum(outcome.as_expected for outcome in outcomes), time.monotonic() - began
         console.print(f"{good} of {len(outcomes)} scenarios ended as they should, {seconds:.1f} s in all")
         if stay:
-            console.print(f"what Rhythm has now: {running.sandbox}/_sandbox/registrations/{RHYTHM_TENANT}")
-            console.print("Ctrl-C stops everything.")
+            console.print(_NEXT.format(running=running, tenant=RHYTHM_TENANT, file=data / "sandbox.toml"))
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             console.print("stopping ...")

@@ -5,7 +5,7 @@ A stored registration is never changed in place, so the version before the last 
 
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +35,18 @@ class Registrations:
         self.writes = 0
         self._records: dict[str, dict[str, Record]] = defaultdict(dict)
         self._by_student_exam: dict[tuple[str, Any, Any], dict[str, Record]] = defaultdict(dict)
+
+    def kept(self) -> dict[str, Any]:
+        """All of it as JSON has it, but for the versions before."""
+        records = [asdict(replace(one, previous=None)) for those in self._records.values() for one in those.values()]
+        return {"writes": self.writes, "letters": self.letters, "records": records}
+
+    def take(self, kept: dict[str, Any]) -> None:
+        """What an earlier process kept."""
+        self.writes, self.letters = kept["writes"], kept["letters"]
+        for members in kept["records"]:
+            record = Record(**members)
+            self.of(record.tenant)[record.id] = self._like(record)[record.id] = record
 
     def of(self, tenant: str) -> dict[str, Record]:
         return self._records[tenant]

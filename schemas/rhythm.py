@@ -70,6 +70,10 @@ class _Record(_Frozen):
     student_id: _Maybe[str] = None
     #: Personal; as Rhythm has it, not case-folded.
     email_address: _Maybe[str] = None
+    #: Personal: shown to a person who has to choose among registrations, and used for nothing else.
+    name: _Maybe[str] = None
+    first_name: _Maybe[str] = None
+    last_name: _Maybe[str] = None
     #: When the person registered, as text; `registered_at` is the instant.
     date: _Maybe[str] = None
     #: When the exam is or was sat, as text; `exam_at` is the instant. The document's description of it is a slip.

@@ -9,20 +9,21 @@ from typing import Any, Final
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
+from structlog.contextvars import bound_contextvars
 
 from schemas.event import EventState, Reason
 from schemas.outcome import ExamOutcome
 from schemas.platform import platform_of
 from tasks.steps.batch import ExamSearch, Run, each
-from tasks.steps.claiming import Tally, is_ours, reported, work
+from tasks.steps.claiming import is_ours, reported, work
 from tasks.steps.job import PUT_BACK, Job, undecided
 from tasks.steps.reading import SPANS, ReadingStopped, Spans
+from tasks.steps.report import Tally
 from tasks.sync import begin, put_back, sync_batch
-from worker import queues, sources
+from worker import queues, sentry, sources
 from worker.bootstrap import Services, services
 from worker.errors import PermanentError
 from worker.ledger import decisions, trace
-from worker.ledger.decisions import Decision
 from worker.ledger.identity import Identity
 from worker.ledger.sealed import Sealer
 from worker.ledger.times import IDENTITY_KEPT
@@ -37,17 +38,17 @@ _LIMITS: Final = {
 
 
 @shared_task(name=queues.PROCESS, **_LIMITS)
-def process(tenant: str) -> None:
-    """The task of a hint: the tenant has work. Its argument holds nothing else."""
+def process(tenant: str) -> str:
+    """The task of a hint: the tenant has work. Its argument holds nothing else. Returns a summary, for Flower."""
     with reported(queues.PROCESS, tenant):
-        process_tenant(services(), tenant).report()
+        return process_tenant(services(), tenant).report()
 
 
 @shared_task(name=queues.SYNC, **_LIMITS)
-def sync(tenant: str) -> None:
+def sync(tenant: str) -> str:
     """The same, for hints that an earlier release sent."""
     with reported(queues.SYNC, tenant):
-        process_tenant(services(), tenant).report()
+        return process_tenant(services(), tenant).report()
 
 
 def process_tenant(at: Services, tenant: str, spans: Spans = SPANS) -> Tally:
@@ -57,15 +58,17 @@ def process_tenant(at: Services, tenant: str, spans: Spans = SPANS) -> Tally:
 
     searches: dict[str, ExamSearch] = {}
 
-    def handle(claim: Claim, token: str) -> list[Decision]:
-        return process_batch(begin(at, tenant, token, spans, searches), claim)
+    def handle(claim: Claim, token: str) -> list[Job]:
+        with sentry.traced(work.id for work in claim.works):
+            return process_batch(begin(at, tenant, token, spans, searches), claim)
 
     slots = at.tenants[tenant].rhythm.concurrency
-    return work(at, tenant, slots, handle, lambda: sum(search.seconds for search in searches.values()))
+    with bound_contextvars(tenant=tenant):  # in every log line, and a tag at Sentry
+        return work(at, tenant, slots, handle, lambda: sum(search.seconds for search in searches.values()))
 
 
-def process_batch(run: Run, claim: Claim) -> list[Decision]:
-    """Every claimed event's decision. Those that the gate or the clock stops are put back without an attempt."""
+def process_batch(run: Run, claim: Claim) -> list[Job]:
+    """Decide every claimed event. Those that the gate or the clock stops are put back without an attempt."""
     jobs = [Job(work, claim.now) for work in claim.works]
     try:
         read(run, jobs)
@@ -75,7 +78,7 @@ def process_batch(run: Run, claim: Claim) -> list[Decision]:
         put_back(run, jobs, stopped.error, stopped.delay)
     except SoftTimeLimitExceeded:
         put_back(run, jobs, RhythmUnavailable("the task's time was up before Rhythm had answered"), PUT_BACK)
-    return [job.decision for job in jobs if job.decision is not None]
+    return jobs
 
 
 def read(run: Run, jobs: list[Job]) -> None:

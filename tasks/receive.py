@@ -20,7 +20,7 @@ from worker import enqueue, queues
 from worker.bootstrap import services
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable
 from worker.ledger import strays
-from worker.telemetry import report_bug
+from worker.sentry import report_bug
 
 #: Shown in place of arguments. If it were empty, Celery would show the arguments.
 HIDDEN: Final = "(hidden)"

@@ -6,19 +6,20 @@ event is due again when its lease ends.
 
 import time
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from celery import shared_task
+from celery.worker.request import Request
 
 from schemas.event import EventState
 from tasks.steps.claiming import reported
 from tasks.steps.reading import Reader, ReadingStopped
-from worker import queues
+from worker import queues, sentry
 from worker.bootstrap import Services, services
 from worker.ledger import queries
 from worker.ledger.times import instant
-from worker.telemetry import report_bug
+from worker.sentry import report_bug
 
 #: A hint that no claim has answered within this time counts as lost.
 PATIENCE: Final = timedelta(seconds=5)
@@ -31,11 +32,30 @@ PROBING_SECONDS: Final = 10.0
 _LOG = structlog.get_logger()
 
 
-@shared_task(name=queues.SWEEP, time_limit=queues.OTHER_TASK_SECONDS, throws=(Exception,))
-def sweep() -> None:
-    """One pass over all tenants."""
+class QuietRequest(Request):
+    """The request of a sweep: Celery's events, and so Flower's rows, only for one that did something or failed."""
+
+    def send_event(self, type: str, **fields: Any) -> None:
+        """The task has `send_events=False`, so that Celery sends none; `task-received` comes late, with the end."""
+        failed, did = type in ("task-failed", "task-retried"), fields.get("result") not in (None, repr(None))
+        if self._eventer and self._eventer.enabled and (failed or did):
+            self._eventer.send("task-received", uuid=self.id, name=self.name, args="", kwargs="")
+            self._eventer.send(type, uuid=self.id, **fields)
+
+
+@shared_task(
+    name=queues.SWEEP,
+    Request=QuietRequest,
+    send_events=False,
+    time_limit=queues.OTHER_TASK_SECONDS,
+    throws=(Exception,),
+)
+def sweep() -> str | None:
+    """One pass over all tenants. Returns what it did, for Flower."""
     with reported(queues.SWEEP):
-        sweep_tenants(services())
+        done = sweep_tenants(services())
+    sentry.check_in()
+    return ", ".join(f"{count} {name}" for name, count in done.items() if count) or None
 
 
 def sweep_tenants(at: Services) -> dict[str, int]:
@@ -48,6 +68,7 @@ def sweep_tenants(at: Services) -> dict[str, int]:
     if any(done.values()):
         _LOG.info("sweep.finished", **done)
     probe_gates(at)
+    at.save_totals()
     return done
 
 

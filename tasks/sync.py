@@ -122,7 +122,7 @@ def _compare(job: Job) -> None:
     job.changed = changes.difference(job.values, registration)
     as_altered = job.accepts(Reason.RHYTHM_ALTERED) and registration.status in SETTLED
     if not job.changed or as_altered:
-        job.settle("unchanged", registration.id, registration.sys_version, job.values_text())
+        job.settle("unchanged", registration.id, registration.sys_version, job.values_text(), "")
         return
     if written and written != registration.id and "registration" not in job.work.answers:
         raise PermanentError(Reason.REGISTRATION_MISMATCH, f"this delivery was written to {written} before")
@@ -172,9 +172,7 @@ def intend(run: Run, jobs: list[Job]) -> None:
 
 
 def _plan(job: Job) -> dict[str, str]:
-    version = job.target.sys_version
-    base = None if version is None else str(version)
-    intent = {"registration": job.target.id, "base": base, "values": job.values_text()}
+    intent = {"registration": job.target.id, "base": job.base or None, "values": job.values_text()}
     return {
         "id": job.work.id,
         "registration": job.target.id,

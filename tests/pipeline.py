@@ -18,7 +18,6 @@ from tasks.steps.reading import SPANS, Spans
 from tests.tenants import ENVIRON, write_tenants
 from worker.bootstrap import Services, build
 from worker.ledger import queries
-from worker.ledger.decisions import Decision
 from worker.ledger.work import Claim
 from worker.receiver.intake import Intake
 from worker.settings import Settings
@@ -47,11 +46,11 @@ class Pipeline:
     def process(self, tenant: str = TENANT) -> None:
         """The steps before Rhythm, with what is received. What is ready then is due at once, and nobody has it."""
 
-        def handle(claim: Claim, token: str) -> list[Decision]:
+        def handle(claim: Claim, token: str) -> list[Job]:
             jobs = self.read(token, claim, tenant=tenant)[1]
             for job in undecided(jobs):
                 job.put_back(delay=timedelta(0))
-            return [job.decision for job in jobs if job.decision is not None]
+            return jobs
 
         with self._closed(tenant):
             work(self.services, tenant, 0, handle)

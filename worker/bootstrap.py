@@ -13,6 +13,7 @@ from worker.ledger.events import Ledger
 from worker.ledger.gate import Gate
 from worker.ledger.identity import Identity, load_identity
 from worker.ledger.tokens import RedisTokens
+from worker.ledger.totals import Totals
 from worker.settings import Settings, load_settings
 from worker.tenants import Tenant, Tenants
 
@@ -31,6 +32,8 @@ class Services:
     ledger: Ledger
     #: For `tasks/steps/exam_search.py`. A process's own experience.
     search_costs: dict[tuple[str, str], tuple[float, float]] = field(default_factory=dict)
+    #: What was counted and is not in the ledger yet, by tenant.
+    totals: dict[str, Totals] = field(default_factory=dict)
 
     @cached_property
     def session(self) -> "requests.Session":
@@ -59,10 +62,21 @@ class Services:
         return Gate(self.ledger.scripts, tenant, self.tenants[tenant].rhythm.calls_per_second)
 
     def rhythm(self, tenant: Tenant, gate: Gate) -> "Rhythm":
-        """The tenant's Rhythm, every call through `gate`."""
+        """The tenant's Rhythm, every call through `gate` and counted. A command's calls are not saved."""
+        from worker import sentry
         from worker.rhythm.client import Rhythm
 
-        return Rhythm(tenant.rhythm, self.session, gate.take, self.tokens)
+        def ended(call: str, status: int | None, seconds: float) -> None:
+            self.totals.setdefault(gate.tenant, Totals()).call(call, status, seconds)
+            sentry.called(call, status, seconds)
+
+        return Rhythm(tenant.rhythm, self.session, gate.take, self.tokens, ended=ended)
+
+    def save_totals(self) -> None:
+        """What was counted outside of a batch goes to the ledger."""
+        while self.totals:
+            tenant, totals = self.totals.popitem()
+            self.ledger.apply(tenant, "", (), totals=totals)
 
     def close(self) -> None:
         """Give back connections."""

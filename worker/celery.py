@@ -16,7 +16,7 @@ import structlog
 from celery import signals
 from kombu import Exchange, Queue
 
-from worker import celery_broker, telemetry
+from worker import celery_broker, sentry, telemetry
 from worker.errors import ConfigurationError
 from worker.ledger.client import UNAVAILABLE, Scripts, connect
 from worker.ledger.durability import check_redis
@@ -77,7 +77,6 @@ _CONFIG: Final[dict[str, Any]] = {
     # When Redis goes away a running task finishes its calls; its hint comes twice and finds nothing to claim.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "worker_consumer": "worker.celery_broker:SteadyConsumer",
-    "worker_send_task_events": True,
     "worker_hijack_root_logger": False,
     "worker_max_tasks_per_child": 10_000,
     "worker_soft_shutdown_timeout": 20,
@@ -125,6 +124,9 @@ app = _app()
 @signals.setup_logging.connect
 def _set_up_logs(**_: object) -> None:
     telemetry.set_up_logs(load_settings())
+
+
+signals.worker_process_shutdown.connect(sentry.flush)  # a child does not run what is registered with `atexit`
 
 
 @signals.celeryd_init.connect

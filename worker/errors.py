@@ -6,6 +6,7 @@ is lost.
 """
 
 from datetime import timedelta
+from typing import Any
 
 from schemas.event import Reason
 
@@ -34,6 +35,13 @@ class TransientError(ExamrelayError):
 
 class PermanentError(ExamrelayError):
     """Cannot succeed unchanged: the event is dead or held, by the policy of the reason."""
+
+    #: What Rhythm said to it, which may quote personal data: for the event in the ledger alone. No text form has it.
+    words: str = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without `words`: a pickle goes where logs go."""
+        return type(self), self.args
 
 
 class ConfigurationError(Exception):

@@ -6,7 +6,8 @@ Required means no default. The README's table is generated from this model and t
 import base64
 import os
 from collections.abc import Iterable, Mapping
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -44,6 +45,14 @@ class Settings(BaseSettings):
     sentry_dsn: SecretStr | None = Field(
         None, validation_alias="SENTRY_DSN", description="Sentry's address for bug reports. Empty: none."
     )
+    sentry_environment: str = Field(
+        "production", validation_alias="SENTRY_ENVIRONMENT", description="What Sentry calls this deployment."
+    )
+    sentry_traces_sample_rate: Annotated[float, Field(ge=0, le=1)] = Field(
+        0,
+        validation_alias="SENTRY_TRACES_SAMPLE_RATE",
+        description="Share of results whose way from the receiver to Rhythm is sent to Sentry as a trace.",
+    )
     config: Path = Field(Path("examrelay.toml"), description="The tenants file.")
     data: Path = Field(Path(".data"), description="Folder of `examrelay up`: the embedded Valkey's files and logs.")
     durability: Literal["fsync", "memory"] = Field(
@@ -71,9 +80,14 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=1)] = Field(
         120, description="Events whose task has not finished by then are due again."
     )
+    console_host: str = Field("127.0.0.1", description="The console's address. Elsewhere, put it behind HTTPS.")
+    console_port: Annotated[int, Field(ge=0, le=65535)] = Field(8001, description="The console's port.")
     sweep_seconds: Annotated[float, Field(ge=0.5, le=60)] = Field(3, description="Pause between sweeps.")
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="`auto`: console on a terminal, else JSON."
+    )
+    log_level: Literal["debug", "info", "warning"] = Field(
+        "info", description="`debug`: a line for each result that went through, too."
     )
 
     @field_validator("sentry_dsn", "payload_keys", "index_key")
@@ -116,6 +130,7 @@ class LocalSettings(BaseSettings):
 
     redis_url: _RedisUrl | None = Field(None, validation_alias="REDIS_URL")
     port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, validation_alias="PORT")
+    console_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     config: Path = Path("examrelay.toml")
     data: Path = Path(".data")
     sandbox: bool = Field(
@@ -144,6 +159,12 @@ def load_settings() -> Settings:
     return _load(Settings)
 
 
+def load_tenants_file() -> tuple[Path, Tenants]:
+    """The tenants file alone, and where it is. Raises ConfigurationError."""
+    local = load_local_settings()
+    return local.config, load_tenants(local.config, os.environ)
+
+
 def load_local_settings() -> LocalSettings:
     """As `load_settings`, of what is known without a Redis."""
     return _load(LocalSettings)
@@ -166,6 +187,15 @@ def _complaint(loc: tuple[int | str, ...], message: str) -> str:
     if variable == "REDIS_URL":
         return f"REDIS_URL {message.removeprefix('Value error, ')}"
     return f"{variable}: {message.removeprefix('Value error, ')}"
+
+
+@cache
+def running_version() -> str:
+    """The version of examrelay that this process runs."""
+    try:
+        return version("examrelay")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def environment() -> dict[str, str]:

@@ -30,6 +30,7 @@ from schemas.outcome import Source
 from schemas.platform import platform_of
 from worker.errors import ConfigurationError, Unacceptable
 from worker.exam_map import Exam, mistakes, senders_of
+from worker.users import Console, ConsoleSection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
@@ -236,6 +237,7 @@ class Tenants(_Section):
     """The whole file."""
 
     tenants: Annotated[dict[Name, Tenant], Field(min_length=1)]
+    console: ConsoleSection = Console()
     #: Of the file's bytes: processes that run on different files show different digests.
     digest: str = ""
 

@@ -15,8 +15,10 @@ from bench.rows import (
     operators,
     pace,
     receiver,
+    scale,
     start,
     taskiq,
+    watched,
     whole_job,
 )
 from bench.session import Session
@@ -35,5 +37,7 @@ ROWS: Final[Mapping[str, Callable[[Session], Iterator[Line]]]] = {
     "memory": memory.measure,
     "million": million.measure,
     "operators": operators.measure,
+    "scale": scale.measure,
     "allocator": allocator.measure,
+    "watched": watched.measure,
 }

@@ -4,14 +4,11 @@ from schemas.event import Event
 from schemas.outcome import ExamOutcome
 from schemas.rhythm import REGISTRATION_ID, Registration
 from tasks import process
+from tasks.operator.steering import Refused
 from tasks.steps.reading import Reader, ReadingStopped
 from worker.bootstrap import Services
 from worker.errors import ExamrelayError, PermanentError, Unchecked
 from worker.rules import matching
-
-
-class Refused(Exception):
-    """It cannot be that registration. The message says why."""
 
 
 def confirm(at: Services, event: Event, id: str) -> str:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
 from typing import Any, Final, TypeVar
 
 from schemas.rhythm import BATCH_LIMIT, Registration
@@ -108,7 +107,7 @@ class Auditor:
         current, at = self._patiently(lambda reader: reader.truth(registration)), self._at
         if not _differs(kept, current):
             return "holds"
-        values = current and _as_now(kept.values, current)
+        values = current and changes.as_now(kept.values, current)
         override = {"values": values, "by": who, "at": redis_now(at.redis).isoformat()}
         done = accept(at.redis, at.ledger.sealer, self._tenant, registration, kept, override)
         return "accepted" if done else "busy"
@@ -183,31 +182,18 @@ def _differs(kept: Remembered, found: Registration | None) -> tuple[str, str] | 
     changed = changes.difference(values, found)
     if not changed:
         return None
-    return _words(changed), f"{_words(_as_now(changed, found))}; {_by(found)}"
+    return _words(changed), f"{_words(changes.as_now(changed, found))}; {_by(found)}"
 
 
 def _differs_from_accepted(accepted: dict[str, Any] | None, found: Registration | None) -> tuple[str, str] | None:
     if accepted is None or found is None:
         there = "no such registration" if found is None else f"a registration; {_by(found)}"
         return None if accepted is None and found is None else (_words(accepted or {}) or "none, as accepted", there)
-    now = _as_now(accepted, found)
+    now = changes.as_now(accepted, found)
     given = {name: value for name, value in accepted.items() if value is not None}
     if now == accepted or (len(given) == len(accepted) and changes.stand(given, found)):
         return None
     return f"{_words(accepted)}, as accepted", f"{_words(now)}; {_by(found)}"
-
-
-def _as_now(values: dict[str, Any], found: Registration) -> dict[str, Any]:
-    """What the registration says now where we wrote `values`; None where it says nothing."""
-    now: dict[str, Any] = {}
-    for name, value in values.items():
-        if name == "custom_field_values":
-            held = {entry.get("custom_field_id"): entry for entry in found.custom_field_values or ()}
-            now[name] = {id: {part: held.get(id, {}).get(part) for part in member} for id, member in value.items()}
-        else:
-            says = getattr(found, name)
-            now[name] = f"{says.normalize():f}" if isinstance(says, Decimal) else says
-    return now
 
 
 def _words(values: dict[str, Any]) -> str:

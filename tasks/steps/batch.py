@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 
 from celery.exceptions import SoftTimeLimitExceeded
 
@@ -13,7 +14,7 @@ from worker.errors import ExamrelayError, TransientError
 from worker.ledger.events import Ledger
 from worker.ledger.identity import Identity
 from worker.ledger.sealed import PAUSE, SealUnknown
-from worker.telemetry import report_bug
+from worker.sentry import report_bug
 from worker.tenants import Tenant
 
 
@@ -45,8 +46,13 @@ class Run:
 
 
 def each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
-    """Run a step for each event. A failure, or a bug that one event meets, decides that event alone."""
+    """Run a step for each event. A failure, or a bug that one event meets, decides that event alone.
+
+    The stage, for logs and Sentry, is the function that the step is in.
+    """
+    stage = step.__qualname__.partition(".")[0].strip("_")
     for job in jobs:
+        job.stage = stage
         try:
             step(job)
         except (ReadingStopped, SoftTimeLimitExceeded):
@@ -58,7 +64,7 @@ def each(jobs: Iterable[Job], step: Callable[[Job], None]) -> None:
         except ExamrelayError as error:
             job.fail(error)
         except Exception as error:  # noqa: BLE001  # a bug goes to Sentry and is tried again
-            report_bug(error, event_id=job.work.id)
+            report_bug(error, event_id=job.work.id, source=job.work.source, stage=stage, reason=Reason.INTERNAL_ERROR)
             job.fail(TransientError(Reason.INTERNAL_ERROR, type(error).__name__))
 
 
@@ -71,6 +77,7 @@ def as_far_as_it_goes(run: Run, jobs: Sequence[Job], step: Callable[[Job], None]
     run.rhythm.allow(seconds)
     done: set[str] = set()
 
+    @wraps(step)
     def note_done(job: Job) -> None:
         step(job)
         done.add(job.work.id)

@@ -47,6 +47,8 @@ class Job:
     values: Values = field(default_factory=dict)
     changed: Values = field(default_factory=dict)
     decision: Decision | None = None
+    #: The step that it went through last.
+    stage: str = ""
     #: How Rhythm failed for this event alone. At the end of the batch it is confirmed that Rhythm answers others.
     failure: EventFailure | None = None
     #: A write of this event may be under way or applied, so the next try begins by reading.
@@ -100,7 +102,8 @@ class Job:
     def settle_landed(self, registration: Registration) -> None:
         """Settle as written, by an earlier try of this event."""
         assert self.work.intent is not None
-        self.settle("written", registration.id, registration.sys_version, self.work.intent.values)
+        intent = self.work.intent
+        self.settle("written", registration.id, registration.sys_version, intent.values, intent.base or "")
 
     def prepared(self, told: Prepared) -> None:
         """It is ready: its delivery and version, and what the ledger holds of the delivery."""
@@ -126,16 +129,29 @@ class Job:
         if not isinstance(error, TransientError):
             about = self.registration.id if self.registration else None
             doubt = self.work.intent is not None  # what an earlier try was about to write may still be applied
-            self.decision = decisions.stop(self.work.id, error.reason, error.detail, about, keep_intent=doubt)
+            id, words = self.work.id, getattr(error, "words", "")
+            self.decision = decisions.stop(id, error.reason, error.detail, about, keep_intent=doubt, words=words)
             return
         self.failure = error if isinstance(error, EventFailure) else None
         self.decision = failed_attempt(self.work, error, self.now, in_doubt=self.in_doubt)
 
     def settle(
-        self, result: Literal["written", "unchanged"], registration: str, sys_version: int | None, values: str
+        self,
+        result: Literal["written", "unchanged"],
+        registration: str,
+        sys_version: int | None,
+        values: str,
+        base: str,
     ) -> None:
-        """End as synced: Rhythm shows the result."""
-        self.decision = decisions.settle(self.work.id, result, registration, sys_version=sys_version, values=values)
+        """End as synced: Rhythm shows the result. `base`: the version on top of which it was written."""
+        id = self.work.id
+        self.decision = decisions.settle(id, result, registration, sys_version=sys_version, values=values, base=base)
+
+    @property
+    def base(self) -> str:
+        """The version of the registration that this try plans on; empty where Rhythm gives none."""
+        version = self.target.sys_version
+        return "" if version is None else str(version)
 
 
 def versions_since(base: str, registration: Registration) -> int:

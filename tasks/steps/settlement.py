@@ -1,5 +1,7 @@
 """What Rhythm's answer to a write means for each event; and what became of an earlier try whose answer was lost."""
 
+import json
+
 from schemas.event import Reason
 from schemas.rhythm import Registration
 from tasks.steps.batch import Run, as_far_as_it_goes, each
@@ -84,10 +86,19 @@ def _read_answer(run: Run, job: Job, result: ItemResult | None, answers: int) ->
             raise run.rhythm.judged(error, answers, writing=isinstance(error, CredentialsRefused))
         case ItemState.APPLIED if after is not None and not changes.stand(job.values, after):
             job.has_not_written()  # no older write can be applied any more
-            raise PermanentError(Reason.RHYTHM_ALTERED, f"registration {after.id} reads back different")
+            raise _altered(job, after)
         case ItemState.APPLIED:
             sys_version = after.sys_version if after else (job.target.sys_version or 0) + 1
-            job.settle("written", job.target.id, sys_version, job.values_text())
+            job.settle("written", job.target.id, sys_version, job.values_text(), job.base)
+
+
+def _altered(job: Job, after: Registration) -> PermanentError:
+    """Rhythm took the write and shows something else: what, is told to the event alone."""
+    error = PermanentError(Reason.RHYTHM_ALTERED, f"registration {after.id} reads back different")
+    wanted = changes.difference(job.values, after)
+    shows = {name: {"written": wanted[name], "shown": now} for name, now in changes.as_now(wanted, after).items()}
+    error.words = json.dumps(shows, default=str)
+    return error
 
 
 def _read_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference) -> None:
@@ -101,7 +112,7 @@ def _read_rejection(run: Run, job: Job, error: RhythmRejected | MissingReference
         return
     job.in_doubt = False
     if job.work.intent is not None and changes.stand(job.values, now):
-        job.settle("written", now.id, now.sys_version, job.values_text())
+        job.settle("written", now.id, now.sys_version, job.values_text(), job.work.intent.base or "")
     else:
         job.put_back()
 

@@ -221,8 +221,8 @@ def test_neither_events_nor_inspect_nor_logs_nor_sentry_show_what_it_brings_also
     assert watch.kinds() >= {"task-received", "task-started", "task-succeeded", "task-failed", "task-rejected"}
     failed = [event["exception"] for event in watch.events if event.get("type") == "task-failed"]
     assert any("there is no such tenant; there are: acme, beta" in told for told in failed), failed
-    report = "from worker import telemetry; from worker.settings import load_settings as l; import sentry_sdk\n"
-    report += "telemetry.set_up(l(), 'test'); telemetry.report_bug(ValueError('MARKED')); sentry_sdk.flush()"
+    report = "from worker import sentry, telemetry; from worker.settings import load_settings as l; import sentry_sdk\n"
+    report += "telemetry.set_up(l(), 'test'); sentry.report_bug(ValueError('MARKED')); sentry_sdk.flush()"
     subprocess.run([sys.executable, "-c", report], cwd=ROOT, env=stack.environ, check=True, capture_output=True)
     assert any(b"ValueError" in one for one in collector.received)  # it can be heard here
     for place in (watch.events, watch.answers, collector.received, stack.log("worker").read_text()):

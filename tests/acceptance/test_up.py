@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 import requests
 
 from tests.acceptance.one_machine import Up, command, one_message
+from tests.console_peer import Browser
 from tests.events import certiverse, registration
 from tests.running import wait_until
 from worker.local.running import find
@@ -29,15 +31,34 @@ def test_a_posted_result_ends_at_its_registration(up: Up) -> None:
 
 
 def test_it_says_where_everything_is(up: Up) -> None:
-    for place in (up.running.receiver, up.running.flower, up.running.sandbox, "/readyz", "examrelay status", up.data):
+    for place in (
+        up.running.receiver,
+        up.running.flower,
+        up.running.console,
+        up.running.sandbox,
+        "/readyz",
+        "examrelay status",
+        up.data,
+    ):
         assert str(place) in up.said
     assert requests.get(f"{up.running.flower}/healthcheck", timeout=5).ok
     wait_until(lambda: requests.get(f"{up.running.receiver}/readyz", timeout=5).ok, 10, "/readyz")
 
 
+def test_it_tells_how_to_sign_in_to_the_console_once(up: Up) -> None:
+    (told,) = re.findall(r"sign in once +as (\S+), password (\S+)", up.said)
+    with Browser(up.running.console) as first, Browser(up.running.console) as second:
+        assert first.sign_in(*told).path == "/"
+        assert "acme" in first.get("/").text
+        assert second.sign_in(*told).status == 403
+    name, password = up.command("console", "--sign-in").stdout.split()[1::2]
+    with Browser(up.running.console) as third:
+        assert third.sign_in(name, password).path == "/"
+
+
 def test_what_children_say_is_kept_in_a_file_each(up: Up) -> None:
     logs = {path.stem for path in (up.data / "logs").iterdir()}
-    assert logs >= {"valkey", "web", "worker", "sweeper", "beat", "flower", "sandbox"}
+    assert logs >= {"valkey", "web", "worker", "sweeper", "beat", "console", "flower", "sandbox"}
 
 
 def test_the_variables_it_leaves_for_commands_are_for_this_user_only(up: Up) -> None:
@@ -50,6 +71,8 @@ def test_status_has_the_keys_that_scripts_hold_on_to(up: Up) -> None:
     assert set(status) == {"tenants", "sweep_at", "workers", "processes", "warnings", "durability"}
     assert set(status["tenants"]["acme"]) == {
         "states",
+        "accepted",
+        "pruned",
         "oldest_seconds",
         "gate",
         "received",

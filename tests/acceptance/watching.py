@@ -23,6 +23,20 @@ class Collector:
         self.dsn = f"http://key@127.0.0.1:{self.port}/1"
         self.received: list[bytes] = []
 
+    def all(self) -> list[tuple[str, dict[str, Any]]]:
+        """Each item of each envelope: its type, and what it holds."""
+        found = []
+        for envelope in list(self.received):
+            lines = [line for line in envelope.split(b"\n")[1:] if line]
+            found += [
+                (json.loads(head)["type"], json.loads(body)) for head, body in zip(*[iter(lines)] * 2, strict=True)
+            ]
+        return [(kind, item) for kind, item in found if kind != "client_report"]
+
+    def items(self, kind: str) -> list[dict[str, Any]]:
+        """Those of one type."""
+        return [item for one, item in self.all() if one == kind]
+
 
 @contextmanager
 def collecting() -> Iterator[Collector]:

@@ -6,9 +6,10 @@ import subprocess
 
 import pytest
 
+from tests.events import certiverse
 from tests.pipeline import Pipeline
 from tests.running import ROOT
-from worker.health import metrics
+from worker.receiver.figures import metrics
 from worker.receiver.metrics import Measures
 
 RULES = ROOT / "deploy" / "alerts.yml"
@@ -23,9 +24,9 @@ def test_each_alert_is_on_the_operators_page() -> None:
 
 
 def test_each_figure_that_an_alert_is_about_is_at_the_receiver(pipeline: Pipeline) -> None:
-    pipeline.run(b"not JSON")
+    pipeline.run(b"not JSON", certiverse())
     pipeline.services.redis.hset("er:sweep", "at", 0)
-    receiver = Measures()
+    receiver = Measures(pipeline.services.tenants)
     receiver.refused("acme", "certiverse", 503)
     told = metrics(pipeline.services) + receiver.text()
     wanted = set(re.findall(r"examrelay_\w+", EXPRESSIONS))

@@ -422,6 +422,6 @@ def test_the_commands_find_a_candidate_and_forget_it(
         CliRunner().invoke(app, ["forget", "--candidate", "stu-0"], catch_exceptions=False)
     assert pipeline.ledger.payload(TENANT, event.id) is not None
     code, shown = command("forget", "--candidate", "stu-0", "--yes")
-    assert (code, shown) == (0, "1 event to forget\n1 done\n")
+    assert (code, shown) == (0, "1 event to forget\n1 forgotten\n")
     assert command("trace", "--candidate", "stu-0")[0] == 1
     assert command("audit")[0] == 0

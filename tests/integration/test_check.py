@@ -12,8 +12,9 @@ from schemas.event import Reason
 from tests.commands import command
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
-from worker.health import metrics, readiness
+from worker.health import readiness
 from worker.ledger.processes import Presence, Process
+from worker.receiver.figures import metrics
 
 Check = Callable[..., tuple[int, dict[str, Any]]]
 

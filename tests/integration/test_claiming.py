@@ -37,10 +37,10 @@ def test_a_slot_is_free_again_when_a_task_can_no_longer_run_however_long_its_lea
         claimed: list[Any] = pipeline.ledger.scripts("claim", TENANT, limit, token, 3_600_000, 1, 50)
         return claimed
 
-    claimed_at, _, works = claim("dies")
+    claimed_at, _, works, _ = claim("dies")
     assert len(works) == 1
     assert claim("third")[2] == [], "its slot is taken"
-    now, _, works = wait_until(lambda: (answer := claim("next", 2))[2] and answer, 5, "a slot")
+    now, _, works, _ = wait_until(lambda: (answer := claim("next", 2))[2] and answer, 5, "a slot")
     assert now >= claimed_at + 50
     assert len(works) == 1, "the dead worker's event is not due before its lease ends"
 

@@ -232,7 +232,7 @@ def test_with_keys_no_mark_is_in_redis_nor_in_its_file(
         assert having(dump(run.client), MARK) == set()
 
 
-def test_without_keys_marks_are_in_payloads_and_strays_only(
+def test_without_keys_marks_are_in_payloads_rhythm_s_words_and_strays_only(
     client: "redis.Redis", rhythm: Sandbox, tmp_path: Path
 ) -> None:
     with pipeline_at(tmp_path, rhythm, more=SOURCES) as pipeline:
@@ -243,7 +243,8 @@ def test_without_keys_marks_are_in_payloads_and_strays_only(
         found = having(dump(client), MARK)
         strays(run)
         assert having(dump(client), MARK) - found == {"er:malformed"}
-    assert of_events(found) == {"payload"}
+    assert of_events(found) == {"event", "payload"}, "in an event Rhythm's own words"
+    assert all(b"words" in client.hkeys(name) for name in found if ":event:" in name)
 
 
 def test_real_processes_seal_from_the_receiver_to_rhythm(rhythm: Sandbox, tmp_path: Path) -> None:

@@ -217,7 +217,8 @@ def ran(pipeline: Pipeline, there: Sequence[dict[str, Any]], bodies: Sequence[by
 def batch(pipeline: Pipeline, searches: dict[str, ExamSearch]) -> None:
     """One batch of a task that has found `searches` before."""
     run = sync.begin(pipeline.services, TENANT, "task", searches=searches)
-    decisions = process.process_batch(run, pipeline.ledger.claim(TENANT, "task", 100, 0))
+    jobs = process.process_batch(run, pipeline.ledger.claim(TENANT, "task", 100, 0))
+    decisions = [job.decision for job in jobs if job.decision]
     pipeline.ledger.apply(TENANT, "task", decisions)
 
 

@@ -15,9 +15,9 @@ import redis
 from bench.ledger import load, stop
 from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
+from tasks.operator import steering
 from tests.commands import command
 from tests.pipeline import TENANT, Pipeline
-from worker.cli import steer
 from worker.ledger import queries
 from worker.ledger.identity import Identity
 from worker.ledger.keys import INDEX_OF
@@ -192,9 +192,9 @@ def test_a_limited_replay_reads_only_what_it_takes(large: "redis.Redis", pipelin
     config = pipeline.services.settings.config
     held = Wanted(frozenset([EventState.HELD]))
     oldest = list(islice(queries.listing(large, TENANT, held, oldest=True), 5))
-    needless = [one.id for one in oldest if steer.lacks(one, {}) is None]
+    needless = [one.id for one in oldest if steering.lacks(one, {}) is None]
     options = ("--state", "held", "--limit", "5", "--yes", "--keep-going")
     asked, given = looks(large, lambda: command(config, "replay", *options))
-    assert (asked, given) == (1, 200 + len(needless)), "a page, and each that moves"
+    assert (asked, given) == (1, 201 + len(needless)), "a page, the processes' register, and each that moves"
     moved = [event.id for event in all_events(large) if event.state is EventState.RECEIVED]
     assert sorted(moved) == sorted(needless)

@@ -1,11 +1,14 @@
 """`plan` shows what would be written for an event, and why; and it writes nothing."""
 
+from pathlib import Path
+
 import pytest
 
+from sandbox.control import Sandbox
 from schemas.event import EventState
 from tasks.operator.plan import Plan, plan_event
 from tests.events import certiverse, registration
-from tests.pipeline import ORG, TENANT, Pipeline
+from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
 
 
 def planned(pipeline: Pipeline, id: str) -> Plan:
@@ -36,7 +39,8 @@ def test_a_plan_says_why_the_others_were_not_chosen(pipeline: Pipeline) -> None:
     pipeline.rhythm.seed(ORG, [registration(), *(registration(id, **more) for id, (more, _) in others.items())])
     plan = planned(pipeline, pipeline.deliver(certiverse(registration=None)))
     assert plan.registration == "reg-1"
-    assert plan.not_chosen == {id: why for id, (_, why) in others.items()}
+    not_chosen = {one.id: one.why for one in plan.candidates if one.why}
+    assert not_chosen == {id: why for id, (_, why) in others.items()}
 
 
 @pytest.mark.parametrize(
@@ -64,3 +68,13 @@ def test_what_rhythm_says_already_is_planned_as_unchanged(pipeline: Pipeline) ->
 
 def test_there_is_no_plan_for_an_event_that_there_is_not(pipeline: Pipeline) -> None:
     assert plan_event(pipeline.services, TENANT, "evt_nothing") is None
+
+
+def test_a_plan_with_writes_off_accepted_shows_what_would_be_written(rhythm: Sandbox, tmp_path: Path) -> None:
+    rhythm.seed(ORG, [registration()])
+    with pipeline_at(tmp_path, rhythm, tenant='writes = "hold"') as held:
+        (event,) = held.run(certiverse())
+        assert planned(held, event.id).verdict == "writes_off"
+        plan = plan_event(held.services, TENANT, event.id, answers={"accept": ["writes_off"]})
+    assert plan is not None
+    assert (plan.verdict, plan.difference["status"]) == ("written", ["registered", "passed"])

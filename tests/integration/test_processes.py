@@ -12,16 +12,18 @@ import redis
 import requests
 
 from sandbox.control import Sandbox
+from tasks.operator.overview import overview
 from tests.acceptance.stack import stack_at
 from tests.events import certiverse
 from tests.pipeline import Pipeline
 from tests.running import wait_until
 from worker.bootstrap import Services
-from worker.cli.status import gather, show
-from worker.health import metrics, readiness
+from worker.cli.status import show
+from worker.health import readiness
 from worker.ledger.client import Scripts
 from worker.ledger.durability import why_refused
 from worker.ledger.processes import Presence, Process, at_host, differences, ended, processes, silent
+from worker.receiver.figures import metrics
 
 WEB = Process("web", "web@here:8000", "0123456789ab", 7, "0.1.0")
 
@@ -109,12 +111,12 @@ def test_status_shows_them_and_warns(pipeline: Pipeline, capsys: pytest.CaptureF
     client, digest = pipeline.services.redis, pipeline.services.tenants.digest
     for kind in ("web", "worker", "sweeper", "beat"):
         tell(client, Process(kind, f"{kind}@here", digest))
-    status = gather(pipeline.services)
+    status = overview(pipeline.services)
     assert status["workers"] == ["sweeper@here", "worker@here"]
     assert [one["name"] for one in status["processes"]] == ["beat@here", "sweeper@here", "web@here", "worker@here"]
     assert status["warnings"] == []
     tell(client, Process("worker", "worker@there", "0" * 12))
-    status = gather(pipeline.services)
+    status = overview(pipeline.services)
     show(status)
     shown = capsys.readouterr()
     assert "worker@there" in shown.out
@@ -132,7 +134,7 @@ def test_no_worker_and_a_silent_one_are_shown_by_readiness_status_and_metrics(pi
     age(client, "worker@b", 45)
     told = "worker@b has not been heard of for 45 s: frozen, killed or cut off"
     assert (readiness(at).checks["workers"], readiness(at).warnings) == (None, [told])
-    status = gather(at)
+    status = overview(at)
     assert status["workers"] == ["worker@a"]
     assert set(status["warnings"]) >= {told, "no receiver is running: nothing comes in by HTTP"}
     assert 'examrelay_processes{kind="worker"} 1.0' in metrics(at)
@@ -159,7 +161,7 @@ def test_that_the_receiver_refuses_is_shown_by_readiness_status_and_metrics(
     at = Services(settings, client, at.ledger)
     try:
         assert told in str(readiness(at).checks["receiver"])
-        assert any(told in warning for warning in gather(at)["warnings"])
+        assert any(told in warning for warning in overview(at)["warnings"])
         assert "examrelay_receiver_refuses 1.0" in metrics(at)
     finally:
         client.config_set("maxmemory", 0)
@@ -169,7 +171,7 @@ def test_reasons_that_waiting_events_wait_for_are_counted(pipeline: Pipeline) ->
     pipeline.run(certiverse("dlv-1"), certiverse("dlv-2"))
     pipeline.deliver(certiverse("dlv-3"))
     pipeline.process()
-    found = gather(pipeline.services)["tenants"]["acme"]
+    found = overview(pipeline.services)["tenants"]["acme"]
     assert (found["ready"], found["received"]) == ({"registration_not_found": 2}, {})
 
 
@@ -178,7 +180,7 @@ def test_a_tenant_that_is_in_no_file_and_a_redis_that_forgets_are_warned_of(pipe
     client.sadd("er:tenants", "gone")
     client.config_set("appendfsync", "everysec")
     try:
-        status = gather(pipeline.services)
+        status = overview(pipeline.services)
     finally:
         client.config_set("appendfsync", "always")
     assert "tenant gone has events here and is not in the tenants file: they wait" in status["warnings"]

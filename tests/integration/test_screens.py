@@ -1,79 +1,110 @@
-"""What a person sees on a terminal of 80 columns and 24 lines."""
+"""On a terminal of any width nothing that matters is left out: every command, with the longest texts that there are."""
 
-import re
+import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from schemas.event import EventState, Reason
+from schemas.event import Event
+from tasks.operator.overview import overview
 from tests.commands import command, on_terminal
 from tests.events import certiverse, registration
-from tests.pipeline import ORG, Pipeline
+from tests.pipeline import ORG, TENANT, Pipeline
+from worker.ledger import strays
+
+LONG = json.loads((Path(__file__).parent.parent / "samples" / "certiverse" / "whole.json").read_text())
+#: What JSON tells and a screen spells in its own way, or leaves to other commands.
+ELSEWHERE = {"at", "received_at", "due_at", "completed_at", "written_at", "seen_at", "history", "operations", "rev"}
+#: What lists leave to `events show`.
+OF_ONE = {"delivery", "version", "attempts", "receipts"}
+
+
+def squeezed(text: object) -> str:
+    """Where a line ends does not matter."""
+    return "".join(str(text).split())
+
+
+def values(told: Any, without: set[str]) -> list[str]:
+    """Every text and number in a JSON document."""
+    if isinstance(told, dict):
+        return [value for name, member in told.items() if name not in without for value in values(member, without)]
+    if isinstance(told, list):
+        return [value for member in told for value in values(member, without)]
+    return [] if told is None or isinstance(told, bool) else [str(told)]
 
 
 @pytest.fixture
-def busy(pipeline: Pipeline) -> Pipeline:
-    """A ledger with events in many states."""
-    pipeline.rhythm.seed(ORG, [registration("reg-a"), registration("reg-b"), registration("reg-c")])
-    pipeline.run(
-        certiverse("dlv-1", "reg-a"),
-        certiverse("dlv-2", exam="NEW"),
-        certiverse("dlv-3", registration=None),
-        certiverse("dlv-4", "reg-c", passed=None),
-        certiverse("dlv-5", "reg-b", termination="proctor"),
-        b"no JSON",
-        b"{}",
+def events(pipeline: Pipeline) -> list[Event]:
+    """A synced event, and those that stop with the longest details."""
+    pipeline.rhythm.seed(
+        ORG,
+        [
+            registration("reg-1", sys_version=4),
+            *(
+                registration(f"registration-of-a-long-name-{number}", student_id="stu-2", name="Ada Example-Longname")
+                for number in range(5)
+            ),
+        ],
     )
-    pipeline.deliver(certiverse("dlv-6", "reg-c"))
-    return pipeline
+    exam = LONG["exam"] | {"examCode": "A-LONG-CODE-OF-AN-EXAM-THAT-NOBODY-HAS-MAPPED-YET"}
+    whole = LONG | {"exam": exam, "examDelivery": LONG["examDelivery"] | {"deliverableId": "dlv-whole"}}
+    found = pipeline.run(
+        certiverse(),
+        certiverse("dlv-2", None, student="stu-2", email="b@example.org"),
+        json.dumps(whole).encode(),
+        b'{"examDelivery": {"deliverableId": 7, "deliveryDateTime": "never"}, "exam": [], "candidate": 1}',
+    )
+    found += pipeline.run(certiverse("dlv-3", "reg-1", completed="2026-05-09T00:00:00Z", score=11))
+    assert len({event.reason for event in found}) == 5
+    return found
 
 
-def test_status_is_one_screen_and_says_what_to_type_next(busy: Pipeline) -> None:
-    shown = on_terminal(busy.services.settings.config, "status")
-    lines = shown.splitlines()
-    assert len(lines) < 24
-    assert max(map(len, lines)) <= 80
-    assert "…" not in shown
-    for told in ("oldest due", "registration_ambiguous", "invalid_payload", "no worker is running: examrelay up"):
-        assert told in shown
-    counts = busy.services.redis.hgetall("er:acme:counts")
-    assert f"{int(counts[b'held'])} wait for an answer: examrelay held list" in shown
-    assert f"{int(counts[b'dead'])} will not go through as they are: examrelay dead list" in shown
+@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 50)])
+def test_a_screen_shows_all_that_json_tells(pipeline: Pipeline, events: list[Event], columns: int, lines: int) -> None:
+    at, config = pipeline.services, pipeline.services.settings.config
+    strays.keep(at.redis, at.ledger.sealer, "names no tenant that is in the tenants file, and no source", "task", b"{}")
+    at.redis.hincrby(f"er:{TENANT}:counts", "held", 1)  # the audit finds this
+    pipeline.rhythm.edit(ORG, "reg-1", status="failed")  # and this
+    for words in (
+        ["check"],
+        ["check", "--file"],
+        ["audit"],
+        ["events", "list"],
+        ["held", "list"],
+        ["dead", "list"],
+        *(["events", "show", event.id] for event in events),
+        ["events", "show", events[0].id, "--written"],
+        ["plan", "--id", events[1].id, "--names"],
+        ["plan", "--id", events[4].id],
+        ["trace", "--candidate", "stu-1"],
+        ["strays", "list"],
+        ["settings"],
+    ):
+        told = json.loads(command(config, *words, "--json").stdout)
+        screen = on_terminal(config, *words, columns=columns, lines=lines)
+        shown = squeezed(screen.replace(" · ", " "))
+        without = ELSEWHERE if words[1:2] == ["show"] else ELSEWHERE | OF_ONE
+        without |= {"state"} if words[0] in ("held", "dead") else set()
+        missing = [value for value in values(told, without) if squeezed(value) not in shown]
+        assert not missing, (words, missing, screen)
 
 
-@pytest.mark.parametrize("listing", [("events", "list"), ("held", "list"), ("dead", "list")])
-@pytest.mark.parametrize("columns", [60, 80, 200])
-def test_an_id_is_never_cut_so_that_it_can_be_copied(busy: Pipeline, listing: tuple[str, str], columns: int) -> None:
-    shown = on_terminal(busy.services.settings.config, *listing, columns=columns)
-    state = listing[0].removesuffix("s") if listing[0] != "events" else None
-    ids = [id.decode() for id in busy.services.redis.zrange(f"er:acme:{state or 'events'}", 0, -1)]
-    assert ids
-    assert [id for id in ids if id not in shown] == []
-    assert max(map(len, shown.splitlines()[:-3])) <= columns
+@pytest.mark.parametrize("columns", [80, 200])
+def test_status_adds_up_on_its_screen(pipeline: Pipeline, events: list[Event], columns: int) -> None:
+    at = pipeline.services
+    told = overview(at)["tenants"][TENANT]
+    assert told["accepted"] == sum(told["states"].values()) + told["pruned"] == len(events)
+    screen = on_terminal(at.settings.config, "status", columns=columns)
+    sum_of = " + ".join(f"{count} {what}" for what, count in [*told["states"].items(), ("pruned", 0)])
+    assert f"acme: 5 accepted = {sum_of}" in screen
+    for reason in (*told["held"], *told["dead"]):
+        assert reason in screen
 
 
-def test_an_event_says_what_to_type_next(busy: Pipeline) -> None:
-    ids = busy.services.redis.zrange("er:acme:held", 0, -1)
-    shown: dict[Reason | None, str] = {}
-    for id in map(bytes.decode, ids):
-        event = busy.event(id)
-        assert event.state is EventState.HELD
-        shown[event.reason] = on_terminal(busy.services.settings.config, "events", "show", id)
-        assert f"examrelay plan --id {id}" in shown[event.reason]
-        assert f"examrelay discard --id {id} --why" in shown[event.reason]
-    for reason, answer in {
-        "registration_ambiguous": " --registration REG",
-        "result_unscored": " --verdict passed",
-        "integrity_review": " --accept integrity_review",
-        "unknown_exam": "",
-    }.items():
-        (line,) = (line for line in shown[Reason(reason)].splitlines() if line.startswith("again:"))
-        assert re.fullmatch(rf"again: examrelay replay --id evt_\w+{answer}", line)
-
-
-def test_a_pipe_gets_tab_separated_lines_and_nothing_else(busy: Pipeline) -> None:
-    done = command(busy.services.settings.config, "events", "list")
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
-    assert {len(line) for line in lines} == {8}
-    assert lines[0][:3] == ["id", "state", "reason or result"]
-    assert len(lines) == 1 + int(busy.services.redis.zcard("er:acme:events"))
-    assert done.stderr == ""
+def test_what_does_not_fit_follows_below_its_row_by_name(pipeline: Pipeline, events: list[Event]) -> None:
+    screen = on_terminal(pipeline.services.settings.config, "held", "list", columns=80)
+    (line,) = [number for number, line in enumerate(screen.splitlines()) if line.startswith(events[1].id)]
+    below = screen.splitlines()[line + 1]
+    assert below.startswith("    detail equally likely: registration-of-a-long-name-0,")
+    assert all(len(line) <= 80 for line in screen.splitlines())

@@ -10,10 +10,10 @@ import pytest
 
 from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
+from tasks.operator import listing
 from tests.commands import command, on_terminal, started
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, Pipeline
-from worker.cli import events
 from worker.ledger.audit.books import books
 
 Run = Callable[..., "CompletedProcess[str]"]
@@ -68,7 +68,7 @@ def test_what_waits_is_grouped_by_reason_and_cause_first(pipeline: Pipeline, run
 def test_a_cause_is_a_detail_without_what_is_one_events_own(detail: str, cause: str) -> None:
     at = datetime(2026, 5, 4, tzinfo=UTC)
     event = Event(id="evt_1", tenant="acme", source=Source.PROV, state=EventState.DEAD, received_at=at, detail=detail)
-    assert events.cause(event) == cause
+    assert listing.cause(event) == cause
 
 
 def test_a_sweep_from_cron_that_did_nothing_says_nothing(pipeline: Pipeline, run: Run) -> None:
@@ -82,9 +82,9 @@ def test_a_sweep_from_cron_that_did_nothing_says_nothing(pipeline: Pipeline, run
 def test_a_replay_says_how_many_first_and_records_who_when_and_why(pipeline: Pipeline, run: Run) -> None:
     (event,) = held(pipeline, 1)
     done = run("replay", "--reason", "unknown_exam", "--yes", "--why", "the map\tis right\nnow")
-    assert (done.returncode, done.stdout.splitlines()) == (0, ["1 event to replay", "1 done"])
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["1 event to replay", "1 replayed"])
     entry = pipeline.event(event.id).history[-1]
-    assert (entry.move, entry.by, entry.reason) == ("replay", "ann", "the map is right now")
+    assert (entry.move, entry.by, entry.reason) == ("replay", "operator:ann", "the map is right now")
     assert pipeline.event(event.id).state is EventState.RECEIVED
 
 
@@ -96,7 +96,7 @@ def test_a_discard_is_recorded_and_kept_when_the_event_is_folded_up(pipeline: Pi
     assert (kept.state, kept.detail) == (EventState.DISCARDED, "sent by mistake")
     assert (kept.history[-1].move, kept.history[-1].by, kept.history[-1].reason) == (
         "discard",
-        "ann",
+        "operator:ann",
         "sent by mistake",
     )
 
@@ -168,7 +168,7 @@ def test_what_has_moved_meanwhile_stops_it_unless_told_to_go_on(
     )
     assert "3 events to replay" in shown
     assert f"{events[1].id} was not moved: it is discarded" in shown
-    assert f"{moved} done, {3 - moved} not" in shown
+    assert f"{moved} replayed, {3 - moved} not" in shown
     states = [pipeline.event(event.id).state for event in events]
     third = EventState.RECEIVED if option else EventState.HELD
     assert states == [EventState.RECEIVED, EventState.DISCARDED, third]

@@ -7,11 +7,11 @@ import pytest
 
 from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
+from tasks.operator.listing import Filters
 from tests.commands import command
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
 from worker.cli import steer
-from worker.cli.filters import Filters
 from worker.cli.steer import Scope
 from worker.errors import Unchecked
 
@@ -19,7 +19,9 @@ from worker.errors import Unchecked
 def replayed(pipeline: Pipeline, *ids: str, **more: Any) -> bool:
     answers = {name: more.pop(name) for name in ("registration", "verdict", "accept") if name in more}
     state = more.pop("state", None)
-    return steer.replay_events(pipeline.services, Filters(ids=ids, state=state), answers, Scope(yes=True, **more))
+    return steer.move_events(
+        pipeline.services, Filters(ids=ids, state=state), "replay", Scope(yes=True, **more), answers
+    )
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ def test_each_event_that_was_named_says_where_it_stands(pipeline: Pipeline, caps
     assert ", due at " in told
     assert "the other filters exclude it" in told
     with pytest.raises(Exception, match="there is no tenant beta"):
-        steer.discard_events(pipeline.services, Filters(tenant="beta", ids=(waits,)), Scope(yes=True))
+        steer.move_events(pipeline.services, Filters(tenant="beta", ids=(waits,)), "discard", Scope(yes=True))
 
 
 def test_an_id_that_does_not_move_ends_with_1(pipeline: Pipeline) -> None:
@@ -153,10 +155,10 @@ def test_waiting_events_are_taken_when_they_are_asked_for(
     pipeline: Pipeline, unmatched: Event, capsys: pytest.CaptureFixture[str]
 ) -> None:
     at = pipeline.services
-    assert steer.replay_events(at, Filters(reason="registration_not_found"), {}, Scope(yes=True))
+    assert steer.move_events(at, Filters(reason="registration_not_found"), "replay", Scope(yes=True))
     shown = capsys.readouterr()
     assert shown.out == "0 events to replay\n"
     assert "without --state and --id only held and dead events are taken" in shown.err
     found = Filters(reason="registration_not_found", state=EventState.READY)
-    assert steer.discard_events(at, found, Scope(yes=True, why="they left"))
+    assert steer.move_events(at, found, "discard", Scope(yes=True, why="they left"))
     assert pipeline.event(unmatched.id).state is EventState.DISCARDED

@@ -53,7 +53,7 @@ def test_a_stray_is_recorded_as_if_it_had_been_sent_correctly(
     assert pipeline.event(event).state is EventState.SYNCED
     assert queries.strays(pipeline.services.redis) == []
     (act,) = json.loads(run("strays", "list", "--json").stdout)["acts"]
-    assert act.split()[1:] == ["ann", "receive", id, event]
+    assert act.split()[1:] == ["operator:ann", "receive", id, event]
 
 
 def test_a_stray_stays_when_it_cannot_be_recorded(pipeline: Pipeline, run: Run) -> None:
@@ -73,7 +73,7 @@ def test_a_stray_is_discarded_with_who_and_why(pipeline: Pipeline, run: Run) -> 
     id = kept(pipeline, ["acne", "certiverse", "{}"], {})
     assert run("strays", "discard", id, "--why", "a test\nof ours").stdout == "1 discarded\n"
     assert queries.strays(pipeline.services.redis) == []
-    assert strays.acts(pipeline.services.redis)[0].endswith(f" ann discard {id} a test of ours")
+    assert strays.acts(pipeline.services.redis)[0].endswith(f" operator:ann discard {id} a test of ours")
     again = run("strays", "discard", id, "--why", "again")
     assert again.returncode == 2
     assert f"there is no stray {id}" in again.stderr

@@ -12,9 +12,10 @@ import typer
 
 from schemas.event import Event, EventState, Policy, Reason
 from schemas.outcome import Source
+from tasks.operator import steering
+from tasks.operator.listing import Filters
 from worker.cli import steer
 from worker.cli.app import app
-from worker.cli.filters import Filters
 from worker.cli.settings import rows as setting_rows
 from worker.cli.steer import Scope
 from worker.errors import ConfigurationError
@@ -41,8 +42,8 @@ def event(reason: Reason, detail: str = "equally likely: reg-1, reg-2") -> Event
 @pytest.mark.parametrize(
     "move",
     [
-        lambda at: steer.replay_events(at, Filters(), {}, Scope(yes=True)),
-        lambda at: steer.discard_events(at, Filters(), Scope(yes=True)),
+        lambda at: steer.move_events(at, Filters(), "replay", Scope(yes=True)),
+        lambda at: steer.move_events(at, Filters(), "discard", Scope(yes=True)),
     ],
     ids=["replay", "discard"],
 )
@@ -54,34 +55,34 @@ def test_acting_on_everything_is_refused(move: Any) -> None:
 @pytest.mark.parametrize("state", sorted(FINAL))
 def test_final_events_are_not_acted_on(state: EventState) -> None:
     with pytest.raises(ConfigurationError, match=f"is for held, dead, received, ready events; {state} is final"):
-        steer.discard_events(NOBODY, Filters(state=state), Scope(yes=True))
+        steer.move_events(NOBODY, Filters(state=state), "discard", Scope(yes=True))
 
 
 def test_an_unknown_reason_is_answered_with_those_there_are() -> None:
     with pytest.raises(ConfigurationError, match=r"tired is not a reason.*unknown_exam"):
         Filters(reason="tired")
     with pytest.raises(ConfigurationError, match=r"--accept tired: no such reason.*result_conflict"):
-        steer.answers_of(None, None, ["tired"])
+        steering.answers_of(None, None, ["tired"])
 
 
 def test_a_replay_without_the_answer_that_it_needs_is_refused_with_the_candidates() -> None:
-    told = steer.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {})
+    told = steering.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {})
     assert told == (
         "evt_1 is held as registration_ambiguous (equally likely: reg-1, reg-2): it needs --registration REG"
     )
-    assert steer.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {"registration": "reg-1"}) is None
+    assert steering.lacks(event(Reason.REGISTRATION_AMBIGUOUS), {"registration": "reg-1"}) is None
 
 
 @pytest.mark.parametrize("reason", [one for one in Reason if one.policy is Policy.HELD])
 def test_an_answer_disarms_exactly_its_reason(reason: Reason) -> None:
-    needs_an_answer = steer.lacks(event(reason), {}) is not None
+    needs_an_answer = steering.lacks(event(reason), {}) is not None
     # These are put right elsewhere: in the exam map, and in `writes`.
     assert needs_an_answer is (reason not in (Reason.UNKNOWN_EXAM, Reason.WRITES_OFF))
     other = Reason.RESULT_ANCIENT if reason is not Reason.RESULT_ANCIENT else Reason.RESULT_CONFLICT
-    assert steer.lacks(event(reason), {"accept": [other]}) is not None
-    asked = steer.answer_to(event(reason))
+    assert steering.lacks(event(reason), {"accept": [other]}) is not None
+    asked = steering.option(event(reason))
     given = {"registration": "reg-1", "verdict": "passed", "accept": [reason]}
-    fits = {name for name in given if steer.lacks(event(reason), {name: given[name]}) is None}
+    fits = {name for name in given if steering.lacks(event(reason), {name: given[name]}) is None}
     wanted = {name for name in ("registration", "verdict", "accept") if f"--{name} " in asked}
     assert fits == (wanted or {"registration", *(["accept"] if reason is Reason.WRITES_OFF else [])})
 
@@ -89,7 +90,7 @@ def test_an_answer_disarms_exactly_its_reason(reason: Reason) -> None:
 @pytest.mark.parametrize("reason", [Reason.UNKNOWN_EXAM, Reason.INVALID_JSON, Reason.RHYTHM_UNAVAILABLE])
 def test_what_cannot_be_accepted_is_refused_with_what_to_do_instead(reason: Reason) -> None:
     with pytest.raises(ConfigurationError, match=r"nothing can be written in spite of it; put it right"):
-        steer.answers_of(None, None, [reason])
+        steering.answers_of(None, None, [reason])
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,7 @@ def test_what_cannot_be_accepted_is_refused_with_what_to_do_instead(reason: Reas
 )
 def test_a_reason_with_an_answer_of_its_own_is_not_accepted(reason: str, option: str) -> None:
     with pytest.raises(ConfigurationError, match=f"answer with --{option}"):
-        steer.answers_of(None, None, [reason])
+        steering.answers_of(None, None, [reason])
 
 
 def test_secrets_are_masked() -> None:
@@ -109,7 +110,7 @@ def test_secrets_are_masked() -> None:
 
 def test_every_setting_has_a_name_and_a_meaning() -> None:
     rows = setting_rows(Settings(REDIS_URL="redis://127.0.0.1/0"))
-    assert all(re.fullmatch(r"REDIS_URL|PORT|SENTRY_DSN|EXAMRELAY_[A-Z_]+", row["name"]) for row in rows)
+    assert all(re.fullmatch(r"REDIS_URL|PORT|SENTRY_[A-Z_]+|EXAMRELAY_[A-Z_]+", row["name"]) for row in rows)
     assert all(row["meaning"].endswith(".") for row in rows)
 
 

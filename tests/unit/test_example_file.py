@@ -7,14 +7,14 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from worker import exam_map, tenants
+from worker import exam_map, tenants, users
 from worker.tenants import load_tenants
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examrelay.example.toml"
 TEXT = EXAMPLE.read_text()
 MODELS = [
     model
-    for module in (tenants, exam_map)
+    for module in (tenants, exam_map, users)
     for model in vars(module).values()
     if isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == module.__name__
 ]
@@ -25,6 +25,7 @@ def test_the_example_loads() -> None:
     found = load_tenants(EXAMPLE, environ)
     assert set(found.tenants) == {"acme"}
     assert len(found["acme"].exams) == 2
+    assert set(found.console.users) == {"ann"}
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)

@@ -24,7 +24,7 @@ EMPTY_NAMES, ALLOWED = {"utils", "helpers", "common", "base", "core", "services"
 TWINS = {
     "__init__": "packages",
     "__main__": "what `python -m` runs",
-    "app": "the ASGI applications of the receiver and the stand-in",
+    "app": "the ASGI applications of the receiver, the stand-in and the console",
     "client": "of Redis, and of Rhythm",
     "batch": "a batch that a task has claimed, and Rhythm's batch call",
     "events": "the ledger's, and their audit",

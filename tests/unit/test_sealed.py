@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from schemas.event import Policy
-from worker.cli.settings import markdown
+from tests.settings_table import markdown
 from worker.errors import ConfigurationError
 from worker.ledger.sealed import PLAIN, SEALED, SealBroken, Sealer, SealUnknown, key_id
 from worker.settings import Settings, load_settings

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from worker.cli.settings import markdown
+from tests.settings_table import markdown
 
 README = Path(__file__).parent.parent.parent / "README.md"
 
 
 def test_readme_has_the_table_of_variables() -> None:
     if not README.exists() or "| variable | default |" not in README.read_text():
-        pytest.skip("README.md has no table of variables yet: worker.cli.settings.markdown() makes it")
-    assert markdown() in README.read_text(), "print worker.cli.settings.markdown() into README.md"
+        pytest.skip("README.md has no table of variables yet: tests.settings_table.markdown() makes it")
+    assert markdown() in README.read_text(), "print tests.settings_table.markdown() into README.md"

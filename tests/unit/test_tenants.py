@@ -81,9 +81,42 @@ def edited(old: str, new: str) -> str:
     return GOOD.replace(old, new)
 
 
+USER = """
+[console.users.ann]
+password = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$c29tZWhhc2hzb21laGFzaHNvbWVoYXNoc29tZWhhc2g"
+role = "see"
+tenants = ["acme"]
+"""
+ANN = "console.users.ann"
+
+
+def test_a_user_has_a_role_and_tenants_and_no_readable_password(path: Path) -> None:
+    found = load(path, GOOD + USER)
+    ann = found.console.users["ann"]
+    assert (ann.role, ann.tenants) == ("see", ("acme",))
+    assert "c29tZ" not in repr(found) + str(found.model_dump(mode="json"))
+    assert load(path, GOOD).console.users == {}
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
+        pytest.param(
+            GOOD + USER.replace("$argon2id$v=19$m", "hunter2-m"),
+            f"{ANN}.password: not the hash of a password: `examrelay console --hash` makes one",
+            id="a password in the clear",
+        ),
+        pytest.param(
+            GOOD + USER.replace('["acme"]', '["acme", "beta"]'),
+            f"{ANN}.tenants: there is no tenant beta",
+            id="a user of a tenant that there is not",
+        ),
+        pytest.param(
+            GOOD + USER.replace('"see"', '"all"'), f"{ANN}.role: Input should be 'see' or 'act'", id="no such role"
+        ),
+        pytest.param(
+            GOOD + USER + "rule = 1\n", f"{ANN}.rule: unknown key (a misspelling?)", id="a user's unknown key"
+        ),
         pytest.param(edited("writes =", "wirtes ="), f"{ACME}.wirtes: unknown key (a misspelling?)", id="unknown key"),
         pytest.param(
             edited("threshold", "treshold"),

@@ -65,7 +65,7 @@ def _everywhere(
     ] = False,
 ) -> None:
     if version:
-        from worker.ledger.processes import running_version  # brings Redis' client, which `--help` does not need
+        from worker.settings import running_version  # brings pydantic, which `--help` does not need
 
         say(running_version())
         raise typer.Exit(HOLDS)

@@ -1,19 +1,15 @@
 """`examrelay check`: the configuration and Redis; with `--live` also whether work moves, and each tenant's Rhythm."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
 
-from worker.bootstrap import Services
+from tasks.operator import checks
 from worker.cli.filters import AsJson, TenantFilter
 from worker.cli.output import DOES_NOT, UNCHECKED, show_json, show_table
-from worker.cli.services import open_services, warnings_to_stderr
-from worker.errors import ConfigurationError
-from worker.health import Finding, readiness
-from worker.ledger.durability import check_redis, why_refused
-from worker.ledger.processes import processes, silent, workerless
+from worker.cli.services import join, open_services, warnings_to_stderr
+from worker.settings import load_tenants_file
 
 _WORDS: Final = {True: "ok", False: "FAILS", None: "unknown"}
 
@@ -21,64 +17,25 @@ _WORDS: Final = {True: "ok", False: "FAILS", None: "unknown"}
 def check(
     live: Annotated[
         bool,
-        typer.Option(
-            "--live",
-            help="Also check that sweeps run, work moves, and each Rhythm answers. Changes nothing in Rhythm.",
-        ),
+        typer.Option("--live", help="Also whether sweeps run, work moves, and each Rhythm answers. Writes nothing."),
     ] = False,
+    file: Annotated[bool, typer.Option("--file", help="Check the tenants file alone. Needs no Redis.")] = False,
     tenant: TenantFilter = None,
     as_json: AsJson = False,
 ) -> None:
-    at, tenants = open_services(tenant)
-    findings = [*_configuration(at, tenants), *_running(at, live), *(_live(at, tenants) if live else ())]
+    if live:
+        warnings_to_stderr()
+    if file:
+        join()
+        findings = list(checks.check_file(*load_tenants_file()))
+    else:
+        at, tenants = open_services(tenant)
+        findings = list(checks.check(at, tenants, live=live))
     holds = [finding.holds for finding in findings]
     if as_json:
         show_json({"holds": all(holds), "checks": [asdict(finding) for finding in findings]})
     else:
-        rows = [(finding.check, finding.tenant, _WORDS[finding.holds], finding.detail) for finding in findings]
-        show_table(["check", "tenant", "", "detail"], rows)
+        rows = [(_WORDS[finding.holds], finding.check, finding.tenant, finding.detail) for finding in findings]
+        show_table(["", "check", "tenant", "detail"], rows)
     if not all(holds):
         raise typer.Exit(DOES_NOT if False in holds else UNCHECKED)
-
-
-def _configuration(at: Services, tenants: list[str]) -> Iterator[Finding]:
-    yield Finding("configuration", True, f"{at.settings.config}: {', '.join(at.tenants.tenants)}")
-    at.redis.ping()  # raises when Redis is away, which all commands explain in the same words
-    yield _finding("redis", lambda: check_redis(at.redis, at.settings))
-    yield _finding("index key", lambda: "as given" if at.identity and at.settings.identity_key else "kept in Redis")
-    for name in tenants:
-        if name not in at.tenants.tenants:
-            yield Finding("tenants file", False, "has events here and is not in the tenants file", name)
-        elif at.tenants[name].rhythm.guard == "none":
-            risk = 'guard = "none": an edit in Rhythm made between our read and our write may be overwritten'
-            yield Finding("guard", True, risk, name)
-
-
-def _finding(check: str, look: Callable[[], str]) -> Finding:
-    try:
-        return Finding(check, True, look())
-    except ConfigurationError as error:
-        return Finding(check, False, str(error))
-
-
-def _running(at: Services, live: bool) -> Iterator[Finding]:
-    """Whether results are taken, and which processes are missing: a fault only for a ledger that is `live`."""
-    refuses = why_refused(at.redis, at.settings.replicas)
-    yield Finding("receiver", refuses is None, refuses or "Redis takes results")
-    present = processes(at.redis)
-    without = workerless(present)
-    yield Finding("workers", without is None or not live, without or "at work")
-    yield from (Finding("process", not live, sentence) for sentence in silent(present))
-
-
-def _live(at: Services, tenants: list[str]) -> Iterator[Finding]:
-    from tasks.operator.probe import probe  # brings Celery, which `check` alone does not need
-
-    warnings_to_stderr()
-    ready = readiness(at).checks
-    for name in ("sweep", "work"):
-        if name in ready:
-            yield Finding(name, ready[name] is None, ready[name] or "as it should be")
-    for name in tenants:
-        if name in at.tenants.tenants:
-            yield from probe(at, name)

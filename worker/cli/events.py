@@ -1,7 +1,6 @@
 """Commands that show events: `events list`, `events show`, `held list`, `dead list`."""
 
 import json
-import re
 import sys
 import time
 from collections import Counter
@@ -14,26 +13,23 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from schemas.event import Event, EventState
+from schemas.event import Event, EventState, Reason
+from tasks.operator import contents
+from tasks.operator.listing import COUNTED, STOPPED, Filters, causes, find_event
+from tasks.operator.steering import next_step
 from worker.bootstrap import Services
-from worker.cli.filters import STOPPED, AsJson, Filters, Limit, TenantFilter, filtered
-from worker.cli.output import complain, end, say, say_malformed, show_json, show_line, show_table, suggest
-from worker.cli.services import open_services
-from worker.cli.steer import answer_to
+from worker.cli.filters import AsJson, Limit, TenantFilter, filtered
+from worker.cli.output import complain, end, say, say_malformed, show_fields, show_json, show_line, show_table, suggest
+from worker.cli.services import open_services, who
 from worker.ledger import queries
 
 #: In the order in which a narrow terminal needs them.
 _COLUMNS: Final = ("id", "state", "reason or result", "received", "registration", "source", "tenant", "detail")
 _STOPPED_COLUMNS: Final = ("id", "reason", "detail", "received", "registration", "source", "tenant")
 _STRAY_COLUMNS: Final = ("stray", "at", "why", "task", "bytes")
-#: The ids and places in a detail: they differ between events that stopped for the same cause.
-_ONE_EVENTS_OWN: Final = re.compile(
-    r"evt_\w+|(?<=registration )\S+|(?<=written to )\S+|(?<=likely: ).*|(?<=registrations: ).*"
-    r"|(?<=at line )\d+ column \d+"
-)
-#: How many events are read to count causes, and how many causes are shown.
-_COUNTED: Final = 10_000
 _CAUSES_SHOWN: Final = 15
+_NOTED: Final = "Your look is recorded."
+_TITLES: Final = {"payload": "What came in:", "written": "What was written:", "words": "What Rhythm said to the write:"}
 #: `--follow`: how many events are read each time, and how often.
 _FOLLOWED: Final = 500
 _FOLLOW_SECONDS: Final = 1.0
@@ -59,7 +55,7 @@ def events_list(
     if as_json:
         show_json([_plain(event) for event in events])
     else:
-        show_table(_COLUMNS, map(_row, events), wraps="detail")
+        show_table(_COLUMNS, map(_row, events))
 
 
 def _follow(at: Services, filters: Filters, limit: int, as_json: bool) -> None:
@@ -109,30 +105,24 @@ def dead_list(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> N
 
 def _list_stopped(at: Services, filters: Filters, limit: int, as_json: bool, **more: Any) -> None:
     """How many for each reason and cause, then the events. `more`: further members of the JSON document."""
-    counted = list(islice(filters.find(at), max(limit, _COUNTED)))
-    events = counted[:limit]
-    causes = Counter((str(event.reason), cause(event)) for event in counted).most_common()
+    counted = list(islice(filters.find(at), max(limit, COUNTED)))
+    events, groups = counted[:limit], causes(counted)
     if as_json:
         reasons = Counter(str(event.reason) for event in counted)
-        by_cause = [{"reason": reason, "cause": why, "events": count} for (reason, why), count in causes]
+        by_cause = [{"reason": reason, "cause": why, "events": count} for reason, why, count in groups]
         listed = [_plain(event) for event in events]
         show_json({"reasons": reasons, "causes": by_cause, "counted": len(counted), "events": listed, **more})
         return
-    rows = [(count, reason, why) for (reason, why), count in causes[:_CAUSES_SHOWN]]
-    show_table(["events", "reason", "cause"], rows, wraps="cause")
-    if len(causes) > _CAUSES_SHOWN:
-        say(f"… and {len(causes) - _CAUSES_SHOWN} more causes")
-    if len(counted) >= _COUNTED:
+    rows = [(count, reason, why) for reason, why, count in groups[:_CAUSES_SHOWN]]
+    show_table(["events", "reason", "cause"], rows)
+    if len(groups) > _CAUSES_SHOWN:
+        say(f"… and {len(groups) - _CAUSES_SHOWN} more causes")
+    if len(counted) >= COUNTED:
         say(f"counted over the newest {len(counted)}; for all of them, by reason: examrelay status")
     if events:
         say("")
-        show_table(_STOPPED_COLUMNS, map(_stopped_row, events), wraps="detail")
-        suggest(f"\nwhat to answer: examrelay events show {events[0].id} · what each reason means: docs/operations.md")
-
-
-def cause(event: Event) -> str:
-    """The part of an event's detail that is the same for all events that stopped for the same cause."""
-    return _ONE_EVENTS_OWN.sub("…", event.detail or "")
+        show_table(_STOPPED_COLUMNS, map(_stopped_row, events))
+        suggest(f"\nwhat to answer: examrelay events show {events[0].id}\nwhat each reason means: docs/operations.md")
 
 
 def _plain(event: Event) -> dict[str, Any]:
@@ -149,25 +139,53 @@ def _stopped_row(event: Event) -> tuple[object, ...]:
     return event.id, event.reason, event.detail, event.received_at, event.registration, event.source, event.tenant
 
 
-def events_show(id: Annotated[str, typer.Argument()], tenant: TenantFilter = None, as_json: AsJson = False) -> None:
+def events_show(
+    id: Annotated[str, typer.Argument()],
+    tenant: TenantFilter = None,
+    payload: Annotated[bool, typer.Option("--payload", help=f"What came in. {_NOTED}")] = False,
+    written: Annotated[bool, typer.Option("--written", help=f"What was written to Rhythm. {_NOTED}")] = False,
+    words: Annotated[bool, typer.Option("--words", help=f"What Rhythm said to the write. {_NOTED}")] = False,
+    as_json: AsJson = False,
+) -> None:
     at, _ = open_services()
-    tenants = [tenant] if tenant else queries.tenants(at.redis)
-    event = next(filter(None, (queries.event(at.redis, name, id) for name in tenants)), None)
+    event = find_event(at, id, tenant)
     if event is None:
         complain(f"there is no event {id}; `examrelay events list` shows what there is")
-    elif as_json:
-        show_json(event.model_dump(mode="json"))
+        end(False)
+    asked = {"payload": payload, "written": written, "words": words}
+    shown = {name: getattr(contents, name)(at, event.tenant, id, who()) for name, wanted in asked.items() if wanted}
+    if as_json:
+        more = {name: asdict(what) if name == "written" and what else what for name, what in shown.items()}
+        show_json(event.model_dump(mode="json") | more)
     else:
         _show_event(event)
-    end(event is not None)
+        for name, what in shown.items():
+            say(f"\n{_TITLES[name]}")
+            if what is None:
+                say("nothing is kept of that")
+            elif name == "written":
+                show_fields(_written(what))
+            else:
+                say(what)
+    end(True)
+
+
+def _written(written: contents.Written) -> dict[str, Any]:
+    """The members as rows, and a row for each value."""
+    members = asdict(written)
+    return (members.pop("values") or {}) | members
 
 
 def _show_event(event: Event) -> None:
-    fields = event.model_dump(exclude={"history"})
-    show_table(["field", "value"], [(name, value) for name, value in fields.items() if value is not None])
+    show_fields(event.model_dump(exclude={"history"}))
     say("")
     show_table(["at", "move", "by", "reason"], [(line.at, line.move, line.by, line.reason) for line in event.history])
+    suggest(f"\nnext: {next_step(event)}")
     if event.state in STOPPED:
-        suggest(f"\nwhat would be written: examrelay plan --id {event.id}")
-        suggest(f"again: examrelay replay --id {event.id}{answer_to(event)}")
+        suggest(f"what would be written: examrelay plan --id {event.id}{_names(event)}")
+        suggest(f"what came in: examrelay events show {event.id} --payload")
         suggest(f"never: examrelay discard --id {event.id} --why …")
+
+
+def _names(event: Event) -> str:
+    return " --names" if event.reason is Reason.REGISTRATION_AMBIGUOUS else ""

@@ -1,19 +1,17 @@
 """Which events a command is about: the filter options, said once for all commands, and the options that many share."""
 
-import heapq
 import inspect
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any, Final
 
 import typer
 
-from schemas.event import Event, EventState, Reason
+from schemas.event import EventState
 from schemas.outcome import Source
-from worker.bootstrap import Services
-from worker.errors import ConfigurationError
-from worker.ledger import queries
+from tasks.operator.listing import Filters
+from worker.cli.output import remark
 
 TenantFilter = Annotated[str | None, typer.Option("--tenant", help="Only this tenant's.")]
 AtMost = Annotated[int | None, typer.Option("--limit", min=1, help="At most this many, oldest first.")]
@@ -22,71 +20,42 @@ KeepGoing = Annotated[bool, typer.Option("--keep-going", help="Do not stop at th
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many, newest first.")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON instead of a table.")]
 Why = Annotated[str, typer.Option("--why", help="Why. Recorded with your name; no personal data.")]
+_AGO: Final = re.compile(r"(\d{1,5})\s*([mhdw])")
+_UNITS: Final = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_DAYS: Final = {"today": 0, "yesterday": 1}
+_TIMES: Final = (
+    "2026-11-01, 2026-11-01T10:00, yesterday, today, or 24h ago as 24h; this machine's time, unless Z or +01:00"
+)
+
+
+def moment(words: str) -> datetime:
+    """An instant that a person names: `24h` (ago; m, h, d, w), `yesterday`, `today`, ISO 8601. Without a zone: ours."""
+    now = datetime.now().astimezone()
+    if ago := _AGO.fullmatch(words.strip()):
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    if words in _DAYS:
+        return datetime.combine(now.date() - timedelta(days=_DAYS[words]), time.min).astimezone()
+    try:
+        return datetime.fromisoformat(words).astimezone()
+    except (ValueError, OverflowError):
+        raise typer.BadParameter(f"{words} is no time: {_TIMES}.") from None
+
+
 #: The filter options by the name of their field in `Filters`, in the order of `--help`.
 _OPTIONS: Final = {
     "tenant": TenantFilter,
     "source": Annotated[Source | None, typer.Option("--source", help="Only this exam platform's.")],
     "state": Annotated[EventState | None, typer.Option("--state", help="Only in this state.")],
     "reason": Annotated[str | None, typer.Option("--reason", help="Only with this reason.")],
-    "since": Annotated[datetime | None, typer.Option("--since", help="Received at or after this time (UTC).")],
-    "until": Annotated[datetime | None, typer.Option("--until", help="Received before this time (UTC).")],
+    "since": Annotated[
+        datetime | None,
+        typer.Option("--since", parser=moment, metavar="TIME", help=f"Received then or later: {_TIMES}."),
+    ],
+    "until": Annotated[
+        datetime | None, typer.Option("--until", parser=moment, metavar="TIME", help="Received before then.")
+    ],
     "ids": Annotated[list[str] | None, typer.Option("--id", help="This event; may be repeated.")],
 }
-
-#: Where events wait for a person.
-STOPPED: Final = tuple(state for state in EventState if state.for_a_person)
-#: Where events wait for a task.
-WAITING: Final = tuple(state for state in EventState if state.waiting)
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which events a command is about. None takes any."""
-
-    tenant: str | None = None
-    source: Source | None = None
-    state: EventState | None = None
-    reason: str | None = None
-    since: datetime | None = None
-    until: datetime | None = None
-    ids: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.reason is not None and self.reason not in set(Reason):
-            raise ConfigurationError(f"{self.reason} is not a reason. The reasons are: {', '.join(sorted(Reason))}.")
-
-    @property
-    def empty(self) -> bool:
-        """Whether it would take everything."""
-        return self == Filters()
-
-    def find(self, at: Services, *, among: Collection[EventState] = (), oldest: bool = False) -> Iterator[Event]:
-        """The events, newest or oldest first; `among` these states unless another is given.
-
-        Raises ConfigurationError for a tenant that does not exist.
-        """
-        tenants = queries.tenants(at.redis)
-        if self.tenant is not None:
-            if self.tenant not in {*tenants, *at.tenants.tenants}:
-                raise ConfigurationError(
-                    f"there is no tenant {self.tenant}. There are: {', '.join(at.tenants.tenants)}."
-                )
-            tenants = [self.tenant]
-        wanted = self._wanted(among)
-        listings = [self._listing(at, tenant, wanted, oldest) for tenant in tenants]
-        return heapq.merge(*listings, key=queries.place, reverse=not oldest)
-
-    def _wanted(self, among: Collection[EventState]) -> queries.Wanted:
-        states = frozenset([self.state] if self.state else among)
-        reason = Reason(self.reason) if self.reason else None
-        return queries.Wanted(states or None, self.source, reason, _utc(self.since), _utc(self.until))
-
-    def _listing(self, at: Services, tenant: str, wanted: queries.Wanted, oldest: bool) -> Iterator[Event]:
-        if not self.ids:
-            return queries.listing(at.redis, tenant, wanted, oldest=oldest)
-        named = (queries.event(at.redis, tenant, id) for id in dict.fromkeys(self.ids))
-        chosen = [event for event in named if event is not None and wanted.takes(event)]
-        return iter(sorted(chosen, key=queries.place, reverse=not oldest))
 
 
 def filtered(state: EventState | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -100,6 +69,9 @@ def filtered(state: EventState | None = None) -> Callable[[Callable[..., None]],
         def run(**given: Any) -> None:
             chosen = {name: given.pop(name) for name in options}
             chosen["ids"] = tuple(chosen["ids"] or ())
+            for name in ("since", "until"):
+                if at := chosen[name]:
+                    remark(f"{name} {at:%Y-%m-%d %H:%M:%S %Z}, that is {at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
             command(filters=Filters(**{"state": state, **chosen}), **given)
 
         run.__dict__["__signature__"] = _signature(command, options)  # Typer makes the options from it
@@ -119,7 +91,3 @@ def _signature(command: Callable[..., None], options: dict[str, Any]) -> inspect
         else:
             parameters.append(own.replace(kind=own.KEYWORD_ONLY))
     return inspect.Signature(parameters)
-
-
-def _utc(at: datetime | None) -> datetime | None:
-    return at.replace(tzinfo=UTC) if at is not None and at.tzinfo is None else at

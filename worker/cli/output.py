@@ -5,14 +5,18 @@ rich is imported where it draws: a command in a pipe starts a tenth of a second 
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
+from shutil import get_terminal_size
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+    from rich.text import Text
 
 #: Exit codes of every command: it holds; it does not; usage or configuration; it could not be checked (Redis, Rhythm
 #: or the receiver does not answer).
@@ -34,8 +38,6 @@ _STYLES: Final = {
     "discarded": "dim",
 }
 _GAP: Final = 2
-#: Least width of the column that wraps.
-_LEAST: Final = 20
 _FOLLOWED_WIDTH: Final = 12
 
 
@@ -55,37 +57,54 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], wraps: str = "") -> None:
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under their columns. None is an empty cell.
 
-    On a terminal no cell is cut short, so that an id can be copied: columns for which there is no room are left out
-    from the right, and the column that `wraps` takes the room that is left.
+    On a terminal nothing is cut short or left out: what does not fit beside the first columns follows below its row,
+    with the names of its columns.
     """
     cells = [[_cell(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         sys.stdout.writelines("\t".join(line) + "\n" for line in [list(columns), *cells])
         return
     from rich.console import Console
-    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    ends = list(accumulate(width + _GAP for width in widths))
+    beside = max(1, sum(end - _GAP <= console.width for end in ends))
+    console.print(_line(columns[:beside], widths), style="bold")
+    for line in cells:
+        console.print(_line(line[:beside], widths))
+        more = " · ".join(f"{name} {cell}" for name, cell in zip(columns[beside:], line[beside:], strict=True) if cell)
+        _below(more, console.width)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> "Text":
     from rich.text import Text
 
-    console = Console(highlight=False, markup=False)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns[: _fitting(columns, cells, wraps, console.width)]:
-        table.add_column(column, no_wrap=column != wraps, overflow="fold")
-    for line in cells:
-        table.add_row(*(Text(cell, _STYLES.get(cell, "")) for cell in line[: len(table.columns)]))
-    console.print(table)
+    line = Text()
+    for cell, width in zip(cells, widths, strict=False):
+        line.append(cell, _STYLES.get(cell, "")).append(" " * (width - len(cell) + _GAP))
+    line.rstrip()
+    return line
 
 
-def _fitting(columns: Sequence[str], cells: list[list[str]], wraps: str, width: int) -> int:
-    """How many columns from the left there is room for: at least one."""
-    for place, column in enumerate(columns):
-        natural = max(len(column), *(len(line[place]) for line in cells), 0) if cells else len(column)
-        width -= (min(natural, _LEAST) if column == wraps else natural) + _GAP
-        if width + _GAP < 0 and place:
-            return place
-    return len(columns)
+def show_fields(fields: Mapping[str, object]) -> None:
+    """A line for each field that has a value; a long one goes on below."""
+    shown = {name: cell for name, value in fields.items() if (cell := _cell(value))}
+    if not sys.stdout.isatty():
+        show_table(["field", "value"], shown.items())
+        return
+    width = max(map(len, shown)) + _GAP
+    for name, cell in shown.items():
+        _below(f"{name.ljust(width)}{cell}", get_terminal_size().columns, indent="", hanging=" " * width)
+
+
+def _below(words: str, width: int, indent: str = "    ", hanging: str = "    ") -> None:
+    """Words between spaces stay whole, so that an id can be copied."""
+    wrapper = TextWrapper(width, indent, hanging, break_long_words=False, break_on_hyphens=False)
+    sys.stdout.writelines(line + "\n" for line in wrapper.wrap(words))
 
 
 def show_line(cells: Sequence[object]) -> None:
@@ -104,6 +123,12 @@ def suggest(line: str) -> None:
     """What to type next, for people: nothing in a pipe."""
     if sys.stdout.isatty():
         sys.stdout.write(line + "\n")
+
+
+def remark(line: str) -> None:
+    """How the command understood a person, on stderr: nothing in a pipe."""
+    if sys.stdout.isatty():
+        sys.stderr.write(line + "\n")
 
 
 def say_malformed(count: int) -> None:

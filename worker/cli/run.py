@@ -1,11 +1,13 @@
-"""Commands that do the processes' work: `examrelay up` runs all of them, `examrelay sweep` makes one pass."""
+"""Commands that do the processes' work: `up` runs all of them, `console` the pages alone, `sweep` makes one pass."""
 
 from typing import Annotated
 
 import typer
 
 from worker.cli.output import say
-from worker.cli.services import open_services, warnings_to_stderr
+from worker.cli.services import join, open_services, warnings_to_stderr, who
+from worker.ledger import sessions
+from worker.settings import load_settings
 
 
 def up(
@@ -18,6 +20,29 @@ def up(
     from worker.local.up import up as run_all  # only this command needs it
 
     raise typer.Exit(run_all(sandbox=sandbox, port=port, quiet=quiet))
+
+
+def console(
+    make_hash: Annotated[
+        bool, typer.Option("--hash", help="Ask for a password, and print its hash for the tenants file.")
+    ] = False,
+    sign_in: Annotated[
+        bool, typer.Option("--sign-in", help="Print a name and a password to sign in with once, within an hour.")
+    ] = False,
+) -> None:
+    if make_hash:
+        from worker.console.signing_in import HASHER  # the others need no hashing
+
+        say(HASHER.hash(typer.prompt("Password", hide_input=True, confirmation_prompt=True)))
+    elif sign_in:
+        at, _ = open_services()
+        name = who().removeprefix("operator:").replace(" ", "-")  # `uid 0` where there is no USER
+        say(f"name {name}\npassword {sessions.invite(at.redis, name)}")
+    else:
+        from worker.console.app import serve  # brings Celery and all the pages
+
+        join()
+        serve(load_settings())
 
 
 def sweep() -> None:

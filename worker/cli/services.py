@@ -5,8 +5,10 @@ import os
 import sys
 
 from worker.bootstrap import Services, build
+from worker.cli.output import complain
 from worker.errors import ConfigurationError
 from worker.ledger import queries
+from worker.ledger.processes import differences, processes
 from worker.local.running import Running, find
 from worker.settings import environment, load_local_settings, load_settings, take_variables
 
@@ -33,9 +35,16 @@ def open_services(tenant: str | None = None) -> tuple[Services, list[str]]:
     return at, [tenant] if tenant else tenants
 
 
+def warn_of_other_files(at: Services) -> None:
+    """What we would do is not what they do, when processes run on another tenants file than we read."""
+    lives = [process for process in processes(at.redis) if process.lives]
+    for warning in differences(lives, at.tenants.digest):
+        complain(warning)
+
+
 def who() -> str:
-    """The operator's name, as it is recorded with each act."""
-    return environment().get("USER") or f"uid {os.getuid()}"
+    """The operator, as it is recorded with each act and each look at personal data."""
+    return f"operator:{environment().get('USER') or f'uid {os.getuid()}'}"
 
 
 def warnings_to_stderr() -> None:

@@ -22,41 +22,26 @@ def settings(as_json: AsJson = False) -> None:
         show_table(["variable", "value", "default", "meaning"], [tuple(row.values()) for row in found])
 
 
-def markdown() -> str:
-    """README's table of variables."""
-    lines = [
-        f"| `{_variable(name, field)}` | {_markdown_default(field)} | {(field.description or '').replace('|', '/')} |"
-        for model in (Settings, LocalSettings)
-        for name, field in _fields(model)
-    ]
-    return "\n".join(["| variable | default | meaning |", "| --- | --- | --- |", *lines, ""])
-
-
-def _markdown_default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "required"
-    return f"`{field.default}`" if field.default not in (None, "") else ""
-
-
 def rows(settings: Settings | LocalSettings) -> list[dict[str, str]]:
     """A row for each variable; secrets are masked."""
     return [
         {
-            "name": _variable(name, field),
+            "name": variable(name, field),
             "value": _shown(getattr(settings, name)),
             "default": "required" if field.is_required() else _shown(field.default),
             "meaning": field.description or "",
         }
-        for name, field in _fields(type(settings))
+        for name, field in fields_of(type(settings))
     ]
 
 
-def _fields(model: type[Settings | LocalSettings]) -> list[tuple[str, FieldInfo]]:
+def fields_of(model: type[Settings | LocalSettings]) -> list[tuple[str, FieldInfo]]:
+    """The settings by their names, each once."""
     fields = model.model_fields.items()
     return [(name, field) for name, field in fields if model is Settings or name == _LOCAL_ONLY]
 
 
-def _variable(name: str, field: FieldInfo) -> str:
+def variable(name: str, field: FieldInfo) -> str:
     """The environment variable of a setting."""
     return str(field.validation_alias or f"{Settings.model_config['env_prefix']}{name}".upper())
 

@@ -1,16 +1,18 @@
 """`examrelay trace` (the events of a candidate, a registration or a delivery), and `examrelay forget`."""
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Annotated, Any, Final
 
 import typer
 
 from schemas.event import Event
+from tasks.operator.steering import Chosen
 from worker.bootstrap import Services
 from worker.cli.filters import AsJson, TenantFilter, Yes
-from worker.cli.output import complain, end, say, show_json, show_table
-from worker.cli.services import open_services, who
-from worker.cli.steer import Chosen, Scope, act_on
+from worker.cli.output import complain, end, say, show_fields, show_json, show_table
+from worker.cli.services import open_services, warnings_to_stderr, who
+from worker.cli.steer import Scope, act_on
 from worker.errors import ConfigurationError
 from worker.ledger import queries, trace
 
@@ -44,11 +46,24 @@ def follow(
         written = [each for each in trace.registrations(at.redis, name, ids) if each["rev"] is not None]
         events += here
         registrations += [{"tenant": name, **each} for each in written]
+    results = _results(at, events) if candidate else []
     if as_json:
-        show_json({"events": [each.model_dump(mode="json") for each in events], "registrations": registrations})
+        shown = {"events": [each.model_dump(mode="json") for each in events], "registrations": registrations}
+        show_json(shown | {"results": results})
     else:
+        for result in results:
+            show_fields(result)
+            say("")
         _show_trace(events, registrations)
     end(bool(events))
+
+
+def _results(at: Services, events: list[Event]) -> list[dict[str, Any]]:
+    """What can be told to the candidate. Each look is recorded."""
+    from tasks.operator.results import result_of  # brings Celery, which the rest does not need
+
+    warnings_to_stderr()
+    return [asdict(result_of(at, event, who())) for event in events]
 
 
 def _ids(
@@ -90,4 +105,4 @@ def forget(
         for event in trace.events(at.redis, name, _ids(at, name, candidate, None, None))
     ]
     scope = Scope(yes=yes, keep_going=True)
-    end(act_on(chosen, "forget", scope, lambda event: at.ledger.forget(event.tenant, event.id, who())))
+    end(act_on(at, chosen, "forget", scope))

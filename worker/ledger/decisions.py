@@ -33,15 +33,14 @@ def drop(id: str, to: EventState, detail: str, *, keep_intent: bool = False) -> 
 
 
 def stop(
-    id: str, reason: Reason, detail: str, registration: str | None = None, *, keep_intent: bool = False
+    id: str, reason: Reason, detail: str, registration: str | None = None, *, keep_intent: bool = False, words: str = ""
 ) -> Decision:
     """Waits for a person: held or dead, as the reason's policy says. `registration`: what it was about to write to.
 
-    `keep_intent`: it may have been applied; a replay begins by reading that.
+    `keep_intent`: it may have been applied; a replay begins by reading that. `words`: Rhythm's own.
     """
-    more: dict[str, Any] = {"registration": registration} if registration else {}
-    if keep_intent:
-        more["keep_intent"] = True
+    given = {"registration": registration, "words": words, "keep_intent": keep_intent}
+    more = {name: value for name, value in given.items() if value}
     to = reason.policy.ends_in
     return Decision(id, "hold" if to is EventState.HELD else "bury", to, reason, detail, more=more)
 
@@ -67,11 +66,14 @@ def settle(
     *,
     sys_version: int | None,
     values: str,
+    base: str = "",
 ) -> Decision:
-    """Rhythm says what the result says: because we wrote it, or because it did already."""
+    """Rhythm says what the result says: because we wrote it (on top of version `base`), or because it did already."""
     more: dict[str, Any] = {"result": result, "registration": registration, "values": values}
     if sys_version is not None:
         more["sys_version"] = sys_version
+    if base:
+        more["base"] = base
     return Decision(id, "settle", EventState.SYNCED, more=more)
 
 

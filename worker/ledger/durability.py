@@ -54,7 +54,7 @@ def ask(pipeline: Any) -> None:
     """Queue the questions of a look, on a pipeline of either kind that is executed with `raise_on_error=False`."""
     for section in _SECTIONS:
         pipeline.info(section)
-    pipeline.config_get(*WANTED, "save", "stop-writes-on-bgsave-error")
+    pipeline.config_get(*WANTED, "save", "stop-writes-on-bgsave-error", "dir")
 
 
 def answered(replies: Sequence[Any]) -> Look:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 
 import redis
@@ -20,6 +20,7 @@ from worker.ledger.decisions import Decision
 from worker.ledger.keys import key
 from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
 from worker.ledger.times import IDENTITY_KEPT, instant, milliseconds
+from worker.ledger.totals import Totals
 from worker.ledger.work import Claim, DeliveryRecord, Intent, Prepared, Sibling, Work
 from worker.queues import SLOT_SECONDS
 
@@ -45,7 +46,7 @@ class Ledger:
 
         Nothing when no slot is free. What a newer version has stored, and this one cannot read, is put back.
         """
-        now, others, works = self.scripts(
+        now, others, works, buried = self.scripts(
             "claim", tenant, limit, token, milliseconds(self._lease), slots, 1000 * SLOT_SECONDS
         )
         readable, strange = [], []
@@ -57,7 +58,7 @@ class Ledger:
                     decisions.defer(work[0].decode(), PAUSE, Reason.INTERNAL_ERROR, _NEWER, keep_intent=True)
                 )
         self.apply(tenant, token, strange)
-        return Claim(tuple(readable), instant(now), bool(others))
+        return Claim(tuple(readable), instant(now), bool(others), tuple(id.decode() for id in buried))
 
     def prepare(self, tenant: str, token: str, plans: Sequence[dict[str, Any]]) -> list[Prepared]:
         """Make claimed events ready whose version of the delivery is new. They stay claimed.
@@ -74,15 +75,24 @@ class Ledger:
             for answer, detail, delivery, version, record in answers
         ]
 
-    def apply(self, tenant: str, token: str, decided: Sequence[Decision], *, last: bool = False) -> list[str]:
-        """Apply decisions. Returns each event's state: `lost` where the claim was no longer ours.
+    def apply(
+        self, tenant: str, token: str, decided: Sequence[Decision], *, last: bool = False, totals: Totals | None = None
+    ) -> list[str]:
+        """Apply decisions, add to the totals. Returns each event's state: `lost` where the claim was no longer ours.
 
         `last`: the task ends with this, and gives its slot back.
         """
-        if not decided and not last:
+        if not decided and not last and not totals:
             return []
         arguments = [self._sealed(decision.as_arguments()) for decision in decided]
-        return [state.decode() for state in self.scripts("apply", tenant, token, int(last), json.dumps(arguments))]
+        arguments_json, totals_json = json.dumps(arguments), json.dumps(totals or {})
+        states = self.scripts("apply", tenant, token, int(last), arguments_json, totals_json)
+        return [state.decode() for state in states]
+
+    def first_today(self, tenant: str, state: str, reason: str, day: date) -> bool:
+        """Whether nobody has asked this before on that day."""
+        told = key(tenant, "told", state, reason, day.isoformat())
+        return bool(self.client.set(told, 1, nx=True, ex=timedelta(days=2)))
 
     def intend(self, tenant: str, token: str, plans: Sequence[dict[str, str]]) -> list[str]:
         """Take registrations and store what is about to be written. Returns ok, taken, moved or lost for each."""
@@ -147,15 +157,25 @@ class Ledger:
         known_state = EventState(state.decode()) if state else None
         return Sibling(version.decode(), id, known_state, instant(received_at), bool(is_stranger), intent)
 
+    def note_look(self, tenant: str, id: str, who: str, what: str) -> bool:
+        """Note in an event's history that a person looks at what is personal. False: there is no such event."""
+        return bool(self.scripts("steer", tenant, id, "look", who, what, "")[0])
+
+    def words(self, tenant: str, id: str) -> str | None:
+        """Rhythm's own words for why the event stands where it does. Raises SealUnknown, SealBroken."""
+        kept: Any = self.client.hget(key(tenant, "event", id), "words")
+        return None if kept is None else self.sealer.open_text(kept.decode(), id)
+
     def payload(self, tenant: str, id: str) -> bytes | None:
         """The body as it was sent, or None when it is no longer kept."""
         stored: Any = self.client.get(key(tenant, "payload", id))
         return None if stored is None else self.sealer.open(stored, id)
 
     def _sealed(self, decision: dict[str, Any]) -> dict[str, Any]:
-        """With what was written sealed, if it says so: a registration's result is personal."""
-        if "values" in decision:
-            decision["values"] = self.sealer.seal_text(decision["values"], decision["registration"])
+        """With what is personal in it sealed: a registration's result, and what Rhythm said of one."""
+        for name, about in (("values", "registration"), ("words", "id")):
+            if name in decision:
+                decision[name] = self.sealer.seal_text(decision[name], decision[about])
         return decision
 
     def _work(self, id: bytes, fields: list[bytes], stored: bytes) -> Work:

@@ -7,8 +7,9 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
     receipts (from the second on), nonce (of the last receipt), who (the candidate's names: `trace.py`), attempts,
     first_attempt_at, answers (an operator's; sealed), problem (the receiver's); while claimed: lease (token), batch
     (size of the claim); after leases that expired: expiries, alone; while a write may be under way: intent (sealed);
-    one that was still so when the event died: doubt (sealed). history: a line a move (at, move, by, and the reason if
-    there is one; tab-separated), times counted from received_at; the first line, `record`, is left out.
+    one that was still so when the event died: doubt (sealed); while it is held or dead for what Rhythm said of the
+    write: words (sealed). history: a line a move (at, move, by, and the reason if there is one; tab-separated), times
+    counted from received_at; the first line, `record`, is left out.
 `payload:{id}` string: the body as sent, sealed. Expires after the event is final.
 `history:{id}` string: lines like those of its history, with their times, of what is no move; and all lines that an
     earlier release wrote while the event waited.
@@ -19,14 +20,18 @@ there are keys (`sealed.py`); names made of candidate data are HMACs (`identity.
 `held`, `dead` zset: those events, by received_at (of older releases: by when they got there, until they leave).
 `counts` hash: accepted, pruned, each state, `held:{reason}`, `dead:{reason}`, `synced:{result}`. Moved by the scripts
     that move the events, so they always equal what they count.
+`totals` hash: what was ever counted, for `/metrics` (`totals.py`).
+`told:{state}:{reason}:{day}` string: Sentry was told of the first such event of a day. 2 days.
 `delivery:{source}:{id}` hash: a sitting. `v:{version}` the event that brought it, applied (version), rev.
 `ref:{source}:{event_ref}` string: the delivery and version that a platform's `eventId` means.
-`registration:{id}` hash: what it last said by our doing: event, values (sealed); accepted (a person's
-    override that an operator took for right; sealed); the highest sys_version seen; owner (the event whose intent is on
-    it); rev (grows with each settlement); `e:{event}`: others that wrote, tried, or were held when they came to it.
+`registration:{id}` hash: what it last said by our doing: event, values (sealed), base (the
+    sys_version on top of which they were written); accepted (a person's override that an operator took for right;
+    sealed); the highest sys_version seen; owner (the event whose intent is on it); rev (grows with each settlement);
+    `e:{event}`: others that wrote, tried, or were held when they came to it.
 `hint` string: when a hint was sent. Cleared by the first claim of a task, before it takes.
 `slots` zset: the tokens of running tasks, by when they are over at the latest.
 `moved` string: when a task last moved an event, or spent an attempt.
+`synced:{hour}` string: how many events were synced in an hour (since 1970). A day.
 `gate` hash: closed_until, reason, since, failures, probe_until, next (the pace's next free turn), closings (while turns
     were given out). Of a paced tenant: interval (ms between turns), busy (ms that a task has with one). What 429s have
     taught: learned (calls a second), learned_at, taught_at (the 429), hold, early, taken and gap (`gate.lua`).
@@ -41,6 +46,8 @@ Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: ho
     (why, task, bytes), the content sealed. Kept until a person removes them; `er:strays.acts` list: who did and why.
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.
 `er:token.{credentials}` string: an OAuth token, sealed; `er:token.{credentials}.lock`: who fetches one now.
+`er:console.session.{digest}` string: who is signed in to the console. `er:console.once.{digest}`: who may sign in once.
+    `er:console.failed.{digest}`: how many wrong passwords were tried for a name. All expire.
 `er:hints` string: how many hints were ever sent.
 `er:said.{caller}` string: the nonce of the caller's last call and its answer, so that a repeat gets the same. 10 min.
 `er:processes` hash: what each process tells of itself; `er:processes.seen` zset: when it last did.
@@ -65,6 +72,9 @@ INDEX_KEY = "er:index_key"
 PROCESSES = "er:processes"
 ANSWERS = "er:said."
 TOKEN = "er:token."
+SESSION = "er:console.session."
+INVITATION = "er:console.once."
+SIGN_IN_FAILURES = "er:console.failed."
 
 
 def key(tenant: str, *parts: str) -> str:

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
 import redis
@@ -19,6 +17,7 @@ import redis
 from worker.ledger.client import text
 from worker.ledger.keys import PROCESSES
 from worker.ledger.times import instant, milliseconds
+from worker.settings import running_version
 
 EVERY: Final = timedelta(seconds=10)
 #: One that has not been seen for so long does not live.
@@ -29,15 +28,6 @@ FORGOTTEN_AFTER: Final = timedelta(minutes=10)
 SWEEP_LATE: Final = timedelta(seconds=150)
 #: Every kind there is, and what operators call it.
 KINDS: Final = {"web": "receiver", "worker": "worker", "sweeper": "sweeper", "beat": "beat"}
-
-
-@cache
-def running_version() -> str:
-    """The version of examrelay that this process runs."""
-    try:
-        return version("examrelay")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,11 @@ def refusals(client: "redis.Redis", tenant: str, source: Source) -> list[str]:
     return [text(line) for line in client.lrange(key(tenant, "refused", source), 0, -1)]
 
 
+def stray_count(client: "redis.Redis") -> int:
+    """How many strays there are."""
+    return int(client.hlen(STRAYS))
+
+
 def malformed(client: "redis.Redis") -> int:
     """How many queue entries were not Celery messages."""
     return int(client.llen(MALFORMED))
@@ -95,7 +100,10 @@ def state_counts(found: dict[str, int]) -> dict[str, int]:
 
 
 def oldest_due(client: "redis.Redis", tenant: str, state: EventState) -> datetime | None:
-    """Since when the most overdue event of a waiting state has been due; None when there is none."""
+    """Since when the most overdue event of a waiting state has been due; None when there is none.
+
+    Of held and dead events: when the oldest was received.
+    """
     first = client.zrange(key(tenant, INDEX_OF[state]), 0, 0, withscores=True)
     return instant(first[0][1]) if first else None
 
@@ -105,11 +113,11 @@ def waiting_reasons(client: "redis.Redis", tenant: str, state: EventState) -> di
 
     Reads the 2,000 that are due last: an event that was never tried has no reason, and is due before them.
     """
-    ids: Any = client.zrange(key(tenant, INDEX_OF[state]), 0, _LOOKED_AT - 1, desc=True)
-    pipeline = client.pipeline(transaction=False)
-    for id in ids:
-        pipeline.hget(key(tenant, "event", text(id)), "reason")
-    return dict(Counter(text(reason) for reason in pipeline.execute() if reason is not None).most_common())
+    field = f"{key(tenant, 'event')}:*->reason"
+    asked = ("BY", "nosort", "LIMIT", 0, _LOOKED_AT, "GET", field, "DESC")
+    # By hand, because redis-py's `sort_ro` sends SORT, which a Redis that is at its maxmemory refuses.
+    reasons: Any = client.execute_command("SORT_RO", key(tenant, INDEX_OF[state]), *asked)
+    return dict(Counter(text(reason) for reason in reasons if reason is not None).most_common())
 
 
 def moved_at(client: "redis.Redis", tenant: str) -> datetime | None:
@@ -160,7 +168,7 @@ def _history(received: int, moves: str, others: str) -> list[HistoryEntry]:
 
 def history_line(at: datetime, move: str, by: str) -> str:
     """What happened beside the moves, as `history:{id}` holds it."""
-    return f"{_milliseconds(at)}\t{move}\t{by}\n"
+    return f"{stamp(at)}\t{move}\t{by}\n"
 
 
 def _entries(lines: str, since: int) -> Iterator[HistoryEntry]:
@@ -248,7 +256,7 @@ def _walk(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest
 def _found(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest: bool) -> Iterator[Event]:
     """The same, in the order of the index. Ends when all of a final state were found."""
     find, after = client.register_script(script_text("find")), [b"", b""]
-    since, until = _milliseconds(wanted.since), _milliseconds(wanted.until)
+    since, until = stamp(wanted.since), stamp(wanted.until)
     filters, bounds = _filters(wanted), [since or "-inf", until or "+inf"]
     if index != "events":  # by when it was received in an index that is by when it is due
         filters, bounds = [*_filters(wanted._replace(states=None)), *_received(since, until)], ["-inf", "+inf"]
@@ -287,6 +295,6 @@ def _received(since: int | None, until: int | None) -> list[dict[str, Any]]:
     return [{"field": "received_at", "from": since or 0, "below": until or 2**53}]
 
 
-def _milliseconds(at: datetime | None) -> int | None:
+def stamp(at: datetime | None) -> int | None:
     """The first whole millisecond that is not before `at`."""
     return None if at is None else -((_EPOCH - at) // timedelta(milliseconds=1))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import redis
 
+from worker.ledger import queries
 from worker.ledger.client import script_text, text
 from worker.ledger.keys import MALFORMED, STRAYS, STRAYS_ACTS
 from worker.ledger.sealed import Sealer
@@ -35,6 +36,12 @@ def malformed(client: "redis.Redis", sealer: Sealer) -> list[bytes]:
     """What was on a queue and no message, the newest first."""
     entries: Any = client.lrange(MALFORMED, 0, -1)
     return [sealer.open(entry, MALFORMED) for entry in entries]
+
+
+def note(client: "redis.Redis", by: str, move: str, id: str) -> None:
+    """Note what a person did that leaves the strays as they are: a look at what one holds."""
+    client.lpush(STRAYS_ACTS, " ".join((queries.redis_now(client).isoformat(timespec="seconds"), by, move, id)))
+    client.ltrim(STRAYS_ACTS, 0, _ACTS_KEPT - 1)
 
 
 def remove(client: "redis.Redis", id: str | None, act: str) -> None:

@@ -13,6 +13,7 @@ import redis
 
 from schemas.addresses import folded
 from schemas.event import Event
+from schemas.outcome import Source
 from worker.ledger import queries
 from worker.ledger.client import text
 from worker.ledger.identity import Identity
@@ -96,6 +97,17 @@ def of_delivery(client: "redis.Redis", tenant: str, event: Event) -> list[str]:
     kept = pipeline.execute()
     copies = [id for id, delivery in zip(same, kept, strict=True) if delivery and text(delivery) == event.delivery]
     return list(dict.fromkeys([event.id, *versions, *copies]))
+
+
+def of_sitting(client: "redis.Redis", tenant: str, id: str) -> list[str]:
+    """The ids of the events that brought results under a platform's own id of a sitting, or under its `eventId`."""
+    pipeline = client.pipeline(transaction=False)
+    for source in Source:
+        pipeline.get(key(tenant, "ref", source, id))
+    meant = [text(ref).rpartition(" ")[0] for ref in pipeline.execute() if ref]
+    for delivery in [*meant, *(f"{source}:{id}" for source in Source)]:
+        pipeline.hgetall(key(tenant, "delivery", delivery))
+    return [text(event) for record in pipeline.execute() for field, event in record.items() if field.startswith(b"v:")]
 
 
 def events(client: "redis.Redis", tenant: str, ids: Iterable[str]) -> list[Event]:

@@ -96,8 +96,9 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one claim took. `others`: another tenant waits its turn."""
+    """What one claim took. `others`: another tenant waits its turn. `buried`: events that ended too many workers."""
 
     works: tuple[Work, ...]
     now: datetime
     others: bool
+    buried: tuple[str, ...] = ()

@@ -29,6 +29,8 @@ class Remembered:
     rev: str = "0"
     #: The event whose intent is on it: its write may be in Rhythm although the ledger does not know yet.
     owner: str | None = None
+    #: On top of which version the values were written.
+    base: str | None = None
     #: What reads `accepted`.
     read_accepted: Callable[[], dict[str, Any] | None] = field(default=lambda: None, compare=False)
 
@@ -75,6 +77,7 @@ def _remembered(sealer: Sealer, registration: str, found: Any, deliveries: dict[
         int(record["sys_version"]) if "sys_version" in record else None,
         record.get("rev", "0"),
         record.get("owner"),
+        record.get("base"),
         lambda: json.loads(sealer.open_text(record["accepted"], registration)) if "accepted" in record else None,
     )
 

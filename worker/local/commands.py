@@ -10,7 +10,8 @@ _CELERY: Final = ("celery", "-A", "worker.celery")
 #: Neither is of use to workers that share nothing but the ledger, and both cost at each connect.
 _APART: Final = ("--without-gossip", "--without-mingle")
 
-#: For `python -m`. Flower takes its port from FLOWER_PORT, the receiver from PORT.
+#: For `python -m`. The receiver takes its port from PORT, the console from EXAMRELAY_CONSOLE_PORT, Flower its own from
+#: FLOWER_PORT, and who may see it from FLOWER_BASIC_AUTH (`user:password`).
 ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
     "web": ("worker.receiver",),
     "worker": (
@@ -18,9 +19,14 @@ ARGUMENTS: Final[Mapping[str, tuple[str, ...]]] = {
         *("-E", "-n", "worker@%h", *_APART),
     ),
     # On its own, one task at a time: a Rhythm that hangs cannot stop the sweep.
-    "sweeper": (*_CELERY, "worker", "-P", "solo", "-Q", SWEEP_QUEUE, "-n", "sweeper@%h", *_APART),
+    "sweeper": (*_CELERY, "worker", "-P", "solo", "-Q", SWEEP_QUEUE, "-E", "-n", "sweeper@%h", *_APART),
     "beat": (*_CELERY, "beat"),
-    "flower": (*_CELERY, "flower", "--address=127.0.0.1"),
+    "console": ("worker.console",),
+    # The tenant is in `args`, what became of its events in `result` or `exception`.
+    "flower": (
+        *(*_CELERY, "flower", "--address=127.0.0.1"),
+        "--tasks-columns=name,args,state,result,exception,received,runtime,worker",
+    ),
 }
 
 

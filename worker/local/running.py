@@ -22,6 +22,7 @@ class Running:
     pid: int
     receiver: str
     flower: str
+    console: str
     sandbox: str | None
     variables: dict[str, str]
 

@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.panel import Panel
 
 from worker.errors import ConfigurationError
+from worker.ledger import sessions
 from worker.ledger.client import UNAVAILABLE, connect
 from worker.ledger.durability import check_redis
 from worker.local import append_only, running, valkey
@@ -35,9 +36,11 @@ from worker.queues import SLOT_SECONDS
 from worker.settings import LocalSettings, Settings, environment, load_local_settings, load_settings, take_variables
 
 PORT: Final = 8000
+CONSOLE: Final = 8001
+FLOWER: Final = 5555
 #: From the start of a wave until all of it is ready; a cold disk and two cores need most of it.
 READY_SECONDS: Final = 60.0
-STOPS: Final = (("web", "beat", "flower"), ("worker", "sweeper"), ("sandbox",), ("valkey",))
+STOPS: Final = (("web", "console", "beat", "flower"), ("worker", "sweeper"), ("sandbox",), ("valkey",))
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Plan:
 
     data: Path
     port: int
+    console: int
     flower: int
     valkey: int | None
     sandbox: int | None
@@ -80,12 +84,17 @@ def _plan(local: LocalSettings, *, sandbox: bool, port: int | None) -> Plan:
     """Ports for everything. Raises ConfigurationError when the one asked for is taken."""
     if port and not _is_free(port):
         raise ConfigurationError(f"port {port} is in use. Set PORT (or --port) to a free one, or end what uses it.")
-    free, flower, own_valkey, stand_in = _free_ports(4)
+    free, console, flower, own_valkey, stand_in = _free_ports(5)
     if port is None:
         port = PORT if _is_free(PORT) else free
+    if port and _is_free(FLOWER):
+        flower = FLOWER
+    if port not in (0, CONSOLE) and _is_free(CONSOLE):
+        console = CONSOLE
     return Plan(
         data=local.data.resolve(),
         port=port or free,
+        console=local.console_port or console,
         flower=flower,
         valkey=own_valkey if local.redis_url is None else None,
         sandbox=stand_in if sandbox else None,
@@ -116,6 +125,7 @@ def _variables(plan: Plan, local: LocalSettings) -> dict[str, str]:
     variables = {
         "PORT": str(plan.port),
         "FLOWER_PORT": str(plan.flower),
+        "EXAMRELAY_CONSOLE_PORT": str(plan.console),
         "EXAMRELAY_DATA": str(plan.data),
         "EXAMRELAY_CONFIG": str(local.config.resolve()),
     }
@@ -124,9 +134,10 @@ def _variables(plan: Plan, local: LocalSettings) -> dict[str, str]:
     if plan.valkey is not None:
         variables["REDIS_URL"] = valkey.configure(plan.data / "valkey", plan.valkey)
     if plan.sandbox is not None:
-        config = plan.data / "sandbox.toml"
-        tenants = (resources.files("sandbox") / "tenants.toml").read_text()
-        config.write_text(tenants.replace(":PORT", f":{plan.sandbox}"))
+        config = plan.data / "sandbox.toml"  # kept, so that what an operator changes in it stays
+        shipped = resources.files("sandbox") / "tenants.toml"
+        tenants = config.read_text() if config.exists() else shipped.read_text()
+        config.write_text(re.sub(r"(?<=//127\.0\.0\.1:)(PORT|\d+)", str(plan.sandbox), tenants))
         variables |= {name: secrets.token_urlsafe(12) for name in re.findall(r'"env:(\w+)"', tenants)}
         variables |= {"ACME_RHYTHM": "sandbox-key", "EXAMRELAY_CONFIG": str(config)}
     if sys.stdout.isatty() and "EXAMRELAY_LOG_FORMAT" not in environment():
@@ -147,11 +158,13 @@ def _waves(plan: Plan, settings: Settings) -> list[list[Program]]:
         "worker": {"says": " ready.", "grace_seconds": SLOT_SECONDS},
         "sweeper": {"says": " ready.", "grace_seconds": SLOT_SECONDS},
         "beat": {"says": "beat: Starting"},
+        "console": {"answers": partial(_answers, f"http://127.0.0.1:{plan.console}/healthz")},
         "flower": {"answers": partial(_answers, f"http://127.0.0.1:{plan.flower}/healthcheck")},
     }
     others = [Program(name, command(name), **looks[name]) for name in ARGUMENTS]
     if plan.sandbox is not None:
-        stand_in = (sys.executable, "-m", "sandbox", "--port", str(plan.sandbox))
+        kept = str(plan.data / "sandbox.json")
+        stand_in = (sys.executable, "-m", "sandbox", "--port", str(plan.sandbox), "--keep", kept)
         others.insert(0, Program("sandbox", stand_in, says="sandbox ready"))
     if plan.valkey is None:
         return [others]
@@ -193,7 +206,7 @@ async def _run(plan: Plan, settings: Settings, variables: dict[str, str], output
         await asyncio.wait([starting, signalled], return_when=asyncio.FIRST_COMPLETED)
         if not stopping.is_set():
             starting.result()
-            _announce(plan, variables)
+            _announce(plan, settings, variables)
             await signalled
     except StartFailed as failure:
         sys.stderr.write(f"examrelay up: {failure}\nThe whole of it is in {plan.data / 'logs'}.\n")
@@ -216,17 +229,22 @@ async def _start(plan: Plan, children: Children, settings: Settings) -> None:
         await children.start(wave, READY_SECONDS)
 
 
-def _announce(plan: Plan, variables: dict[str, str]) -> None:
+def _announce(plan: Plan, settings: Settings, variables: dict[str, str]) -> None:
     """Say where everything is: to people on the terminal, to commands in `running.json`."""
-    flower = f"http://127.0.0.1:{plan.flower}"
+    flower, console = f"http://127.0.0.1:{plan.flower}", f"http://127.0.0.1:{plan.console}"
     sandbox = None if plan.sandbox is None else f"http://127.0.0.1:{plan.sandbox}"
-    running.Running(os.getpid(), plan.receiver, flower, sandbox, variables).announce(plan.data)
+    running.Running(os.getpid(), plan.receiver, flower, console, sandbox, variables).announce(plan.data)
+    name = environment().get("USER") or "operator"
+    with connect(settings, patient=False) as client:
+        password = sessions.invite(client, name)
     status = f"{_name()} status"
     if plan.data != Path(".data").resolve():
         status = f"EXAMRELAY_DATA={shlex.quote(str(plan.data))} {status}"
     lines = [
         f"post results to  {plan.receiver}/v1/{{tenant}}/{{source}}",
         f"ready?           {plan.receiver}/readyz",
+        f"console          {console}",
+        f"  sign in once   as {name}, password {password}",
         f"tasks (Flower)   {flower}",
         f"events           {status}",
         f"data and logs    {plan.data}",

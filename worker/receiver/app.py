@@ -6,6 +6,7 @@ a platform may hold back every later result behind a refused one (Drillster does
 
 import asyncio
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from urllib.parse import unquote
 
 import structlog
 import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -22,7 +24,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from schemas.outcome import Source
-from worker import health, telemetry
+from worker import health, sentry, telemetry
 from worker.bootstrap import Services, build
 from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.ledger import queries
@@ -30,6 +32,7 @@ from worker.ledger.client import UNAVAILABLE, connect_recorder
 from worker.ledger.durability import check_redis
 from worker.ledger.processes import Presence, Process, at_host, ended
 from worker.ledger.recorder import Recorder
+from worker.receiver import figures
 from worker.receiver.asgi import App, bug_answer, listen, problem
 from worker.receiver.body import Body, Reader, Refused, check_framing, is_packed
 from worker.receiver.connection import Connection
@@ -55,7 +58,7 @@ class Receiver:
         self.services = services
         self.recorder = recorder
         self.tenants = services.tenants
-        self.measures = Measures()
+        self.measures = Measures(services.tenants)
         self.reader = Reader(services.settings.max_body_bytes)
 
     async def accept(self, request: Request) -> Response:
@@ -64,6 +67,7 @@ class Receiver:
         rules = self.tenants.find(tenant, source)
         if rules is None:
             return await self._refuse(request, Refused(404, "no such tenant, or no such source of its"))
+        began = time.time()
         try:
             body = await self._read(request, rules)
             id = event_id(tenant, Source(source), path, body.content)
@@ -78,6 +82,7 @@ class Receiver:
             self.measures.refused(tenant, source, 503)
             return problem(503, "not recorded: send it again", _LATER)
         self.measures.accepted(tenant, source, receipt.duplicate)
+        sentry.received(id, began, tenant=tenant, source=source)
         return Response(receipt.model_dump_json(), 202, media_type="application/json")
 
     async def _read(self, request: Request, rules: SourceRules) -> Body:
@@ -113,8 +118,8 @@ class Receiver:
 
     async def metrics(self, _request: Request) -> Response:
         """`GET /metrics`, for Prometheus."""
-        ledger = await run_in_threadpool(health.metrics, self.services)
-        return PlainTextResponse(ledger + self.measures.text())
+        ledger = await run_in_threadpool(figures.metrics, self.services)
+        return Response(ledger + self.measures.text(), media_type=CONTENT_TYPE_LATEST)
 
     async def http_error(self, request: Request, error: Exception) -> Response:
         """404 and 405 of the routes. OPTIONS is answered with what is allowed."""

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
-from worker import telemetry
+from worker import sentry
 from worker.errors import ConfigurationError
 
 
@@ -69,7 +69,7 @@ class App(Starlette):
             if hung_up:
                 _LOG.info("answer.unheard")
             else:
-                telemetry.report_bug(error, process="web")
+                sentry.report_bug(error, process="web")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The first route skips Starlette's middleware and router, which take a fifth of a delivery's time."""

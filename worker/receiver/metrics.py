@@ -2,6 +2,10 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from worker.tenants import Tenants
+
+#: The refusals that alerts watch. They are shown from the beginning: a rate has to begin with a zero.
+_WATCHED = (401, 503)
 #: The receiver answers within a second; a fsync takes about a millisecond.
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -9,7 +13,7 @@ _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 class Measures:
     """One process' figures."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenants: Tenants) -> None:
         self._registry = CollectorRegistry()
         self._accepted = Counter(
             "examrelay_accepted", "Deliveries recorded.", ["tenant", "source", "duplicate"], registry=self._registry
@@ -23,6 +27,10 @@ class Measures:
         self.record_seconds = Histogram(
             "examrelay_record_seconds", "Recording a delivery.", buckets=_SECONDS, registry=self._registry
         )
+        for tenant, rules in tenants.tenants.items():
+            for source in rules.sources:
+                for status in _WATCHED:
+                    self._refused.labels(tenant, source, str(status))
 
     def accepted(self, tenant: str, source: str, duplicate: bool) -> None:
         """Count a 202."""

@@ -5,6 +5,7 @@ its place. Where entries do not tell whether they were applied, the counts may. 
 the result unknown: that costs one more read, while a wrong result would lose an exam result.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from worker.rhythm.failures import Call, RhythmRejected, refusal
 
 #: "failed" is left out: it is also the status of a registration.
 _WORDS = {"success": True, "succeeded": True, "ok": True, "error": False, "failure": False}
+
+#: The members of an entry that say why it failed.
+_ERRORS = ("error", "errors", "error_message")
 
 
 class ItemState(StrEnum):
@@ -44,6 +48,8 @@ class _Reading(NamedTuple):
     applied: bool | None = None
     status: int | None = None
     registration: Registration | None = None
+    #: What the entry says of an error, as JSON.
+    words: bytes = b""
 
 
 def read_results(reply: BatchReply, ids: Sequence[str], now: datetime) -> dict[str, ItemResult]:
@@ -80,7 +86,7 @@ def _result(reading: _Reading, now: datetime) -> ItemResult:
     if reading.status is None:
         error: ExamrelayError = RhythmRejected(f"Rhythm refused {Call.BATCH_ITEM} and gave no status")
     else:
-        error = refusal(Call.BATCH_ITEM, reading.status, {}, now)
+        error = refusal(Call.BATCH_ITEM, reading.status, {}, now, reading.words)
     return ItemResult(ItemState.FAILED, error=error)
 
 
@@ -114,12 +120,15 @@ def _read(result: BatchResult, id: str) -> _Reading:
         result.success,
         _WORDS.get((result.status or "").lower()),
         None if status is None else 200 <= status < 300,
-        False if result.error or result.errors or result.error_message else None,
+        False if any(getattr(result, name) for name in _ERRORS) else None,
     } - {None}
     if len(signs) > 1:
         return _Reading()
     applied = signs.pop() if signs else (True if registration else None)
-    return _Reading(applied, status, registration if applied else None)
+    words = {name: told for name in _ERRORS if (told := getattr(result, name))}
+    return _Reading(
+        applied, status, registration if applied else None, json.dumps(words, default=str).encode() if words else b""
+    )
 
 
 def _status(result: BatchResult) -> int | None:

@@ -34,10 +34,8 @@ _NOBODY = "examrelay-probe"
 REFUSED_PATCH = (PatchOperation(op="test", path="/sys_version", value=-1),)
 #: Longest part of a path: DynamoDB, under Rhythm, has no longer key.
 _LONGEST_KEY = 1024
-
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "examrelay"}
 _NOW: Clock = partial(datetime.now, UTC)
-
 _T = TypeVar("_T")
 _REGISTRATION = TypeAdapter(Registration)
 _PAGE: TypeAdapter[Page | list[Registration]] = TypeAdapter(Page | list[Registration])
@@ -71,7 +69,8 @@ def open_session() -> requests.Session:
 class Rhythm:
     """The calls of one tenant. Each method may raise what `take_turn` raises, and any transient error of failures.py.
 
-    `take_turn` is called right before each HTTP call to Rhythm is sent. `tokens` shares OAuth tokens between processes.
+    `take_turn` is called right before each HTTP call to Rhythm is sent; `ended` after it, with its kind, its status
+    (None: no answer) and the seconds it took. `tokens` shares OAuth tokens between processes.
     """
 
     def __init__(
@@ -81,10 +80,11 @@ class Rhythm:
         take_turn: Callable[[], None],
         tokens: TokenStore,
         now: Clock = _NOW,
+        ended: Callable[[str, int | None, float], None] = lambda *_: None,
     ) -> None:
         self._url = f"{connection.url.rstrip('/')}/examRegistrations/{quote(connection.tenant_id, safe='')}"
         self._session = session
-        self._take_turn = take_turn
+        self._take_turn, self._ended = take_turn, ended
         self._seconds = connection.timeout_seconds
         self._as_text = connection.patch_values == "string"
         self._extra: dict[str, Any] = {"object": {}} if connection.batch_object else {}
@@ -244,7 +244,7 @@ class Rhythm:
     def _accepted(self, call: Call, answer: _Answer) -> bytes:
         if 200 <= answer.status < 300:
             return answer.content
-        raise refusal(call, answer.status, answer.headers, self._now())
+        raise refusal(call, answer.status, answer.headers, self._now(), answer.content)
 
     def _send(self, call: Call, url: str, headers: dict[str, str], body: bytes | None) -> _Answer:
         """One request, one answer, one deadline. Built by hand: `Session.request` costs as much again."""
@@ -254,13 +254,14 @@ class Rhythm:
         if body is not None:
             request.headers.setdefault("Content-Type", "application/json")
             request.headers["Content-Length"] = str(len(body))
-        deadline = time.monotonic() + self._seconds
-        DEADLINE.set(deadline)
+        began, answer = time.monotonic(), None
+        DEADLINE.set(began + self._seconds)
         try:
             answer = _read(self._session.get_adapter(url).send(request, stream=True, timeout=self._seconds))
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            failure = _lost(call, error, self._seconds if time.monotonic() >= deadline else None)
-        else:
+            failure = _lost(call, error, self._seconds if time.monotonic() >= began + self._seconds else None)
+        self._ended(call.name.lower(), answer and answer.status, time.monotonic() - began)
+        if answer is not None:
             if len(answer.content) <= LARGEST_ANSWER:
                 return answer
             failure = RhythmUnavailable(f"Rhythm's answer to {call} is too long", maybe_applied=call.writes)

@@ -17,6 +17,8 @@ from worker.errors import ExamrelayError, PermanentError, TransientError
 #: A longer `Retry-After` counts as this: an operator looks before then. Applies to every wait that Rhythm asks for.
 LONGEST_RETRY_AFTER = timedelta(hours=24)
 
+#: Bytes of Rhythm's own words that are kept of a refusal.
+_MOST_WORDS = 4000
 _SECONDS = re.compile(r"\s*([+-]?\d+(?:\.\d+)?)\s*", re.ASCII)
 
 
@@ -120,8 +122,8 @@ class MissingReference(_Permanent):
     _reason = Reason.MISSING_REFERENCE
 
 
-def refusal(call: Call, status: int, headers: Mapping[str, str], now: datetime) -> ExamrelayError:
-    """What an answer other than 2xx to `call` means.
+def refusal(call: Call, status: int, headers: Mapping[str, str], now: datetime, words: bytes = b"") -> ExamrelayError:
+    """What an answer other than 2xx to `call` means. Only an error that a person decides about keeps its `words`.
 
     A status that is not documented counts as unavailable: then no event ends because of a fault on the way to Rhythm.
     A whole batch has no one registration that could be missing: it is rejected. A batch's item says nothing about the
@@ -130,6 +132,13 @@ def refusal(call: Call, status: int, headers: Mapping[str, str], now: datetime) 
     ---
     Rhythm, Exam Registrations API: Responses; Rhythm, rate limiting: "429", "Retry-After".
     """
+    error = _meaning(call, status, headers, now)
+    if isinstance(error, PermanentError):
+        error.words = words[:_MOST_WORDS].decode(errors="replace")
+    return error
+
+
+def _meaning(call: Call, status: int, headers: Mapping[str, str], now: datetime) -> ExamrelayError:
     detail = f"Rhythm answered {status} to {call}"
     wait = retry_after(headers, now)
     match status:

@@ -150,6 +150,19 @@ def stand(values: Mapping[str, Any], registration: Registration) -> bool:
     return not difference(values, registration)
 
 
+def as_now(values: Mapping[str, Any], found: Registration) -> Values:
+    """What the registration says now where we wrote `values`; None where it says nothing."""
+    now: Values = {}
+    for name, value in values.items():
+        if name == _CUSTOM:
+            held = {entry.get("custom_field_id"): entry for entry in found.custom_field_values or ()}
+            now[name] = {id: {part: held.get(id, {}).get(part) for part in member} for id, member in value.items()}
+        else:
+            says = getattr(found, name)
+            now[name] = f"{says.normalize():f}" if isinstance(says, Decimal) else says
+    return now
+
+
 def patch(
     changed: Mapping[str, Any], registration: Registration, guard: Literal["sys_version", "none"]
 ) -> list[PatchOperation]:

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- apply: carries out what a task decided for the events that it has claimed. One script for every move out of a lease, so
 -- that a batch costs one round trip. A decision whose lease is not the caller's any more moves nothing.
--- ARGV: tenant, token, 1 if the task ends with this, decisions as JSON. Returns the state after each decision, or 'lost'.
+-- ARGV: tenant, token, 1 if the task ends with this, decisions and totals as JSON. Returns each one's state, or 'lost'.
 local tenant, token, last = unpack(ARGV)
 local decisions, now, BY, NEW = cjson.decode(ARGV[4]), now_ms(), 'process', 86400000
 local apply = {}
@@ -12,7 +12,7 @@ local function leave(id, event, d)
   release(tenant, id, event.registration)
   if d.registration then note_try(tenant, id, d.registration) end
   enter(tenant, id, d.to, now, BY, { reason = d.reason, detail = d.detail, move = d.move, fields = {
-    registration = d.registration, doubt = d.keep_intent and (event.intent or event.doubt) or nil,
+    registration = d.registration, words = d.words, doubt = d.keep_intent and (event.intent or event.doubt) or nil,
   } })
 end
 
@@ -29,7 +29,7 @@ function apply.settle(id, event, d)
   if d.sys_version and d.sys_version > tonumber(record.sys_version or -1) then record.sys_version = d.sys_version end
   if d.result == 'written' or (writer and hash(tenant, 'event', writer).delivery == event.delivery) then
     if writer and writer ~= id then record['e:' .. writer] = '' end
-    record.event, record.values, record.accepted = id, d.values, nil
+    record.event, record.values, record.base, record.accepted = id, d.values, d.base, nil
   else
     record['e:' .. id] = ''
   end
@@ -71,6 +71,9 @@ for i, d in ipairs(decisions) do
   end
 end
 write()
+for name, by in pairs(cjson.decode(ARGV[5])) do redis.call('HINCRBY', key(tenant, 'totals'), name, by) end
+local synced, hour = (counted[key(tenant, 'counts')] or {}).synced, key(tenant, 'synced', int(now / 3600000))
+if synced and redis.call('INCRBY', hour, synced) then redis.call('PEXPIRE', hour, 172800000) end -- two days, for the console
 if moved then redis.call('SET', key(tenant, 'moved'), int(now)) end
 -- Only a task that had a slot asks for more: tasks that find all slots busy would keep sending hints to each other.
 local had_slot = last == '1' and redis.call('ZREM', key(tenant, 'slots'), token) == 1

@@ -4,10 +4,10 @@
 -- The due time of a claimed event is the end of its lease, so a lease that expires needs nobody to free it.
 -- Leases that expire in a row halve the event's batch; three expiries alone bury it (a poison event hurts only itself).
 -- ARGV: tenant, limit, token, lease in ms, slots (0: no limit), after how many ms a slot is free at the latest
--- Returns {now, others wait, works}; a work is {id, fields of the event, payload}.
+-- Returns {now, others wait, works, ids of what was buried}; a work is {id, fields of the event, payload}.
 local tenant, limit, token, lease, slots, slot_span = unpack(ARGV)
 limit, slots = tonumber(limit), tonumber(slots)
-local now, slot_index, works, ids, MAX_ALONE = now_ms(), key(tenant, 'slots'), {}, {}, 3
+local now, slot_index, works, ids, buried, MAX_ALONE = now_ms(), key(tenant, 'slots'), {}, {}, {}, 3
 local until_ = now + tonumber(lease)
 local PACED = 3 -- slots that a pace may need, whatever `concurrency` says: of four children one is left to others
 
@@ -29,7 +29,7 @@ if earlier then -- the same call again: what it took and still has
     if hash(tenant, 'event', id).lease == token then table.insert(ids, id) end
   end
   add_works()
-  return { earlier.now, earlier.others, works }
+  return { earlier.now, earlier.others, works, buried }
 end
 
 -- A task's first claim clears the hint's mark. Later claims do not: the mark then belongs to a newer hint.
@@ -41,7 +41,7 @@ if gate.interval and gate.busy then
   slots = math.min(math.max(slots, PACED), math.max(1, math.ceil(gate.busy / gate.interval + 0.25)))
 end
 redis.call('ZREMRANGEBYSCORE', slot_index, '-inf', int(now))
-if slots > 0 and first and redis.call('ZCARD', slot_index) >= slots then return { now, 0, works } end
+if slots > 0 and first and redis.call('ZCARD', slot_index) >= slots then return { now, 0, works, buried } end
 
 local batch, due = limit, {}
 for _, index in ipairs(claimable(tenant, now)) do
@@ -56,6 +56,7 @@ local function allowed_batch(id, event)
   local batch, alone = tonumber(event.batch or limit), tonumber(event.alone or 0)
   if event.lease then
     if batch == 1 then alone = alone + 1 end
+    redis.call('HINCRBY', key(tenant, 'totals'), 'lease_expiries', 1)
     batch = math.max(1, math.floor(batch / 2))
     event.lease, event.expiries, event.alone, event.batch = nil, (event.expiries or 0) + 1, alone, batch
     note(event, now, 'process', { move = 'lease.expired' })
@@ -66,6 +67,7 @@ local function allowed_batch(id, event)
     reason = 'worker_killer', move = 'bury', detail = 'alone in its batch, it ended ' .. MAX_ALONE .. ' workers',
     fields = { doubt = event.intent or event.doubt },
   })
+  table.insert(buried, id)
   return 0
 end
 
@@ -82,7 +84,7 @@ for _, id in ipairs(ids) do
   hash(tenant, 'event', id).lease, hash(tenant, 'event', id).batch = token, #ids
 end
 write()
-if #ids == 0 then return { now, 0, works } end
+if #ids == 0 then return { now, 0, works, buried } end
 add_works()
 redis.call('ZADD', slot_index, int(math.min(until_, now + slot_span)), token)
 -- Hints in the queue, but for this tenant's own: another tenant waits.
@@ -90,4 +92,4 @@ local others = redis.call('LLEN', HINT_QUEUE) > redis.call('EXISTS', key(tenant,
 local free = slots == 0 or redis.call('ZCARD', slot_index) < slots
 if free and has_work(tenant, now) then hint(tenant, now) end
 say({ claimed = ids, now = now, others = others })
-return { now, others, works }
+return { now, others, works, buried }

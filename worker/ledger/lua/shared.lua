@@ -207,7 +207,7 @@ local function set_names(tenant, event, who)
 end
 
 -- What is only there while an event waits or is claimed, and what goes when it is final.
-local PASSING = { 'reason', 'detail', 'lease', 'batch', 'expiries', 'alone', 'intent' }
+local PASSING = { 'reason', 'detail', 'words', 'lease', 'batch', 'expiries', 'alone', 'intent' }
 local FINISHED = { 'nonce', 'doubt' }
 
 local function clear(event, names)

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- steer: an operator's replay, discard or forget of one event.
+-- steer: an operator's replay, discard or forget of one event; or the note of a look at its personal data.
 -- ARGV: tenant, id, move, who, why, answers as JSON. Returns {moved, state, why not, due in ms}.
 -- What waits for a machine is not taken from a worker (`leased`); nor while a write of it may be under way (`intended`):
 -- only the next try, which begins by reading, can tell whether that landed.
@@ -18,7 +18,7 @@ local function forget()
     enter(tenant, id, 'discarded', now, who, { reason = 'forgotten', move = move })
   end
   set_names(tenant, event, '')
-  clear(event, { 'detail', 'answers', 'intent', 'doubt' })
+  clear(event, { 'detail', 'words', 'answers', 'intent', 'doubt' })
   event.reason = 'forgotten'
   put(deleted, 'DEL', key(tenant, 'payload', id))
   put(deleted, 'DEL', key(tenant, 'outcome', id))
@@ -35,6 +35,10 @@ local function answer(...)
   return say({ ... })
 end
 
+if event.state and move == 'look' then
+  note(event, now, who, { move = move, why = why })
+  return answer(1, state, '', 0)
+end
 if event.state and move == 'forget' then
   if event.intent and event.lease and state == 'ready' and wait > 0 then return { 0, state, 'being written', 0 } end
   return answer(unpack(forget()))

@@ -1,0 +1,77 @@
+"""Strays, and queue entries that are not Celery messages: record or remove them.
+
+Each act is noted: who, when, what, why (`strays.acts`).
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from kombu.utils.json import loads
+
+from schemas.event import Receipt
+from schemas.outcome import Source
+from tasks.receive import bound
+from worker import enqueue
+from worker.bootstrap import Services
+from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable, Unchecked
+from worker.ledger import strays
+
+#: Stands for all queue entries that are not Celery messages.
+MALFORMED: Final = "malformed"
+
+
+def receive(at: Services, id: str, tenant: str, source: Source, path: str, by: str) -> Receipt:
+    """Record the result that a stray holds, and remove the stray. `path`: in place of the one it was sent with.
+
+    Raises ConfigurationError; Unchecked when Redis does not record it in time.
+    """
+    (content,) = contents(at, id)
+    body, sent_path = _result(content)
+    try:
+        receipt = enqueue(tenant, source, body, path or sent_path)
+    except Unacceptable as refused:
+        raise ConfigurationError(f"{id}: {refused}.") from None
+    except LedgerUnavailable as error:
+        raise Unchecked(f"not recorded: {error}") from None
+    _remove(at, id, "receive", by, receipt.id)
+    return receipt
+
+
+def discard(at: Services, id: str, by: str, why: str) -> int:
+    """Remove a stray, or all that is malformed, for good. Returns how many. Raises ConfigurationError."""
+    count = len(contents(at, id))
+    _remove(at, id, "discard", by, why)
+    return count
+
+
+def contents(at: Services, id: str) -> list[bytes]:
+    """What is kept under an id. Raises ConfigurationError when there is nothing."""
+    if id == MALFORMED:
+        contents = strays.malformed(at.redis, at.ledger.sealer)
+    else:
+        content = strays.content(at.redis, at.ledger.sealer, id)
+        contents = [] if content is None else [content]
+    if not contents:
+        raise ConfigurationError(f"there is no stray {id}: `examrelay strays list` shows the strays.")
+    return contents
+
+
+def _remove(at: Services, id: str, move: str, by: str, why: str) -> None:
+    line = " ".join((datetime.now(UTC).isoformat(timespec="seconds"), by, move, id, *why.split()))
+    strays.remove(at.redis, None if id == MALFORMED else id, line)
+
+
+def _result(content: bytes) -> tuple[bytes | str, str]:
+    """The body and the path among the arguments that a message was sent with. Raises ConfigurationError."""
+    try:
+        args, kwargs = loads(content.decode())[:2]
+        given: dict[str, Any] = bound(args, kwargs)
+        body, path = given["body"], given["path"]
+    except (ValueError, TypeError, KeyError, Unacceptable):
+        body = path = None
+    if not isinstance(body, bytes | str):
+        raise ConfigurationError(
+            "it holds no result that can be read: look with `examrelay strays show`, then post the result with "
+            "`examrelay send`."
+        )
+    return body, path if isinstance(path, str) else ""

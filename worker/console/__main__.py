@@ -1,0 +1,5 @@
+"""`python -m worker.console`: serve."""
+
+from worker.console.app import main
+
+main()

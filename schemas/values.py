@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, NoReturn, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetPydanticSchema, PlainValidator
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 from schemas.outcome import ExamOutcome, Verdict
 
@@ -62,6 +63,7 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 _BOUND = 10**12
 _LONGEST_NUMBER = 40
+_UNREASONABLE = "not a number within reason"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: The extended form of ISO 8601, as every platform writes it. `fromisoformat` also takes digits alone, week dates, any
 #: letter between date and time, or an hour alone, and each Python version takes others.
@@ -83,20 +85,38 @@ _WORDS = {
 }
 
 
-def _number(value: object) -> Decimal | None:
-    """One Decimal for each number, however it is written: 80, 80.0, "80.00" and 8e1 give the same text.
+@lru_cache(maxsize=4096, typed=True)
+def _exact(value: float) -> Decimal:
+    whole = int(value)
+    return Decimal(whole) if whole == value else Decimal(repr(value))
 
-    Plain Python: it is 2 to 3 times as fast as pydantic's own bounded Decimal, and most fields are numbers.
-    """
+
+def _number(value: object) -> Decimal | None:
+    """One Decimal for each number, however it is written: 80, 80.0, "80.00" and 8e1 give the same text."""
     kind = type(value)
     if kind is int or kind is float:
-        if not -_BOUND < value < _BOUND:  # type: ignore[operator]  # a comparison with NaN is false
-            refuse("not a number within reason")
-        whole = int(value)  # type: ignore[call-overload]
-        return Decimal(whole) if whole == value else Decimal(repr(value))
+        # A comparison with NaN is false.
+        return _exact(value) if -_BOUND < value < _BOUND else refuse(_UNREASONABLE)  # type: ignore[operator]
     if value is None:
         return None
     return _number_in(value) if isinstance(value, str) else refuse("not a number")
+
+
+def _number_schema(*_: object) -> core_schema.CoreSchema:
+    """As `_number`, at half the cost: a JSON number is read and bounded without a call of ours."""
+    whole = core_schema.int_schema(strict=True, gt=-_BOUND, lt=_BOUND)
+    fraction = core_schema.float_schema(strict=True, gt=-_BOUND, lt=_BOUND, allow_inf_nan=False)
+    native = core_schema.union_schema([whole, fraction], mode="left_to_right")
+    return core_schema.union_schema(
+        [
+            core_schema.none_schema(),
+            core_schema.no_info_after_validator_function(_exact, native),
+            core_schema.no_info_plain_validator_function(_number),
+        ],
+        mode="left_to_right",
+        custom_error_type="refused",
+        custom_error_message=_UNREASONABLE,
+    )
 
 
 def _number_in(text: str) -> Decimal | None:
@@ -109,7 +129,7 @@ def _number_in(text: str) -> Decimal | None:
     number = Decimal(text)
     # Bounded in both directions: 1e-999999999 written out would fill the memory.
     if not -30 <= number.adjusted() < 12:
-        refuse("not a number within reason")
+        refuse(_UNREASONABLE)
     plain = f"{number:f}"
     return Decimal(plain.rstrip("0").rstrip(".") if "." in plain else plain) if number else Decimal(0)
 
@@ -192,7 +212,7 @@ def letters(name: str) -> str:
 
 
 #: A JSON number or a numeric string.
-Number = Annotated[Decimal | None, PlainValidator(_number)]
+Number = Annotated[Decimal | None, GetPydanticSchema(_number_schema)]
 #: From 0 to 100, fractions too.
 Percentage = Annotated[Decimal | None, PlainValidator(_percentage)]
 RequiredPercentage = Annotated[Decimal, PlainValidator(_required(_percentage))]

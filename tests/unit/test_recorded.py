@@ -2,7 +2,7 @@
 
 Another version of the same bytes would be another result; another event id or name would not be found again. The
 answers in `tests/samples/recorded.txt` were written by 0.1.0 (c2c67ed), before an outcome was a plain structure. If a
-test here fails, the code is wrong, not the file.
+test here fails, the code is wrong, not the file. Only the words of a refusal may change: then its line is written anew.
 """
 
 import hashlib

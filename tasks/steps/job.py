@@ -25,8 +25,8 @@ PUT_BACK: Final = timedelta(seconds=1)
 #: An event's outcome and exam until they are read. An event that still has these has been decided.
 _UNREAD: Final = ExamOutcome(source=Source.CERTIVERSE, delivery="-", exam_codes=(), candidate=Candidate())
 _UNMAPPED: Final = Exam(exam_id="-", codes=("-",))
-#: As `json.dumps`, which makes an encoder for each call.
-_in_json: Final = json.JSONEncoder(default=str).encode
+#: As `json.dumps`, which makes an encoder for each call. Redis keeps what it makes: no spaces.
+_in_json: Final = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
 @dataclass(slots=True)

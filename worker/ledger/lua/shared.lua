@@ -67,8 +67,8 @@ local function write_hash(name, fields, stored)
   for field in pairs(stored) do
     if fields[field] == nil then gone[#gone + 1] = field end
   end
+  if gone[1] then redis.call('HDEL', name, unpack(gone)) end -- first: memory that a hash once took it keeps
   if set[1] then redis.call('HSET', name, unpack(set)) end
-  if gone[1] then redis.call('HDEL', name, unpack(gone)) end
 end
 
 local function write()

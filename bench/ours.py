@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,7 @@ from worker.receiver.intake import Intake
 from worker.settings import Settings
 
 TENANT: Final = "acme"
+SECOND: Final = "beta"
 PIPELINE: Final = ("worker", "sweeper", "beat")
 _LOADERS: Final = 8
 _LONGEST_LOAD: Final = 3_600
@@ -38,14 +40,19 @@ class Ours(Side):
 
     org = "acme.org"
     queue = "examrelay"
+    #: They share the registrations of one organisation, and the events.
+    tenants: tuple[str, ...] = (TENANT,)
 
     def __init__(self, folder: Path, name: str, rhythm_url: str, rhythm: str = "concurrency = 4") -> None:
         super().__init__(folder, name)
+        config = write_tenants(self.folder, rhythm_url, rhythm=rhythm)
+        if SECOND in self.tenants:
+            config.write_text(config.read_text() + config.read_text().replace(f"tenants.{TENANT}", f"tenants.{SECOND}"))
         self.environ |= ENVIRON | {
             "REDIS_URL": self.valkey.url,
             "PORT": str(self.port),
             "EXAMRELAY_DATA": str(self.folder),
-            "EXAMRELAY_CONFIG": str(write_tenants(self.folder, rhythm_url, rhythm=rhythm)),
+            "EXAMRELAY_CONFIG": str(config),
             "EXAMRELAY_LOG_FORMAT": "json",
         }
         self._app = Celery(broker=self.valkey.url)
@@ -70,26 +77,28 @@ class Ours(Side):
         No hint is sent, nor repeated by the sweep: its mark is there already, and says a time to come.
         """
         before = self.count("received")
-        self.client.set(f"er:{TENANT}:hint", int((time.time() + _LONGEST_LOAD) * 1000))
+        for tenant in self.tenants:
+            self.client.set(f"er:{tenant}:hint", int((time.time() + _LONGEST_LOAD) * 1000))
         loaders = ThreadPoolExecutor(_LOADERS)
         try:
-            list(loaders.map(self._record, sittings))
+            list(loaders.map(self._record, cycle(self.tenants), sittings))
         finally:
             loaders.shutdown(cancel_futures=True)  # when it is interrupted, no further one is begun
         if self.count("received") - before != len(sittings):
             raise RuntimeError("a late hint found the backlog before it was whole")
 
-    def _record(self, sitting: Sitting) -> None:
+    def _record(self, tenant: str, sitting: Sitting) -> None:
         """Record one, again while the ledger does not answer within its second: on a busy machine it may not."""
         for _ in range(20):
             with suppress(LedgerUnavailable):
-                self._intake.accept(TENANT, Source.CERTIVERSE, sitting.body)
+                self._intake.accept(tenant, Source.CERTIVERSE, sitting.body)
                 return
         raise RuntimeError("the ledger does not answer")
 
     def go(self) -> None:
-        """The hint that the receiver would have sent."""
-        self._app.send_task("tasks.process", args=[TENANT], queue=self.queue)
+        """The hints that the receiver would have sent."""
+        for tenant in self.tenants:
+            self._app.send_task("tasks.process", args=[tenant], queue=self.queue)
 
     def drained(self) -> bool:
         """Whether every event is in Rhythm."""
@@ -97,10 +106,10 @@ class Ours(Side):
 
     def unfinished(self) -> int:
         """Events that are not in Rhythm yet. Fails when there is one that never will be."""
-        counts = queries.counts(self.client, TENANT)
-        if counts.get("held", 0) or counts.get("dead", 0):
+        counts = {state: self.count(state) for state in ("accepted", "synced", "held", "dead")}
+        if counts["held"] or counts["dead"]:
             raise RuntimeError(f"not every event could be synced: {counts}")
-        return counts.get("accepted", 0) - counts.get("synced", 0)
+        return counts["accepted"] - counts["synced"]
 
     def synced_at(self, event: str) -> float:
         """When an event was settled, in seconds of the epoch."""
@@ -142,8 +151,14 @@ class Ours(Side):
         super().close()
 
     def count(self, state: str) -> int:
-        """Events in a state."""
-        return queries.counts(self.client, TENANT).get(state, 0)
+        """Events in a state, of all its tenants."""
+        return sum(queries.counts(self.client, tenant).get(state, 0) for tenant in self.tenants)
+
+
+class TwoTenants(Ours):
+    """The same with two tenants, whose events come in turns."""
+
+    tenants = (TENANT, SECOND)
 
 
 class Unwatched(Ours):

@@ -18,6 +18,8 @@ class Size:
     naive_seconds: float
     idle_samples: int
     pace_seconds: int
+    #: Events that wait while Rhythm is down.
+    outage_events: int
     receiver_seconds: float
     #: Events in the large ledger; a tenth as many wait for a person there.
     ledger: int
@@ -33,7 +35,7 @@ class Size:
 
 
 SIZES: Final = {
-    "tiny": Size(1, 200, 40, 100, 0.5, 20, 4, 0.5, 3_000, 60, 200, 1, 100),
-    "usual": Size(3, 4_000, 1_500, 3_000, 3, 510, 15, 2, 100_000, 1_000, 2_000, 5, 2_000),
-    "long": Size(5, 10_000, 3_000, 6_000, 8, 1_000, 60, 4, 1_000_000, 2_000, 2_000, 9, 5_000),
+    "tiny": Size(1, 200, 40, 100, 0.5, 20, 4, 60, 0.5, 3_000, 60, 200, 1, 100),
+    "usual": Size(3, 4_000, 1_500, 3_000, 3, 510, 15, 1_800, 2, 100_000, 1_000, 2_000, 5, 2_000),
+    "long": Size(5, 10_000, 3_000, 6_000, 8, 1_000, 60, 7_200, 4, 1_000_000, 2_000, 2_000, 9, 5_000),
 }

@@ -12,7 +12,7 @@ LUA_LINES := 895
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
-.PHONY: help setup tools run demo test unit check coverage lines bench bench-all chaos chaos-short sweeps lock clean
+.PHONY: help setup tools run demo test unit check coverage lines bench bench-all chaos chaos-short sweeps dist lock clean
 
 # There from before a virtual environment is made until all of a lock is in it.
 UNFINISHED := $(VENV)/.unfinished
@@ -29,6 +29,7 @@ help:
 	@echo 'make coverage  all tests, and which lines and branches none of them enters'
 	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
 	@echo 'make sweeps a worker dies at each step of each order of a history, Redis at each script of a batch: about half an hour'
+	@echo 'make dist   the wheel, in dist/, made of what is in the checkout; nothing is fetched'
 	@echo 'make lock   renew the locks  make clean  forget everything that was built, .data included'
 
 setup: $(VENV)/.project
@@ -145,6 +146,11 @@ SWEEPS := tests/integration/test_redis_killed.py tests/integration/test_order_of
 sweeps: tools
 	@EXAMRELAY_FULL=1 $(BIN)/python -m pytest -n 2 --timeout 14400 --show-capture=no $(SWEEPS)
 
+# The archive, and the wheel that is built from it. `--clear`: what an earlier build left there goes.
+dist: tools
+	@$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --clear --out-dir dist
+	@ls dist
+
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet
 
@@ -155,6 +161,6 @@ lock: tools
 	$(LOCK) $(UPGRADE) --group bench --constraints requirements-dev.lock -o requirements-bench.lock
 
 clean:
-	rm -rf $(VENV) .venv-* .data build *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
+	rm -rf $(VENV) .venv-* .data build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache \
 	  .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

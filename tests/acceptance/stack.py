@@ -26,24 +26,33 @@ PROCESSES = ARGUMENTS | {"second": (*ARGUMENTS["worker"], "-n", "second@%h")}
 
 
 class Stack:
-    """The processes, by name, on one Valkey and one stand-in."""
+    """The processes, by name, on one Valkey and one stand-in. `number`: of the database that they use."""
 
     def __init__(
-        self, folder: Path, valkey: Valkey, rhythm: Sandbox, tables: dict[str, str], environ: dict[str, str]
+        self,
+        folder: Path,
+        valkey: Valkey,
+        rhythm: Sandbox,
+        tables: dict[str, str],
+        environ: dict[str, str],
+        number: int = 0,
     ) -> None:
+        #: What runs them, and where: the checkout, or examrelay as it is installed elsewhere.
+        self.python, self.cwd = sys.executable, ROOT
         self.folder = folder
         self.valkey = valkey
         self.rhythm = rhythm
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.client = redis.Redis.from_url(valkey.url, socket_timeout=5)
+        self.redis_url = valkey.url.removesuffix("0") + str(number)
+        self.client = redis.Redis.from_url(self.redis_url, socket_timeout=5)
         config = write_tenants(folder, rhythm.url, **tables)
         self.environ = (
             os.environ
             | ENVIRON
             | environ
             | {
-                "REDIS_URL": valkey.url,
+                "REDIS_URL": self.redis_url,
                 "PORT": str(self.port),
                 "EXAMRELAY_CONFIG": str(config),
                 "EXAMRELAY_DATA": str(folder),
@@ -57,8 +66,8 @@ class Stack:
         for name in names:
             with self.log(name).open("ab") as output:
                 self.running[name] = subprocess.Popen(
-                    [sys.executable, "-m", *PROCESSES[name]],
-                    cwd=ROOT,
+                    [self.python, "-m", *PROCESSES[name]],
+                    cwd=self.cwd,
                     env=self.environ,
                     start_new_session=True,
                     stdout=output,

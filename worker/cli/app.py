@@ -24,6 +24,7 @@ _GROUPS: Final = {
     "events": "Find and show events.",
     "held": "Events that wait for a person's answer.",
     "dead": "Events that will not go through as they are.",
+    "tenants": "Move a tenant to another ledger.",
     "strays": "Messages to `tasks.receive` that could not be recorded: no tenant or source we know, or no body.",
 }
 

@@ -1,10 +1,11 @@
-"""The scheduled pass: hints due work that has no hint, prunes old final events, probes Rhythm behind a closed gate.
+"""The scheduled pass: hints due work that has no hint, deletes what is old, probes Rhythm behind a closed gate.
 
 It may run as often as one likes. A hint that Celery lost is repeated within seconds. Leases need no sweep: a claimed
 event is due again when its lease ends.
 """
 
 import time
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final
 
@@ -17,7 +18,8 @@ from tasks.steps.claiming import reported
 from tasks.steps.reading import Reader, ReadingStopped
 from worker import queues, sentry
 from worker.bootstrap import Services, services
-from worker.ledger import queries
+from worker.ledger import queries, strays
+from worker.ledger.client import FULL
 from worker.ledger.times import instant
 from worker.sentry import report_bug
 
@@ -69,6 +71,9 @@ def sweep_tenants(at: Services) -> dict[str, int]:
         _LOG.info("sweep.finished", **done)
     probe_gates(at)
     at.save_totals()
+    with suppress(FULL):  # the next pass does it
+        kept = timedelta(days=at.settings.stray_days)
+        strays.prune(at.redis, kept, {*queries.tenants(at.redis), *at.tenants.tenants})
     return done
 
 

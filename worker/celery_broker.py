@@ -135,7 +135,7 @@ class Channel(redis.Channel):
     def _park(self, queue: str, entry: bytes | str) -> None:
         _LOG.error("not a Celery message on queue %s: parked in %s", queue, MALFORMED)
         with self.conn_or_acquire() as client, client.pipeline() as pipeline:
-            pipeline.lpush(MALFORMED, _sealer.seal(entry.encode() if isinstance(entry, str) else entry, MALFORMED))
+            pipeline.lpush(MALFORMED, strays.parked(client, _sealer, entry))
             pipeline.ltrim(MALFORMED, 0, _PARKED - 1)
             pipeline.lrem(TAKEN, 1, entry)
             pipeline.execute()

@@ -77,6 +77,16 @@ class Settings(BaseSettings):
     keep_alive_seconds: Annotated[int, Field(ge=1, le=3600)] = Field(
         75, description="The receiver closes a connection that is idle for this long. Set it longer than your proxy's."
     )
+    payload_days: Annotated[int, Field(ge=0, le=400)] = Field(
+        30, description="A payload is deleted so many days after its event is final."
+    )
+    stopped_days: Annotated[int, Field(ge=1, le=400)] | None = Field(
+        None, description="Held and dead events are discarded so many days after their receipt. Empty: never."
+    )
+    stray_days: Annotated[int, Field(ge=1, le=400)] = Field(
+        90,
+        description="Strays, queue entries that are no messages, and notes of refusals are deleted after so many days.",
+    )
     lease_seconds: Annotated[float, Field(ge=1)] = Field(
         120, description="Events whose task has not finished by then are due again."
     )
@@ -90,9 +100,9 @@ class Settings(BaseSettings):
         "info", description="`debug`: a line for each result that went through, too."
     )
 
-    @field_validator("sentry_dsn", "payload_keys", "index_key")
+    @field_validator("sentry_dsn", "payload_keys", "index_key", "stopped_days", mode="before")
     @classmethod
-    def _empty_is_none(cls, value: SecretStr | None) -> SecretStr | None:
+    def _empty_is_none(cls, value: object) -> object:
         return value or None
 
     @field_validator("payload_keys", "index_key")

@@ -12,6 +12,7 @@ from schemas.event import Answer, Event, EventState, Reason
 from tasks.operator.listing import STOPPED, WAITING, Filters, find_event
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError
+from worker.ledger import strays
 
 Move = Literal["replay", "discard", "forget"]
 #: The states that an operator may act on. Waiting events are taken only when a state or an id asks for them.
@@ -20,7 +21,7 @@ _OPTIONS: Final = {Answer.REGISTRATION: " --registration REG", Answer.VERDICT: "
 
 
 class Chosen(NamedTuple):
-    """An event to act on. No more is kept of it: there may be 100,000 (10 MB of memory)."""
+    """An event to act on; to be forgotten also a stray, of no tenant. There may be 100,000 (10 MB of memory)."""
 
     tenant: str
     id: str
@@ -124,8 +125,10 @@ def act(
             done = at.ledger.replay(tenant, id, by, _own(event, answers or {}), why)
         elif move == "discard":
             done = at.ledger.discard(tenant, id, by, why)
-        else:
+        elif tenant:
             done = at.ledger.forget(tenant, id, by)
+        else:
+            done = strays.remove(at.redis, id, by, "forget"), "gone"
         yield Moved(tenant, id, *done)
 
 

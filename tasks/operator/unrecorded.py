@@ -3,8 +3,7 @@
 Each act is noted: who, when, what, why (`strays.acts`).
 """
 
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from kombu.utils.json import loads
 
@@ -15,9 +14,6 @@ from worker import enqueue
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable, Unchecked
 from worker.ledger import strays
-
-#: Stands for all queue entries that are not Celery messages.
-MALFORMED: Final = "malformed"
 
 
 def receive(at: Services, id: str, tenant: str, source: Source, path: str, by: str) -> Receipt:
@@ -33,20 +29,20 @@ def receive(at: Services, id: str, tenant: str, source: Source, path: str, by: s
         raise ConfigurationError(f"{id}: {refused}.") from None
     except LedgerUnavailable as error:
         raise Unchecked(f"not recorded: {error}") from None
-    _remove(at, id, "receive", by, receipt.id)
+    strays.remove(at.redis, id, by, "receive", receipt.id)
     return receipt
 
 
 def discard(at: Services, id: str, by: str, why: str) -> int:
     """Remove a stray, or all that is malformed, for good. Returns how many. Raises ConfigurationError."""
     count = len(contents(at, id))
-    _remove(at, id, "discard", by, why)
+    strays.remove(at.redis, id, by, "discard", why)
     return count
 
 
 def contents(at: Services, id: str) -> list[bytes]:
     """What is kept under an id. Raises ConfigurationError when there is nothing."""
-    if id == MALFORMED:
+    if id == strays.EVERY_ENTRY:
         contents = strays.malformed(at.redis, at.ledger.sealer)
     else:
         content = strays.content(at.redis, at.ledger.sealer, id)
@@ -54,11 +50,6 @@ def contents(at: Services, id: str) -> list[bytes]:
     if not contents:
         raise ConfigurationError(f"there is no stray {id}: `examrelay strays list` shows the strays.")
     return contents
-
-
-def _remove(at: Services, id: str, move: str, by: str, why: str) -> None:
-    line = " ".join((datetime.now(UTC).isoformat(timespec="seconds"), by, move, id, *why.split()))
-    strays.remove(at.redis, None if id == MALFORMED else id, line)
 
 
 def _result(content: bytes) -> tuple[bytes | str, str]:

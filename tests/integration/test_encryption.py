@@ -15,14 +15,13 @@ from kombu import Connection, Consumer, Queue
 from sandbox.control import Sandbox
 from schemas.event import Event, Reason
 from schemas.outcome import Source
-from tests.acceptance.stack import stack_at
 from tests.events import registration
 from tests.marked import MARK, ONE, SCORE, VERDICT, dump, having, keyed, marked, shows, spellings, theirs, unpacked
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
-from tests.running import Valkey, wait_until
+from tests.running import Valkey
 from worker import celery_broker
 from worker.ledger.client import text
-from worker.ledger.sealed import SEALED, Sealer
+from worker.ledger.sealed import Sealer
 
 SOURCES = """
 [tenants.acme.sources.drillster]
@@ -245,21 +244,6 @@ def test_without_keys_marks_are_in_payloads_rhythm_s_words_and_strays_only(
         assert having(dump(client), MARK) - found == {"er:malformed"}
     assert of_events(found) == {"event", "payload"}, "in an event Rhythm's own words"
     assert all(b"words" in client.hkeys(name) for name in found if ":event:" in name)
-
-
-def test_real_processes_seal_from_the_receiver_to_rhythm(rhythm: Sandbox, tmp_path: Path) -> None:
-    rhythm.seed(ORG, [theirs(1), theirs(2, status="failed")])
-    with stack_at(tmp_path, rhythm, EXAMRELAY_PAYLOAD_KEYS=keyed(ONE)) as stack:
-        stack.start("web", "worker", "sweeper", "beat")
-        stack.deliver([marked(1), marked(2), f"{MARK} is no JSON".encode()])
-        stack.synced(1)
-        wait_until(lambda: (stack.counts().get("held"), stack.counts().get("dead")) == (1, 1), 20, "one held, one dead")
-        stored = dump(stack.client)
-        assert having(stored, MARK, str(SCORE), VERDICT) == set()
-        assert {parts[1][:1] for name, parts in stored.items() if ":payload:" in name} == {SEALED}
-        for name in ("web", "worker", "sweeper", "beat"):
-            assert MARK.encode() not in stack.log(name).read_bytes().lower()
-    assert rhythm.record(ORG, "reg-1")["registration"]["score"] == SCORE
 
 
 def payloads(client: "redis.Redis") -> list[str]:

@@ -76,7 +76,7 @@ def move_events(
     except Refused as refused:
         complain(f"nothing was done: {refused}")
         return False
-    if not _goes_on(selection.unmoved, scope, move):
+    if not goes_on(selection.unmoved, scope, move):
         return False
     if selection.confirmed:
         say(selection.confirmed)
@@ -87,7 +87,7 @@ def move_events(
     return act_on(at, selection.chosen, move, scope, answers) and not selection.unmoved
 
 
-def _goes_on(unmoved: list[str], scope: Scope, move: str) -> bool:
+def goes_on(unmoved: list[str], scope: Scope, move: str) -> bool:
     """Say why events cannot be moved. Returns whether the others are."""
     for why in unmoved[:_UNMOVED_SHOWN]:
         complain(why)

@@ -10,13 +10,12 @@ import typer
 
 from schemas.outcome import Source
 from tasks.operator import unrecorded
-from tasks.operator.unrecorded import MALFORMED
 from worker.cli.filters import AsJson, Why
 from worker.cli.output import say, say_malformed, show_json, show_table, suggest
 from worker.cli.services import open_services, warnings_to_stderr, who
 from worker.ledger import queries, strays
 
-Id = Annotated[str, typer.Argument(help=f"A stray's id; `{MALFORMED}`: all queue entries that are not messages.")]
+Id = Annotated[str, typer.Argument(help=f"A stray's id; `{strays.EVERY_ENTRY}`: all that is no Celery message.")]
 
 
 def list_strays(as_json: AsJson = False) -> None:

@@ -1,5 +1,6 @@
 """`examrelay trace` (the events of a candidate, a registration or a delivery), and `examrelay forget`."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Annotated, Any, Final
@@ -7,12 +8,11 @@ from typing import Annotated, Any, Final
 import typer
 
 from schemas.event import Event
-from tasks.operator.steering import Chosen
 from worker.bootstrap import Services
 from worker.cli.filters import AsJson, TenantFilter, Yes
-from worker.cli.output import complain, end, say, show_fields, show_json, show_table
+from worker.cli.output import complain, end, progress, say, show_fields, show_json, show_table
 from worker.cli.services import open_services, warnings_to_stderr, who
-from worker.cli.steer import Scope, act_on
+from worker.cli.steer import Scope, act_on, goes_on
 from worker.errors import ConfigurationError
 from worker.ledger import queries, trace
 
@@ -25,11 +25,15 @@ _REGISTRATION: Final = {
     "sys_version": "sys_version",
     "accepted": "override accepted",
 }
-_CANDIDATE: Final = "A student id, an e-mail address, or the exam platform's candidate id."
+_CANDIDATE: Final = typer.Option(
+    help="A student id, an e-mail address, or the exam platform's candidate id; `-`: read from stdin, unseen by `ps`.",
+    parser=lambda told: (sys.stdin.readline() if told == "-" else told).strip(),
+    metavar="ID",
+)
 
 
 def follow(
-    candidate: Annotated[str | None, typer.Option(help=_CANDIDATE)] = None,
+    candidate: Annotated[str | None, _CANDIDATE] = None,
     registration: Annotated[str | None, typer.Option(help="A registration's id in Rhythm.")] = None,
     event: Annotated[str | None, typer.Option(help="An event's id: it and the others of its delivery.")] = None,
     tenant: TenantFilter = None,
@@ -95,14 +99,18 @@ def _row(event: Event) -> tuple[object, ...]:
     return event.id, event.state, reason, at, event.registration, event.receipts, event.source, event.tenant
 
 
-def forget(
-    candidate: Annotated[str, typer.Option(help=_CANDIDATE)], tenant: TenantFilter = None, yes: Yes = False
-) -> None:
+def forget(candidate: Annotated[list[str], _CANDIDATE], tenant: TenantFilter = None, yes: Yes = False) -> None:
+    from tasks.operator import forgetting  # brings what `trace` does not need
+
+    if "" in candidate:
+        raise ConfigurationError("--candidate is empty: say who is to be forgotten.")
     at, tenants = open_services(tenant)
-    chosen = [
-        Chosen(event.tenant, event.id)
-        for name in tenants
-        for event in trace.events(at.redis, name, _ids(at, name, candidate, None, None))
-    ]
+    with progress() as bars:
+        bars.add_task("searching", total=None)
+        named, searched, undecided = forgetting.search(at, tenants, candidate)
+    for one in searched:
+        say(f"{one.id} has no candidate's name; found by what it holds")
     scope = Scope(yes=yes, keep_going=True)
-    end(act_on(at, chosen, "forget", scope))
+    moved = act_on(at, [*named, *searched], "forget", scope)
+    goes_on([f"not decided, and not erased: {one.id}. {why}" for one, why in undecided.items()], scope, "forget")
+    end(moved and not undecided)

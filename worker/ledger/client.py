@@ -5,6 +5,7 @@ import os
 import secrets
 import threading
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cache
 from importlib.resources import files
 from itertools import count, takewhile
@@ -64,20 +65,20 @@ FULL: Final = OutOfMemoryError
 
 
 @cache
-def script_text(name: str) -> str:
+def script_text(name: str, payload_kept: timedelta = PAYLOAD_KEPT) -> str:
     """A script as Redis gets it: its `#!` line, what Python decides, what all scripts share, then its own lines."""
     folder = files("worker.ledger") / "lua"
     shebang, _, body = (folder / f"{name}.lua").read_text().partition("\n")
-    return "\n".join((shebang, facts(), (folder / "shared.lua").read_text(), body))
+    return "\n".join((shebang, facts(payload_kept), (folder / "shared.lua").read_text(), body))
 
 
-def facts() -> str:
+def facts(payload_kept: timedelta) -> str:
     """What Python decides and the scripts need as well, as Lua constants."""
     constants = {
         "INDEX": "{ " + ", ".join(f"{state} = '{index}'" for state, index in INDEX_OF.items()) + " }",
         "FINAL": "{ " + ", ".join(f"{state} = true" for state in sorted(FINAL)) + " }",
         "IDENTITY_KEPT": milliseconds(IDENTITY_KEPT),
-        "PAYLOAD_KEPT": milliseconds(PAYLOAD_KEPT),
+        "PAYLOAD_KEPT": milliseconds(payload_kept),
         "HINT_QUEUE": f"'{HINT_QUEUE}'",
         "RECEIVE_QUEUE": f"'{RECEIVE_QUEUE}'",
         "TAKEN": f"'{TAKEN}'",
@@ -89,8 +90,8 @@ def facts() -> str:
 class Scripts:
     """The ledger's scripts on one synchronous connection pool."""
 
-    def __init__(self, client: "redis.Redis") -> None:
-        self._scripts = {name: client.register_script(script_text(name)) for name in SCRIPTS}
+    def __init__(self, client: "redis.Redis", payload_kept: timedelta = PAYLOAD_KEPT) -> None:
+        self._scripts = {name: client.register_script(script_text(name, payload_kept)) for name in SCRIPTS}
         self._caller = secrets.token_hex(6)
 
     def __call__(self, name: str, *args: str | bytes | float) -> Any:

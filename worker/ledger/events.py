@@ -19,7 +19,7 @@ from worker.ledger.client import Scripts
 from worker.ledger.decisions import Decision
 from worker.ledger.keys import key
 from worker.ledger.sealed import PAUSE, SealBroken, Sealer, SealUnknown
-from worker.ledger.times import IDENTITY_KEPT, instant, milliseconds
+from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, instant, milliseconds
 from worker.ledger.totals import Totals
 from worker.ledger.work import Claim, DeliveryRecord, Intent, Prepared, Sibling, Work
 from worker.queues import SLOT_SECONDS
@@ -35,9 +35,17 @@ def one_line(words: str) -> str:
 class Ledger:
     """The moves, for workers and commands. Deliveries come in through `recorder.py`."""
 
-    def __init__(self, client: "redis.Redis", lease: timedelta, keys: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self,
+        client: "redis.Redis",
+        lease: timedelta,
+        keys: Sequence[bytes] = (),
+        payload_kept: timedelta = PAYLOAD_KEPT,
+        stopped_kept: timedelta | None = None,
+    ) -> None:
         self.client = client
-        self.scripts = Scripts(client)
+        self.scripts = Scripts(client, payload_kept)
+        self._stopped_kept = stopped_kept
         self.sealer = Sealer(keys)
         self._lease = lease
 
@@ -125,13 +133,12 @@ class Ledger:
         return bool(done), (state if done else why).decode()
 
     def sweep(self, tenant: str, patience: timedelta, prune: int, *, is_todays: bool = True) -> tuple[int, int]:
-        """Hint due work that has no hint under way, and prune. Returns how many hints, how many events.
+        """Hint due work that has no hint under way, discard what waits too long, prune. Returns hints, events pruned.
 
         `is_todays`: the tenant is in the tenants file; else nothing of it is hinted.
         """
-        hinted, pruned = self.scripts(
-            "sweep", tenant, milliseconds(patience), milliseconds(IDENTITY_KEPT), prune, int(is_todays)
-        )
+        ages = milliseconds(IDENTITY_KEPT), prune, int(is_todays), milliseconds(self._stopped_kept or timedelta(0))
+        hinted, pruned = self.scripts("sweep", tenant, milliseconds(patience), *ages)
         return hinted, pruned
 
     def look(self, tenant: str, id: str) -> Work | None:

@@ -5,7 +5,7 @@ from typing import Final
 
 #: Identity (delivery, version, what was written) is kept this long; an older completion is `result_ancient`.
 IDENTITY_KEPT: Final = timedelta(days=400)
-#: A payload is kept this long after its event is final.
+#: A payload is kept this long after its event is final, where the settings say nothing else.
 PAYLOAD_KEPT: Final = timedelta(days=30)
 
 

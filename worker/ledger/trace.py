@@ -7,12 +7,13 @@ scripts update both together.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 import redis
 
 from schemas.addresses import folded
-from schemas.event import Event
+from schemas.event import Event, EventState
 from schemas.outcome import Source
 from worker.ledger import queries
 from worker.ledger.client import text
@@ -74,6 +75,18 @@ def of_candidate(client: "redis.Redis", tenant: str, name: str) -> list[str]:
     for id in ids:
         pipeline.hget(key(tenant, "event", id), "who")
     return [id for id, who in zip(ids, pipeline.execute(), strict=True) if who and name in names(text(who))]
+
+
+def nameless(client: "redis.Redis", tenant: str) -> Iterator[tuple[str, Any, bool]]:
+    """The events that keep a payload and have no candidate's name; the payload, and whether nobody has read it yet."""
+    ids = queries.ids(client, tenant)
+    while page := list(islice(ids, _PAGE)):
+        pipeline = client.pipeline(transaction=False)
+        for id in page:
+            pipeline.hmget(key(tenant, "event", id), "who", "state")
+        for id, (who, state) in zip(page, pipeline.execute(), strict=True):
+            if not who and (kept := client.get(key(tenant, "payload", id))):
+                yield id, kept, state == EventState.RECEIVED.encode()
 
 
 def of_registration(client: "redis.Redis", tenant: str, registration: str) -> list[str]:

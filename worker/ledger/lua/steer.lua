@@ -23,7 +23,7 @@ local function forget()
   put(deleted, 'DEL', key(tenant, 'payload', id))
   put(deleted, 'DEL', key(tenant, 'outcome', id))
   local record = event.registration and hash(tenant, 'registration', event.registration) or {}
-  if record.event == id then
+  if record.event == id or not hash(tenant, 'event', record.event or '').state then -- or its writer was pruned
     record.accepted, record.values = nil, nil
     for piece = 1, 99 do record['values:' .. piece] = nil end -- as earlier builds stored them
   end

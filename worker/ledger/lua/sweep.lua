@@ -1,10 +1,9 @@
 #!lua flags=allow-oom
--- sweep: hints what is due and unhinted in one tenant, and prunes what is final and old.
--- ARGV: tenant, patience with a hint in ms, prune older than ms, prune at most, 1 if the tenant is one of today's
+-- sweep: hints what is due and unhinted in one tenant, discards held and dead events when asked to, prunes final old ones.
+-- ARGV: tenant, patience with a hint in ms, prune older than ms, at most, 1 if the tenant is one of today's, discard older than ms
 -- Returns {hinted, pruned}.
-local tenant, patience, age, most, is_todays = unpack(ARGV)
-local now, LOOK = now_ms(), 10
-most = tonumber(most)
+local tenant, patience, age, most, is_todays, stopped = unpack(ARGV)
+local now, LOOK, TOO_LATE = now_ms(), 10, 'nobody decided in time'
 
 local function prune_event(id, event)
   count(tenant, event.state, nil, -1)
@@ -31,7 +30,7 @@ local function prune()
       prune_event(page[i], event)
       pruned = pruned + 1
     end
-    if pruned == most or (i + 1 == #page and upto < old) then
+    if pruned == tonumber(most) or (i + 1 == #page and upto < old) then
       redis.call('HSET', 'er:sweep', mark, page[i + 1] .. ' ' .. page[i])
       break
     end
@@ -44,6 +43,10 @@ for _ = 1, 100 do
   if not redis.call('LMOVE', TAKEN, RECEIVE_QUEUE, 'LEFT', 'RIGHT') then break end
 end
 redis.call('HSET', 'er:sweep', 'at', int(now))
+for _, index in ipairs(tonumber(stopped or 0) > 0 and { INDEX.held, INDEX.dead } or {}) do
+  local old = redis.call('ZRANGEBYSCORE', key(tenant, index), '-inf', int(now - stopped), 'LIMIT', 0, most)
+  for _, id in ipairs(old) do enter(tenant, id, 'discarded', now, 'sweep', { move = 'discard', detail = TOO_LATE }) end
+end
 local hinted, pruned = is_todays == '1' and has_work(tenant, now) and hint(tenant, now, tonumber(patience)) or 0, prune()
 write()
 return say({ hinted, pruned })

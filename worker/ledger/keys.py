@@ -44,6 +44,7 @@ Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: ho
 (what was on a queue and no message; sealed).
 `er:strays` hash: strays, by a digest of what they hold: when, a line of JSON
     (why, task, bytes), the content sealed. Kept until a person removes them; `er:strays.acts` list: who did and why.
+    `er:strays.at` zset: all of them, by when.
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.
 `er:token.{credentials}` string: an OAuth token, sealed; `er:token.{credentials}.lock`: who fetches one now.
 `er:console.session.{digest}` string: who is signed in to the console. `er:console.once.{digest}`: who may sign in once.
@@ -68,6 +69,7 @@ SWEEP = "er:sweep"
 MALFORMED = "er:malformed"
 STRAYS = "er:strays"
 STRAYS_ACTS = "er:strays.acts"
+STRAYS_AT = "er:strays.at"
 INDEX_KEY = "er:index_key"
 PROCESSES = "er:processes"
 ANSWERS = "er:said."

@@ -3,14 +3,16 @@
 import base64
 import hashlib
 import json
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, NamedTuple
 
 import redis
 
 from worker.ledger import queries
 from worker.ledger.client import script_text, text
-from worker.ledger.keys import MALFORMED, STRAYS, STRAYS_ACTS
+from worker.ledger.keys import MALFORMED, STRAYS, STRAYS_ACTS, STRAYS_AT
 from worker.ledger.sealed import Sealer
+from worker.ledger.times import cursor, instant, milliseconds, place_at
 
 _ACTS_KEPT: Final = 1000
 
@@ -32,6 +34,39 @@ def content(client: "redis.Redis", sealer: Sealer, id: str) -> bytes | None:
     return None if found is None else sealer.open(found.split(b"\n", 2)[2], id)
 
 
+class Stray(NamedTuple):
+    """When a stray came, why it is one, its bytes, and Celery's id of the message."""
+
+    id: str
+    why: str
+    at: datetime
+    bytes: int
+    task: str
+
+
+def page(client: "redis.Redis", size: int = 50, after: str = "") -> tuple[list[Stray], str]:
+    """The newest strays, or those after a cursor; and the next cursor ("" at the end). Raises ConfigurationError."""
+    if client.zcard(STRAYS_AT) < client.hlen(STRAYS):  # an earlier release kept some without their time
+        for id, kept in client.hscan_iter(STRAYS, count=size):
+            client.zadd(STRAYS_AT, {id: int(kept.partition(b"\n")[0])}, nx=True)
+    start = 0
+    if after:
+        at, last = place_at(after)
+        score = milliseconds(at - instant(0))
+        same = client.zrange(STRAYS_AT, score, score, byscore=True)
+        start = client.zcount(STRAYS_AT, f"({score}", "+inf") + sum(text(id) >= last for id in same)
+    placed: list[Any] = client.zrange(STRAYS_AT, start, start + size, desc=True, withscores=True)
+    ids = [id for id, _ in placed[:size]]
+    kept_of: Any = client.hmget(STRAYS, ids) if ids else []
+    found = [_stray(text(id), kept) for id, kept in zip(ids, kept_of, strict=True) if kept]
+    return found, cursor(instant(placed[size - 1][1]), text(ids[-1])) if len(placed) > size else ""
+
+
+def _stray(id: str, kept: bytes) -> Stray:
+    at, about, _ = kept.split(b"\n", 2)
+    return Stray(id=id, at=instant(at), **json.loads(about))
+
+
 def malformed(client: "redis.Redis", sealer: Sealer) -> list[bytes]:
     """What was on a queue and no message, the newest first."""
     entries: Any = client.lrange(MALFORMED, 0, -1)
@@ -51,6 +86,7 @@ def remove(client: "redis.Redis", id: str | None, act: str) -> None:
             pipeline.delete(MALFORMED)
         else:
             pipeline.hdel(STRAYS, id)
+            pipeline.zrem(STRAYS_AT, id)
         pipeline.lpush(STRAYS_ACTS, act)
         pipeline.ltrim(STRAYS_ACTS, 0, _ACTS_KEPT - 1)
         pipeline.execute()

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
 -- stray: keeps a message that names no tenant or source that we know, or has no body. Equal content is the same stray.
 -- ARGV: id, what is known of it as JSON, the content (sealed)
-local id, about, sealed = unpack(ARGV)
-return redis.call('HSETNX', 'er:strays', id, int(now_ms()) .. '\n' .. about .. '\n' .. sealed)
+redis.call('ZADD', 'er:strays.at', 'NX', int(now_ms()), ARGV[1])
+return redis.call('HSETNX', 'er:strays', ARGV[1], int(now_ms()) .. '\n' .. ARGV[2] .. '\n' .. ARGV[3])

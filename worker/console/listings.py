@@ -24,7 +24,7 @@ from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.ledger.times import cursor, place_at
 
 _SIZE: Final = 50
-#: How many events of an index are looked at for one page at most: more would make it slow.
+#: How many events are looked at for one page at most: more would make it slow.
 _LOOKED_AT: Final = 50_000
 #: A search that finds more shows the newest.
 _FOUND: Final = 100
@@ -125,12 +125,13 @@ def paged(
 ) -> Page:
     """The newest `size` events of these tenants, or those that follow a cursor. Raises ConfigurationError.
 
-    Looks at `looked_at` events of an index: where few of many match, the page has fewer, and a cursor to go on.
+    Looks at `looked_at` events in all: where few of many match, the page has fewer, and a cursor to go on.
     """
     place = place_at(after) if after else None
     upto = place and place[0] + timedelta(milliseconds=bool(place[1]))
     asked = replace(filters, until=min(filter(None, (upto, filters.until)), default=None))
-    reaches = () if asked.ids else (queries.reach(at.redis, name, asked.wanted(), looked_at) for name in tenants)
+    each = looked_at // max(1, len(tenants))
+    reaches = () if asked.ids else (queries.reach(at.redis, name, asked.wanted(), each) for name in tenants)
     since = max(filter(None, (*reaches, asked.since)), default=None)
     listings = (replace(asked, tenant=name, since=since).find(at) for name in tenants)
     found = merge(*listings, key=queries.place, reverse=True)

@@ -209,10 +209,11 @@ def place(event: Event) -> tuple[datetime, str]:
 
 
 def reach(client: "redis.Redis", tenant: str, wanted: Wanted, most: int) -> datetime | None:
-    """How far back a listing comes that looks at `most` events of each index; None: to its end."""
+    """How far back a listing comes that looks at `most` events, as many of each index; None: to its end."""
     ends, until = list[Any](), "+inf" if wanted.until is None else f"({stamp(wanted.until)}"
-    for index in {index for index, _ in _lanes(client, tenant, wanted)} - _BY_DUE:
-        beyond = int(client.zcount(key(tenant, index), "-inf", until)) - most
+    indexes = {index for index, _ in _lanes(client, tenant, wanted)} - _BY_DUE
+    for index in indexes:
+        beyond = int(client.zcount(key(tenant, index), "-inf", until)) - most // len(indexes)
         if beyond > 0:
             ends += client.zrange(key(tenant, index), beyond, beyond, withscores=True)
     return instant(max(score for _, score in ends)) if ends else None

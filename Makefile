@@ -7,8 +7,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?=
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 # Budgets in lines: what was reached (docs/design.md, "Size"), so that more is a decision. The aim is 10000 and 700.
-PRODUCT_LINES := 15400
-LUA_LINES := 895
+PRODUCT_LINES := 16000
+LUA_LINES := 900
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help

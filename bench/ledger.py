@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from itertools import islice
 from typing import Any
 
@@ -21,7 +21,7 @@ import redis
 
 from schemas.event import EventState, Reason
 from schemas.outcome import Source
-from tests.running import Valkey
+from tests.running import ROOT, Valkey
 from worker.ledger import queries, trace
 from worker.ledger.audit.books import books
 from worker.ledger.client import text
@@ -33,6 +33,7 @@ from worker.ledger.sealed import Sealer
 _PAGE = 2_000
 _UNSEALED = Sealer()
 _SPREAD = 300 * 86_400_000
+_SAMPLES = {Source.CERTIVERSE: "whole.json", Source.DRILLSTER: "whole.json", Source.PROV: "whole.json"}
 
 
 def load(client: "redis.Redis", identity: Identity, tenant: str, events: int, seed: int = 1) -> None:
@@ -108,21 +109,29 @@ def _stopped(pipeline: Any, tenant: str, chance: random.Random, at: int, counted
     state = (EventState.HELD, EventState.DEAD)[number % 2]
     reason = chance.choice([one for one in Reason if one.policy.startswith(state)])
     id = "evt_" + base64.b32encode(chance.randbytes(20)).decode().lower()[:26]
+    source = chance.choice(tuple(Source))
     counted.update([state, f"{state}:{reason}"])
     pipeline.hset(
         f"er:{tenant}:event:{id}",
         mapping={
             "state": state,
-            "source": chance.choice(tuple(Source)),
+            "source": source,
             "received_at": at,
             "reason": reason,
             "detail": f"registration reg-{number} has another result already, of {number % 50}",
             "nonce": "n" * 22,
         },
     )
-    pipeline.set(f"er:{tenant}:payload:{id}", _UNSEALED.seal(b"{}", id))
+    pipeline.set(f"er:{tenant}:payload:{id}", _payload(source))
     for index_name in ("events", state):
         pipeline.zadd(f"er:{tenant}:{index_name}", {id: at})
+
+
+@cache
+def _payload(source: Source) -> bytes:
+    """A payload of a platform, as it is stored without a key."""
+    body = (ROOT / "tests" / "samples" / source / _SAMPLES[source]).read_bytes()
+    return _UNSEALED.seal(body, "any event")
 
 
 def _some(client: "redis.Redis") -> list[str]:

@@ -22,8 +22,9 @@ from tests.running import ROOT
 from tests.tenants import ENVIRON, write_tenants
 from worker.bootstrap import Services
 from worker.errors import LedgerUnavailable
-from worker.ledger import queries
+from worker.ledger import queries, strays
 from worker.ledger.identity import Identity
+from worker.ledger.sealed import Sealer
 from worker.local.commands import ARGUMENTS
 from worker.receiver.intake import Intake
 from worker.settings import Settings
@@ -126,6 +127,11 @@ class Ours(Side):
     def have_waiting(self, events: int) -> None:
         """So many events more that wait for a person."""
         ledger.stop(self.client, TENANT, events)
+
+    def have_strays(self, count: int) -> None:
+        """So many messages that could not be recorded."""
+        for number in range(count):
+            strays.keep(self.client, Sealer(), "no such tenant", str(number), b'[["acne", "prov", "%d"], {}]' % number)
 
     def command(self, *arguments: str) -> float:
         """Run `examrelay` with these arguments, as a user does. Returns the seconds that it took."""

@@ -1,11 +1,13 @@
-"""What an operator waits for at a million events, a tenth of them waiting for a person: whole commands, as typed."""
+"""What people wait for at a million events, a tenth of them waiting for a person: whole commands, console pages."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from bench.line import Line
+from bench.ours import Ours
 from bench.session import Session
+from bench.visits import console, pages, visited
 
 _BUDGET, _AIM = 1, 0.3
 _YESTERDAY: Final = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%dT%H:%M:%S")
@@ -32,7 +34,7 @@ _REPLAY: Final = "replay --reason rhythm_rejected --limit 100 --yes --why bench"
 
 
 def measure(session: Session) -> Iterator[Line]:
-    """Seconds; the command's own start is in them."""
+    """Seconds; of a command its own start is in them."""
     ours = session.filled("large", session.size.ledger)
     ours.have_waiting(session.size.ledger // 10)
     where = f"{session.size.ledger:,} events"
@@ -47,7 +49,17 @@ def measure(session: Session) -> Iterator[Line]:
     yield _line(f"{where}: replay --limit 100, seconds", ours.command(*_REPLAY.split()), note)
     longest, dearest = ours.longest_command(), ours.dearest_commands()
     yield Line(f"{where}: longest Redis command of these, ms", longest, note=f"most time in {dearest}")
-    yield _line(f"{where}: a page of the console, seconds", None, "not measured: there is no console yet")
+    ours.have_strays(session.size.ledger // 100)
+    yield from _console(ours, where)
+
+
+def _console(ours: Ours, where: str) -> Iterator[Line]:
+    """Of each kind of page the slowest, asked for over HTTP by a user who is signed in."""
+    with console(ours) as browser:
+        for kind, paths in pages(browser).items():
+            visit = visited(browser, paths)
+            note = f"of {len(paths)}: `{visit.path}`; the longest of five {visit.longest:.2f} s"
+            yield _line(f"{where}: console, {kind}, seconds", visit.seconds, note)
 
 
 def _line(figure: str, took: float | None, note: str) -> Line:

@@ -22,8 +22,8 @@ def measure(session: Session) -> Iterator[Line]:
         session.latency(latency)
         mine, theirs = list[Run](), list[Run]()
         for _ in range(session.size.rounds):
-            mine.append(_run(session, ours, session.size.whole_events))
-            theirs.append(_run(session, naive, session.naive_count(latency)))
+            mine.append(run(session, ours, session.size.whole_events))
+            theirs.append(run(session, naive, session.naive_count(latency)))
         session.latency(0)
         session.runs |= {f"whole job {latency}": mine, f"naive's whole job {latency}": theirs}
         yield from _lines(f"{latency} ms a call", mine, theirs, budget, aim, str(session.best_pool(latency)))
@@ -32,7 +32,8 @@ def measure(session: Session) -> Iterator[Line]:
             yield Line("Redis commands an event, receiver included", commands, at_most=30, aim=20)
 
 
-def _run(session: Session, side: Side, count: int) -> Run:
+def run(session: Session, side: Side, count: int) -> Run:
+    """So many events over HTTP, to the last write's answer."""
     given = sittings(count)
     session.rhythm.sandbox.seed(side.org, [one.seed for one in given])
     return observed(side, session.rhythm, given, partial(deliver, side.port, given))

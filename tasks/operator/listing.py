@@ -4,9 +4,8 @@ import heapq
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from itertools import dropwhile, islice
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from schemas.event import Event, EventState, Reason
@@ -14,7 +13,6 @@ from schemas.outcome import Source
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError
 from worker.ledger import queries, trace
-from worker.ledger.times import instant
 
 #: Where events wait for a person.
 STOPPED: Final = tuple(state for state in EventState if state.for_a_person)
@@ -27,14 +25,6 @@ _ONE_EVENTS_OWN: Final = re.compile(
     r"evt_\w+|(?<=registration )\S+|(?<=written to )\S+|(?<=likely: ).*|(?<=registrations: ).*"
     r"|(?<=at line )\d+ column \d+"
 )
-
-
-@dataclass(frozen=True)
-class Page:
-    """Some events, and the cursor from which their listing goes on ("" at its end). A cursor holds nothing personal."""
-
-    events: list[Event]
-    after: str
 
 
 @dataclass(frozen=True)
@@ -70,25 +60,12 @@ class Filters:
                     f"there is no tenant {self.tenant}. There are: {', '.join(at.tenants.tenants)}."
                 )
             tenants = [self.tenant]
-        wanted = self._wanted(among)
+        wanted = self.wanted(among)
         listings = [self._listing(at, tenant, wanted, oldest) for tenant in tenants]
         return heapq.merge(*listings, key=queries.place, reverse=not oldest)
 
-    def page(self, at: Services, *, size: int = 50, after: str = "") -> Page:
-        """The newest `size` events, or those that follow a cursor. Raises ConfigurationError, also for a bad cursor."""
-        found = self.find(at)
-        if after:
-            number, _, id = after.partition(".")
-            if not (number.isascii() and number.isdecimal() and len(number) < 15):
-                raise ConfigurationError("that is no place in the list: begin again at the newest.")
-            place = instant(number), id
-            upto = min(filter(None, (place[0] + timedelta(milliseconds=1), self.until)))
-            found = dropwhile(lambda event: queries.place(event) >= place, replace(self, until=upto).find(at))
-        events = list(islice(found, size + 1))
-        last = events[size - 1] if len(events) > size else None
-        return Page(events[:size], f"{queries.stamp(last.received_at)}.{last.id}" if last else "")
-
-    def _wanted(self, among: Collection[EventState]) -> queries.Wanted:
+    def wanted(self, among: Collection[EventState] = ()) -> queries.Wanted:
+        """What the ledger is asked for."""
         states = frozenset([self.state] if self.state else among)
         reason = Reason(self.reason) if self.reason else None
         return queries.Wanted(states or None, self.source, reason, self.since, self.until)

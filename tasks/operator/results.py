@@ -63,7 +63,7 @@ def result_of(at: Services, event: Event, by: str) -> Result:
         event.registration,
         kept.at if kept else None,
         _says(event, kept),
-        next_step(event),
+        next_step(at, event),
     )
 
 

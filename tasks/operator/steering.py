@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final, Literal, NamedTuple
 
@@ -12,7 +13,7 @@ from schemas.event import Answer, Event, EventState, Reason
 from tasks.operator.listing import STOPPED, WAITING, Filters, find_event
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError
-from worker.ledger import strays
+from worker.ledger import queries, strays
 
 Move = Literal["replay", "discard", "forget"]
 #: The states that an operator may act on. Waiting events are taken only when a state or an id asks for them.
@@ -172,7 +173,13 @@ def _standing(id: str, event: Event | None, move: Move) -> str:
     return f"{standing}: the other filters exclude it"
 
 
-def next_step(event: Event) -> str:
+def next_try(at: Services, event: Event) -> datetime | None:
+    """When a waiting event is tried again: when it is due, and Rhythm may be called. None for another event."""
+    gate = queries.closed_until(at.redis, event.tenant) if event.state is EventState.READY else None
+    return max(filter(None, (event.due_at, gate)), default=None)
+
+
+def next_step(at: Services, event: Event) -> str:
     """What comes next for an event, in a sentence: what a person types, or when it is tried again."""
     replay = f"examrelay replay --id {event.id}"
     match event.state, event.reason:
@@ -186,6 +193,8 @@ def next_step(event: Event) -> str:
         case EventState.DEAD, _:
             return f"put right what the detail says, then: {replay}"
         case state, _ if state.waiting:
-            when = f" at {event.due_at:%Y-%m-%d %H:%M:%SZ}" if event.due_at else ""
-            return f"nothing to do: it is tried again{when}"
+            when = next_try(at, event)
+            if when is None or when <= queries.redis_now(at.redis):
+                return "nothing to do: it is tried again as soon as a worker is free"
+            return f"nothing to do: it is tried again at {when:%Y-%m-%d %H:%M:%SZ}"
     return "nothing to do: that is final"

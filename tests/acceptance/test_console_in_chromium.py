@@ -1,11 +1,9 @@
 """The console in a real browser: each page and act, narrow and wide, light and dark, with a keyboard, as axe sees it.
 
-`external`: needs Debian's chromium and chromium-driver; `npm install --global axe-core` for what axe looks at. With
-EXAMRELAY_PICTURES=FOLDER it leaves the pictures that docs/console.md shows there.
+`external`: needs Debian's chromium and chromium-driver; `npm install --global axe-core` for what axe looks at.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +24,6 @@ pytestmark = [
     pytest.mark.external,
     pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)} (Debian: chromium, chromium-driver)"),
 ]
-PICTURES = os.environ.get("EXAMRELAY_PICTURES")
 VIEWS = [(360, False), (360, True), (1280, False), (1280, True)]
 #: What axe holds against a page, in a form that fits a message.
 AXE = """
@@ -73,8 +70,6 @@ def ledger(client: "redis.Redis", stood_in: Sandbox, tmp_path: Path) -> Iterator
             process = Process(kind, f"{kind}@here", built.services.tenants.digest)
             built.ledger.scripts("seen", *Presence(process).arguments())
         built.ledger.sweep(TENANT, timedelta(0), 10)
-        if PICTURES:
-            _a_day(built.services.redis)
         yield built
 
 
@@ -90,16 +85,6 @@ def url(ledger: Pipeline, browser: Chromium) -> Iterator[str]:
         yield address
 
 
-def _a_day(client: "redis.Redis") -> None:
-    """For the picture: what came and went in the last hours."""
-    now = int(client.time()[0]) // 3600
-    for ago, count in enumerate((9, 31, 44, 52, 38, 41, 60, 47, 20, 8, 3, 1, 0, 0, 0, 2, 5), 1):
-        client.set(f"er:{TENANT}:synced:{now - ago}", max(0, count - ago % 4), ex=90_000)
-        gone = {f"gone_{ago}_{number}": (now - ago) * 3_600_000 + number for number in range(count)}
-        if gone:
-            client.zadd(f"er:{TENANT}:events", gone)
-
-
 def named(body: bytes, first: str, last: str) -> bytes:
     """A payload with the candidate's name."""
     if not body.startswith(b"{"):
@@ -112,11 +97,6 @@ def named(body: bytes, first: str, last: str) -> bytes:
 def held(ledger: Pipeline, reason: str) -> str:
     ids = [id.decode() for id in ledger.services.redis.zrange(f"er:{TENANT}:held", 0, -1)]
     return next(id for id in ids if ledger.event(id).reason == reason)
-
-
-def picture(browser: Chromium, name: str) -> None:
-    if PICTURES:
-        (Path(PICTURES) / f"{name}.png").write_bytes(browser.picture())
 
 
 def problems(browser: Chromium) -> list[str]:
@@ -149,19 +129,14 @@ def test_each_page_is_whole_and_legible(browser: Chromium, ledger: Pipeline, url
     for name, path in pages.items():
         browser.open(url + path)
         found[name] = problems(browser)
-        if (width, dark) in ((360, False), (1280, True), (1280, False)):
-            picture(browser, f"{name}-{width}{'-dark' if dark else ''}")
     browser.open(f"{url}/events/acme/{ambiguous}")
     browser.click("input[value=plan] ~ button")
     browser.wait_for("Which registration is it?")
     found["plan"] = problems(browser)
-    browser.run("document.querySelector('#acts').scrollIntoView()")
-    picture(browser, f"choose-{width}{'-dark' if dark else ''}")
     browser.click("input[value=reg-104]")
     browser.run("document.querySelector('input[name=registration]').form.querySelector('button').click()")
     browser.wait_for("Send 1 result on?")
     found["preview"] = problems(browser)
-    picture(browser, f"preview-{width}{'-dark' if dark else ''}")
     assert {name: what for name, what in found.items() if what} == {}
 
 

@@ -94,7 +94,7 @@ def events_of(stack: Stack) -> list[str]:
 
 
 def whys(stack: Stack) -> list[str]:
-    return sorted(stray.why for stray in queries.strays(stack.client))
+    return sorted(stray.why for stray in strays.page(stack.client)[0])
 
 
 def test_text_and_bytes_by_position_and_by_name_are_the_same_event_as_at_the_receiver(stack: Stack) -> None:
@@ -175,7 +175,7 @@ def test_what_can_be_put_on_nobodys_books_is_kept_sealed_and_listed(stack: Stack
     assert sum(why.startswith((unreadable, "its body is not")) for why in found) == 8
     assert sum("neither bytes nor text" in why for why in found) == 2
     assert not any("MARKED" in why for why in found)
-    contents = [strays.content(stack.client, Sealer(), one.id) or b"" for one in queries.strays(stack.client)]
+    contents = [strays.content(stack.client, Sealer(), one.id) or b"" for one in strays.page(stack.client)[0]]
     kept = b" ".join(contents)
     assert all(b"MARKED-%d" % number in kept for number in (1, 2, 4, 6, 7, 8, 10, 11, 12, 13, 14)), contents
     assert stack.running["worker"].poll() is None

@@ -16,7 +16,7 @@ from tests.acceptance.stack import Stack, stack_at
 from tests.events import certiverse
 from tests.running import ROOT, wait_until
 from tests.senders import NOWHERE, WHSEC
-from worker.ledger import queries
+from worker.ledger import strays
 from worker.queues import RECEIVE_QUEUE, TAKEN
 from worker.receiver.openapi import OPENAPI
 
@@ -147,7 +147,7 @@ def test_the_block_that_sends_a_task_is_the_same_event_once_it_has_run(stack: St
 def test_the_block_that_reads_strays_shows_what_they_hold(stack: Stack) -> None:
     (sends,), (reads,) = of("python", "send_task"), of("python", "strays.content")
     python(stack, sends._replace(code=sends.code.replace('"acme"', '"nobody"')))
-    wait_until(lambda: queries.strays(stack.client), 20, "the stray")
+    wait_until(lambda: strays.page(stack.client)[0], 20, "the stray")
     told = python(stack, reads, ours=True)
     assert told.startswith("stray_")
     assert "there is no such tenant; there are: acme" in told

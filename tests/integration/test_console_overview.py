@@ -59,7 +59,8 @@ def test_what_is_wrong_is_said_in_words_first(ledger: Pipeline, ann: Browser) ->
     all_run(ledger)
     ledger.run(certiverse(exam="NEW"), b"not JSON")
     ledger.services.gate(TENANT).close(Reason.RHYTHM_THROTTLED, timedelta(minutes=28))
-    ledger.deliver(certiverse("dlv-2"))
+    waiting = ledger.deliver(certiverse("dlv-2"))
+    assert "Next try as soon as a worker is free" in ann.get(f"/events/{TENANT}/{waiting}").text
     page = ann.get("/")
     said = re.findall(r"<li>(.*?)</li>", page.html)
     assert said[0] == "1 result waits for a decision."

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,13 @@ from tasks.operator import contents
 from tasks.operator.listing import Filters, search
 from tasks.operator.plan import plan_event
 from tasks.operator.results import result_of
+from tasks.operator.steering import next_step, next_try
 from tests.commands import command
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline, pipeline_at
+from worker.console.listings import paged
 from worker.errors import ConfigurationError
+from worker.ledger import queries
 from worker.ledger.audit.books import books
 from worker.rhythm.failures import Call, RhythmRejected, refusal
 
@@ -182,7 +185,7 @@ def test_a_listing_goes_on_page_by_page_while_events_come_and_go(pipeline: Pipel
     held = Filters(reason="unknown_exam")
     at, seen, after = pipeline.services, list[str](), ""
     for _ in range(4):
-        page = held.page(at, size=2, after=after)
+        page = paged(at, held, [TENANT], 2, after)
         seen += [event.id for event in page.events]
         pipeline.ledger.discard(TENANT, page.events[-1].id, ANN, "gone")
         pipeline.deliver(certiverse(f"new-{len(seen)}", exam="NEW"))
@@ -190,7 +193,33 @@ def test_a_listing_goes_on_page_by_page_while_events_come_and_go(pipeline: Pipel
         after = page.after
     assert (seen, after) == (sorted(ids, key=lambda id: (pipeline.event(id).received_at, id), reverse=True), "")
     with pytest.raises(ConfigurationError, match="no place in the list"):
-        held.page(at, after="x' or 1")
+        paged(at, held, [TENANT], 2, "x' or 1")
+
+
+def test_a_page_looks_at_so_many_events_and_says_where_to_go_on(pipeline: Pipeline) -> None:
+    """Few of many: each page looks at 4 events, finds some or none, and no event is skipped or shown twice."""
+    ids = [pipeline.deliver(certiverse(f"dlv-{number}", exam="NEW")) for number in range(11)]
+    old, new = ids[1], ids[-1]
+    at, seen, parts, after = pipeline.services, list[str](), 0, "-"
+    for id in (old, new):
+        at.redis.hset(f"er:{TENANT}:event:{id}", "source", "prov")
+    while after:
+        page = paged(at, Filters(source=Source.PROV), [TENANT], 50, after.strip("-"), looked_at=4)
+        assert len(page.events) < 2
+        seen, parts, after = [*seen, *(event.id for event in page.events)], parts + 1, page.after
+    assert (seen, parts) == ([new, old], 3)
+
+
+def test_what_comes_next_is_when_rhythm_may_be_called_and_never_a_moment_that_has_passed(pipeline: Pipeline) -> None:
+    at, id = pipeline.services, pipeline.deliver(certiverse())
+    assert next_step(at, pipeline.event(id)).endswith("it is tried again as soon as a worker is free")
+    pipeline.rhythm.seed(ORG, [registration()])
+    at.gate(TENANT).close(Reason.CREDENTIALS_REFUSED, timedelta(hours=2))
+    pipeline.process()
+    event, opens = pipeline.event(id), queries.closed_until(at.redis, TENANT)
+    assert (event.state, next_try(at, event)) == (EventState.READY, opens)
+    assert opens is not None
+    assert next_step(at, event).endswith(f"it is tried again at {opens:%Y-%m-%d %H:%M:%SZ}")
 
 
 DRILLSTER = """

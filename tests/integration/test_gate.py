@@ -364,3 +364,14 @@ def test_a_paced_tenant_has_as_many_slots_as_its_pace_needs(paced: Callable[[flo
         return sum(bool(claim.works) for claim in claims)
 
     assert [slots(busy) for busy in (20, 250, 520, 5000)] == [1, 2, 3, 3]
+
+
+def test_since_is_when_it_began_to_be_closed_for_this_reason(pipeline: Pipeline) -> None:
+    """An outage that becomes a refusal: our credentials have been refused since then, not since the outage."""
+    gate, client = pipeline.services.gate(TENANT), pipeline.services.redis
+    gate.close(AWAY, None)
+    client.hset(GATE, "since", 1000)
+    gate.close(AWAY, None)
+    assert queries.gate(client, TENANT)["since"] == "1000"
+    gate.close(REFUSED, None)
+    assert int(queries.gate(client, TENANT)["since"]) > 1000

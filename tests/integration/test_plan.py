@@ -78,3 +78,10 @@ def test_a_plan_with_writes_off_accepted_shows_what_would_be_written(rhythm: San
         plan = plan_event(held.services, TENANT, event.id, answers={"accept": ["writes_off"]})
     assert plan is not None
     assert (plan.verdict, plan.difference["status"]) == ("written", ["registered", "passed"])
+
+
+def test_who_asks_by_name_sees_whose_registration_it_is_also_where_one_is_clear(pipeline: Pipeline) -> None:
+    pipeline.rhythm.seed(ORG, [registration(first_name="Ana", last_name="Example")])
+    plan = plan_event(pipeline.services, TENANT, pipeline.deliver(certiverse()), "operator:ann")
+    assert plan is not None
+    assert [(one.id, one.name, one.why) for one in plan.candidates] == [("reg-1", "Ana Example", "")]

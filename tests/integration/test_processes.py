@@ -14,6 +14,7 @@ import requests
 from sandbox.control import Sandbox
 from tasks.operator.overview import overview
 from tests.acceptance.stack import stack_at
+from tests.console_peer import console
 from tests.events import certiverse
 from tests.pipeline import Pipeline
 from tests.running import wait_until
@@ -217,3 +218,12 @@ def test_all_processes_give_signs_of_life(rhythm: Sandbox, tmp_path: Path) -> No
         old = next(one.digest for one in processes(stack.client) if one.kind == "web")
         (warning,) = differences(processes(stack.client), old)
         assert "restart those with the old one" in warning
+
+
+def test_the_console_is_among_them_while_it_runs(pipeline: Pipeline) -> None:
+    client, digest = pipeline.services.redis, pipeline.services.tenants.digest
+    with console(pipeline.services):
+        (found,) = wait_until(lambda: processes(client), 10, "the console's sign of life")
+        assert (found.kind, found.name, found.digest) == ("console", f"{at_host('console')}:8001", digest)
+        assert 'examrelay_processes{kind="console"} 1.0' in metrics(pipeline.services)
+    assert processes(client) == []

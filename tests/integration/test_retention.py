@@ -150,6 +150,7 @@ def test_old_strays_entries_that_are_no_messages_and_refusals_go_and_young_ones_
     for number, id in enumerate(ids):
         at = now - (4 * DAY * 1000 + 1000 if number % 2 else 3 * DAY * 1000)
         client.hset(STRAYS, id, re.sub(rb"^\d+", b"%d" % at, client.hget(STRAYS, id) or b""))
+    client.delete(STRAYS_AT)  # an earlier release kept them without this order
     for days in (5, 4.1, 3, 0):
         entry = strays.parked(client, sealer, f"garbage {days}".encode())
         client.lpush(MALFORMED, re.sub(rb"^\d+", b"%d" % (now - days * DAY * 1000), entry))
@@ -157,7 +158,7 @@ def test_old_strays_entries_that_are_no_messages_and_refusals_go_and_young_ones_
         client.lpush(f"er:{TENANT}:refused:certiverse", f"{at.isoformat(timespec='seconds')} 401 bad credentials")
     for _ in range(60):  # a pass looks at a page
         sweep_tenants(brief.services)
-    assert {stray.id for stray in queries.strays(client)} == set(ids[::2])
+    assert {stray.id for stray in strays.page(client)[0]} == set(ids[::2])
     assert strays.malformed(client, sealer) == [b"garbage 0", b"garbage 3"]
     assert len(queries.refusals(client, TENANT, "certiverse")) == 2  # type: ignore[arg-type]
     acts = strays.acts(client)

@@ -12,7 +12,7 @@ from schemas.outcome import Source
 from tests.commands import command
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
-from worker.ledger import queries, strays
+from worker.ledger import strays
 from worker.ledger.keys import MALFORMED
 from worker.sources import event_id
 
@@ -51,7 +51,7 @@ def test_a_stray_is_recorded_as_if_it_had_been_sent_correctly(
     pipeline.process()
     pipeline.sync()
     assert pipeline.event(event).state is EventState.SYNCED
-    assert queries.strays(pipeline.services.redis) == []
+    assert strays.page(pipeline.services.redis)[0] == []
     (act,) = json.loads(run("strays", "list", "--json").stdout)["acts"]
     assert act.split()[1:] == ["operator:ann", "receive", id, event]
 
@@ -66,13 +66,13 @@ def test_a_stray_stays_when_it_cannot_be_recorded(pipeline: Pipeline, run: Run) 
     done = run("strays", "receive", empty, "--tenant", TENANT, "--source", "certiverse")
     assert done.returncode == 2
     assert "it holds no result that can be read" in done.stderr
-    assert {one.id for one in queries.strays(pipeline.services.redis)} == {id, empty}
+    assert {one.id for one in strays.page(pipeline.services.redis)[0]} == {id, empty}
 
 
 def test_a_stray_is_discarded_with_who_and_why(pipeline: Pipeline, run: Run) -> None:
     id = kept(pipeline, ["acne", "certiverse", "{}"], {})
     assert run("strays", "discard", id, "--why", "a test\nof ours").stdout == "1 discarded\n"
-    assert queries.strays(pipeline.services.redis) == []
+    assert strays.page(pipeline.services.redis)[0] == []
     assert strays.acts(pipeline.services.redis)[0].endswith(f" operator:ann discard {id} a test of ours")
     again = run("strays", "discard", id, "--why", "again")
     assert again.returncode == 2
@@ -86,3 +86,29 @@ def test_queue_entries_that_are_not_celery_messages_are_shown_and_discarded(pipe
     assert run("strays", "show", "malformed").stdout == "more\ngarbage\n"
     assert run("strays", "discard", "malformed", "--why", "told them").stdout == "2 discarded\n"
     assert client.exists(MALFORMED) == 0
+
+
+def test_strays_are_listed_part_by_part_while_they_come_and_go(pipeline: Pipeline, run: Run) -> None:
+    client = pipeline.services.redis
+    ids = [kept(pipeline, [str(number)], {}) for number in range(5)]
+    client.zadd("er:strays.at", dict.fromkeys(ids, 1_700_000_000_000))  # at the same moment: by their ids then
+    ids = sorted(ids, reverse=True)
+    first = json.loads(run("strays", "list", "--limit", "2", "--json").stdout)
+    assert [one["id"] for one in first["strays"]] == ids[:2]
+    run("strays", "discard", ids[1], "--why", "a test")
+    kept(pipeline, ["new"], {})
+    then = json.loads(run("strays", "list", "--limit", "2", "--after", first["after"], "--json").stdout)
+    assert [one["id"] for one in then["strays"]] == ids[2:4]
+    last = json.loads(run("strays", "list", "--after", then["after"], "--json").stdout)
+    assert ([one["id"] for one in last["strays"]], last["after"]) == (ids[4:], "")
+    assert "no place in the list" in run("strays", "list", "--after", "x").stderr
+
+
+def test_strays_that_an_earlier_release_kept_are_listed_by_when_they_came(pipeline: Pipeline) -> None:
+    client = pipeline.services.redis
+    ids = [kept(pipeline, [str(number)], {}) for number in range(3)]
+    came = {one.id: one.at for one in strays.page(client)[0]}
+    client.delete("er:strays.at")
+    found, after = strays.page(client)
+    assert ({one.id: one.at for one in found}, after) == (came, "")
+    assert {*ids} == {*came}

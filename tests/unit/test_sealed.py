@@ -4,6 +4,7 @@ import base64
 import os
 import pickle
 import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -193,3 +194,17 @@ def test_the_table_of_variables_names_each_once_and_shows_no_value() -> None:
     assert "| `REDIS_URL` | required |" in table
     assert table.count("`EXAMRELAY_PAYLOAD_KEYS`") == 1
     assert text(ONE) not in table
+
+
+def test_threads_open_and_seal_at_once() -> None:
+    """As the console's pages do. In a process of its own: what zstd does with one context in two threads may end it."""
+    many = """
+import os
+from concurrent.futures import ThreadPoolExecutor
+from worker.ledger.sealed import Sealer
+sealer, content = Sealer(), os.urandom(60_000)
+same = lambda number: sealer.open(sealer.seal(content, str(number)), str(number)) == content
+print(all(ThreadPoolExecutor(8).map(same, range(2_000))))
+"""
+    done = subprocess.run([sys.executable, "-c", many], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

@@ -21,12 +21,11 @@ from worker.bootstrap import Services
 from worker.cli.filters import AsJson, Limit, TenantFilter, filtered
 from worker.cli.output import complain, end, say, say_malformed, show_fields, show_json, show_line, show_table, suggest
 from worker.cli.services import open_services, who
-from worker.ledger import queries
+from worker.ledger import queries, strays
 
 #: In the order in which a narrow terminal needs them.
 _COLUMNS: Final = ("id", "state", "reason or result", "received", "registration", "source", "tenant", "detail")
 _STOPPED_COLUMNS: Final = ("id", "reason", "detail", "received", "registration", "source", "tenant")
-_STRAY_COLUMNS: Final = ("stray", "at", "why", "task", "bytes")
 _CAUSES_SHOWN: Final = 15
 _NOTED: Final = "Your look is recorded."
 _TITLES: Final = {"payload": "What came in:", "written": "What was written:", "words": "What Rhythm said to the write:"}
@@ -93,13 +92,13 @@ def held_list(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> N
 @filtered(EventState.DEAD)
 def dead_list(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> None:
     at, _ = open_services()
-    strays, malformed = queries.strays(at.redis), queries.malformed(at.redis)
-    _list_stopped(at, filters, limit, as_json, malformed=malformed, strays=[asdict(stray) for stray in strays])
+    (found, _), malformed = strays.page(at.redis, limit), queries.malformed(at.redis)
+    _list_stopped(at, filters, limit, as_json, malformed=malformed, strays=[stray._asdict() for stray in found])
     if as_json:
         return
-    if strays:
+    if found:
         say("\nmessages to `tasks.receive` that could not be recorded: examrelay strays list")
-        show_table(_STRAY_COLUMNS, [(stray.id, stray.at, stray.why, stray.task, stray.bytes) for stray in strays])
+        show_table(("stray", "why", "at", "bytes", "task"), found)
     say_malformed(malformed)
 
 
@@ -158,7 +157,7 @@ def events_show(
         more = {name: asdict(what) if name == "written" and what else what for name, what in shown.items()}
         show_json(event.model_dump(mode="json") | more)
     else:
-        _show_event(event)
+        _show_event(at, event)
         for name, what in shown.items():
             say(f"\n{_TITLES[name]}")
             if what is None:
@@ -176,11 +175,11 @@ def _written(written: contents.Written) -> dict[str, Any]:
     return (members.pop("values") or {}) | members
 
 
-def _show_event(event: Event) -> None:
+def _show_event(at: Services, event: Event) -> None:
     show_fields(event.model_dump(exclude={"history"}))
     say("")
     show_table(["at", "move", "by", "reason"], [(line.at, line.move, line.by, line.reason) for line in event.history])
-    suggest(f"\nnext: {next_step(event)}")
+    suggest(f"\nnext: {next_step(at, event)}")
     if event.state in STOPPED:
         suggest(f"what would be written: examrelay plan --id {event.id}{_names(event)}")
         suggest(f"what came in: examrelay events show {event.id} --payload")

@@ -83,4 +83,4 @@ def _next(status: dict[str, Any]) -> Iterator[str]:
         if count:
             yield f"{count} {what}: examrelay {state} list"
     if any(tenant["gate"]["reason"] == Reason.CREDENTIALS_REFUSED for tenant in tenants):
-        yield "Rhythm refuses our credentials: put the new ones into the tenants file and restart; nothing is lost"
+        yield "Rhythm refuses our credentials: renew the variable or file that the tenants file names, and restart"

@@ -3,14 +3,13 @@ Celery messages. With these commands nobody has to touch Redis.
 """
 
 import sys
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from schemas.outcome import Source
 from tasks.operator import unrecorded
-from worker.cli.filters import AsJson, Why
+from worker.cli.filters import AsJson, Limit, Why
 from worker.cli.output import say, say_malformed, show_json, show_table, suggest
 from worker.cli.services import open_services, warnings_to_stderr, who
 from worker.ledger import queries, strays
@@ -18,16 +17,21 @@ from worker.ledger import queries, strays
 Id = Annotated[str, typer.Argument(help=f"A stray's id; `{strays.EVERY_ENTRY}`: all that is no Celery message.")]
 
 
-def list_strays(as_json: AsJson = False) -> None:
+def list_strays(
+    limit: Limit = 50,
+    after: Annotated[str, typer.Option(help="A place in the list, as the end of the last part names it.")] = "",
+    as_json: AsJson = False,
+) -> None:
     at, _ = open_services()
-    found, malformed = queries.strays(at.redis), queries.malformed(at.redis)
+    (found, further), malformed = strays.page(at.redis, limit, after), queries.malformed(at.redis)
     if as_json:
-        acts = strays.acts(at.redis)
-        show_json({"strays": [asdict(stray) for stray in found], "malformed": malformed, "acts": acts})
+        listed, acts = [stray._asdict() for stray in found], strays.acts(at.redis)
+        show_json({"strays": listed, "after": further, "malformed": malformed, "acts": acts})
         return
-    columns = ("stray", "why", "at", "bytes", "task")
-    show_table(columns, [(stray.id, stray.why, stray.at, stray.bytes, stray.task) for stray in found])
+    show_table(("stray", "why", "at", "bytes", "task"), found)
     say_malformed(malformed)
+    if further:
+        suggest(f"\nolder ones: examrelay strays list --after {further}")
     if found:
         suggest(f"\nwhat it holds: examrelay strays show {found[0].id}")
         suggest(f"record it: examrelay strays receive {found[0].id} --tenant … --source …")

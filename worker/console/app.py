@@ -3,10 +3,11 @@
 Pages are made by the functions in ROUTES. They ask `tasks.operator` and decide nothing.
 """
 
+import asyncio
 import socket
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing, suppress
 from importlib.resources import files
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
@@ -31,6 +32,7 @@ from worker.console import configuration, deciding, first_page, listings, one_ev
 from worker.console.visit import Form, Refusal, Visit, render
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable, Unchecked
 from worker.ledger.client import LOADING, REFUSED, UNAVAILABLE
+from worker.ledger.processes import EVERY, Presence, Process, at_host, ended
 from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.settings import Settings, load_settings
 from worker.users import Role
@@ -210,6 +212,26 @@ def _for_people(at: Services, place: Place) -> Callable[[Request, Form], Respons
     return answer
 
 
+@asynccontextmanager
+async def _present(at: Services) -> AsyncIterator[None]:
+    """In the register of processes until the server ends."""
+    presence = Presence(Process("console", f"{at_host('console')}:{at.settings.console_port}", at.tenants.digest))
+
+    async def tell() -> None:
+        while True:
+            with suppress(*UNAVAILABLE):
+                await run_in_threadpool(at.ledger.scripts, "seen", *presence.arguments())
+            await asyncio.sleep(EVERY.total_seconds())
+
+    telling = asyncio.create_task(tell())
+    yield
+    telling.cancel()
+    with suppress(asyncio.CancelledError):
+        await telling
+    with suppress(*UNAVAILABLE):
+        await run_in_threadpool(ended, at.redis, presence.name)
+
+
 def make_app(at: Services) -> Starlette:
     """The ASGI app. `at` is closed by the caller."""
 
@@ -232,14 +254,19 @@ def make_app(at: Services) -> Starlette:
         Route("/healthz", alive, methods=["GET"]),
         Mount("/static", StaticFiles(directory=str(files("worker.console") / "static"))),
     ]
-    app = Starlette(routes=routes, middleware=[Middleware(Hardened)], exception_handlers={HTTPException: http_error})
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Hardened)],
+        exception_handlers={HTTPException: http_error},
+        lifespan=lambda _app: _present(at),
+    )
     app.router.redirect_slashes = False
     return app
 
 
 def server_config(app: Starlette) -> uvicorn.Config:
     """How uvicorn serves it. Behind a proxy on this machine, `X-Forwarded-Proto` makes the cookies secure."""
-    return uvicorn.Config(app, ws="none", log_config=None, access_log=False, lifespan="off", server_header=False)
+    return uvicorn.Config(app, ws="none", log_config=None, access_log=False, lifespan="on", server_header=False)
 
 
 def listen(host: str, port: int) -> socket.socket:

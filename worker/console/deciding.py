@@ -22,6 +22,7 @@ from worker.console.listings import lines, page
 from worker.console.one_event import mark
 from worker.console.visit import Form, Refusal, Visit
 from worker.ledger import queries
+from worker.ledger.times import cursor
 
 #: How many events are looked at to find the causes: more would make the page slow.
 _LOOKED_AT: Final = 500
@@ -86,7 +87,7 @@ def group(visit: Visit) -> Response:
     fitting = [event for event in events if not wanted or handle(cause(event)) == wanted]
     found, more = fitting[:_SHOWN], len(fitting) > _SHOWN
     if more:
-        after = f"{queries.stamp(found[-1].received_at)}.{found[-1].id}"
+        after = cursor(*queries.place(found[-1]))
     reason = Reason(filters.reason or "")
     return visit.page(
         "group.html",

@@ -1,12 +1,12 @@
 """Lists of events: by filter, whose form is the URL, page by page; and what a search found."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from heapq import merge
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import Any, Final, NamedTuple
 
 from starlette.responses import Response
@@ -21,8 +21,11 @@ from worker.console.visit import Form, Refusal, Visit, go_to
 from worker.errors import PermanentError
 from worker.ledger import queries
 from worker.ledger.sealed import SealBroken, SealUnknown
+from worker.ledger.times import cursor, place_at
 
 _SIZE: Final = 50
+#: How many events are looked at for one page at most: more would make it slow.
+_LOOKED_AT: Final = 50_000
 #: A search that finds more shows the newest.
 _FOUND: Final = 100
 #: How often a page that was asked to stay current asks for itself again.
@@ -31,6 +34,13 @@ _FILTERS: Final = ("tenant", "source", "state", "reason", "since", "until")
 #: Members of a payload that hold a person's first and last name, in small letters without signs between.
 _FIRST, _LAST = {"firstname", "givenname"}, {"lastname", "familyname", "surname"}
 _DEEP: Final = 3
+
+
+class Page(NamedTuple):
+    """Some events, newest first, and the cursor from which their listing goes on ("" at its end)."""
+
+    events: list[Event]
+    after: str
 
 
 class Line(NamedTuple):
@@ -55,6 +65,7 @@ def show(visit: Visit) -> Response:
         ids=visit.query.every("id"),
         query=query,
         after=after,
+        looked_to=place_at(after)[0] if after else None,
         live=live,
         filtered=bool(query),
     )
@@ -103,15 +114,31 @@ def _time(text: str) -> datetime | None:
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
-def page(visit: Visit, filters: Filters, size: int = _SIZE) -> tuple[list[Event], str]:
-    """A page of the visitor's tenants' events, newest first, and the cursor for the next one."""
+def page(visit: Visit, filters: Filters, size: int = _SIZE) -> Page:
+    """A page of the visitor's tenants' events."""
     tenants = [visit.tenant(filters.tenant)] if filters.tenant else visit.user.tenants
-    after = visit.query.get("after")
-    pages = [replace(filters, tenant=name).page(visit.at, size=size, after=after) for name in tenants]
-    merged = merge(*(one.events for one in pages), key=queries.place, reverse=True)
-    events = list(islice(merged, size))
-    more = any(one.after for one in pages) or sum(len(one.events) for one in pages) > size
-    return events, f"{queries.stamp(events[-1].received_at)}.{events[-1].id}" if more and events else ""
+    return paged(visit.at, filters, tenants, size, visit.query.get("after"))
+
+
+def paged(
+    at: Services, filters: Filters, tenants: Sequence[str], size: int, after: str = "", looked_at: int = _LOOKED_AT
+) -> Page:
+    """The newest `size` events of these tenants, or those that follow a cursor. Raises ConfigurationError.
+
+    Looks at `looked_at` events in all: where few of many match, the page has fewer, and a cursor to go on.
+    """
+    place = place_at(after) if after else None
+    upto = place and place[0] + timedelta(milliseconds=bool(place[1]))
+    asked = replace(filters, until=min(filter(None, (upto, filters.until)), default=None))
+    each = looked_at // max(1, len(tenants))
+    reaches = () if asked.ids else (queries.reach(at.redis, name, asked.wanted(), each) for name in tenants)
+    since = max(filter(None, (*reaches, asked.since)), default=None)
+    listings = (replace(asked, tenant=name, since=since).find(at) for name in tenants)
+    found = merge(*listings, key=queries.place, reverse=True)
+    events = list(islice(dropwhile(lambda one: place and queries.place(one) >= place, found), size + 1))
+    if len(events) > size:
+        return Page(events[:size], cursor(*queries.place(events[size - 1])))
+    return Page(events, cursor(since) if since and since != asked.since else "")
 
 
 def lines(at: Services, events: list[Event]) -> list[Line]:

@@ -13,7 +13,7 @@ from schemas.event import Event, EventState
 from tasks.operator import contents
 from tasks.operator.plan import plan_event
 from tasks.operator.results import result_of
-from tasks.operator.steering import needed
+from tasks.operator.steering import needed, next_try
 from worker.console.visit import Refusal, Visit
 from worker.ledger import trace
 
@@ -57,6 +57,7 @@ def _page(visit: Visit, event: Event, what: str | None, found: Any) -> Response:
         found=found,
         needs=needed(event) or ("registration" if may_name(event) else None),
         mark=mark(event),
+        next_try=next_try(visit.at, event),
         movable=movable and visit.may_act,
         moves=event.history,
     )

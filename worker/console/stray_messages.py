@@ -49,10 +49,13 @@ def _id(visit: Visit) -> str:
 def _page(visit: Visit, id: str = "", held: list[str] | None = None, says: str = "", link: str = "") -> Response:
     if not visit.sees_all:
         raise Refusal(403, "Not for you", "Strays are for those who may see all tenants: nobody knows whose they are.")
+    found, after = strays.page(visit.at.redis, after=visit.query.get("after"))
     return visit.page(
         "strays.html",
         "Strays",
-        found=queries.strays(visit.at.redis),
+        found=found,
+        after=after,
+        count=queries.stray_count(visit.at.redis),
         malformed=queries.malformed(visit.at.redis),
         acts=strays.acts(visit.at.redis)[:50],
         opened=id,

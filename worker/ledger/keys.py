@@ -40,11 +40,12 @@ Of earlier releases: `outcome:{id}` (gone when the event leaves `ready`); `hint:
 
 `audit_mark` string: how far an interrupted audit of Rhythm came, and where it differed, as JSON. 7 days.
 
-Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`, `strays`: how far pruning came),
+Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: how far pruning came),
 `er:malformed` list (what was on a queue and no message: when, and the content sealed).
 `er:strays` hash: strays, by a digest of what they hold: when, a line of JSON
     (why, task, bytes), the content sealed. Kept until a person removes them, or they are old; `er:strays.acts` list:
-    who did and why. `er:strays.forgotten.{id}` string: it is not kept again. 400 days.
+    who did and why. `er:strays.forgotten.{id}` string: it is not kept again. 400 days. `er:strays.at` zset: all of
+    them, by when.
 `er:index_key` string: the fingerprint of the key that names are made with, and the key itself when it was made here.
 `er:token.{credentials}` string: an OAuth token, sealed; `er:token.{credentials}.lock`: who fetches one now.
 `er:console.session.{digest}` string: who is signed in to the console. `er:console.once.{digest}`: who may sign in once.
@@ -70,6 +71,7 @@ MALFORMED = "er:malformed"
 STRAYS = "er:strays"
 STRAYS_ACTS = "er:strays.acts"
 STRAYS_FORGOTTEN = "er:strays.forgotten."
+STRAYS_AT = "er:strays.at"
 INDEX_KEY = "er:index_key"
 PROCESSES = "er:processes"
 ANSWERS = "er:said."

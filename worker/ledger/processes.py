@@ -27,7 +27,7 @@ FORGOTTEN_AFTER: Final = timedelta(minutes=10)
 #: A cron sweeps once a minute.
 SWEEP_LATE: Final = timedelta(seconds=150)
 #: Every kind there is, and what operators call it.
-KINDS: Final = {"web": "receiver", "worker": "worker", "sweeper": "sweeper", "beat": "beat"}
+KINDS: Final = {"web": "receiver", "worker": "worker", "sweeper": "sweeper", "beat": "beat", "console": "console"}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import heapq
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import Any, Final, NamedTuple
@@ -24,6 +23,7 @@ _TAKEN: Final = 200
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 #: Those of them that are by when an event is due, not by when it was received.
 DUE: Final = tuple(state for state in EventState if state.waiting)
+_BY_DUE: Final = {INDEX_OF[state] for state in DUE}
 
 
 def tenants(client: "redis.Redis") -> list[str]:
@@ -67,26 +67,6 @@ def stray_count(client: "redis.Redis") -> int:
 def malformed(client: "redis.Redis") -> int:
     """How many queue entries were not Celery messages."""
     return int(client.llen(MALFORMED))
-
-
-@dataclass(frozen=True, slots=True)
-class Stray:
-    """A message that names no tenant or source we know: when it came, why, Celery's id of it, and its bytes."""
-
-    id: str
-    at: datetime
-    why: str
-    task: str
-    bytes: int
-
-
-def strays(client: "redis.Redis") -> list[Stray]:
-    """Every stray, newest first. What they hold is sealed (`strays.py`)."""
-    found = []
-    for id, kept in client.hscan_iter(STRAYS, count=_PAGE):
-        at, about, _ = kept.split(b"\n", 2)
-        found.append(Stray(text(id), instant(at), **json.loads(about)))
-    return sorted(found, key=lambda stray: stray.at, reverse=True)
 
 
 def counts(client: "redis.Redis", tenant: str) -> dict[str, int]:
@@ -228,6 +208,17 @@ def place(event: Event) -> tuple[datetime, str]:
     return event.received_at, event.id
 
 
+def reach(client: "redis.Redis", tenant: str, wanted: Wanted, most: int) -> datetime | None:
+    """How far back a listing comes that looks at `most` events, as many of each index; None: to its end."""
+    ends, until = list[Any](), "+inf" if wanted.until is None else f"({stamp(wanted.until)}"
+    indexes = {index for index, _ in _lanes(client, tenant, wanted)} - _BY_DUE
+    for index in indexes:
+        beyond = int(client.zcount(key(tenant, index), "-inf", until)) - most // len(indexes)
+        if beyond > 0:
+            ends += client.zrange(key(tenant, index), beyond, beyond, withscores=True)
+    return instant(max(score for _, score in ends)) if ends else None
+
+
 def _lanes(client: "redis.Redis", tenant: str, wanted: Wanted) -> Iterator[tuple[str, Wanted]]:
     """The indexes to be walked for a listing, and what is wanted of each."""
     states = wanted.states
@@ -249,8 +240,7 @@ def _lanes(client: "redis.Redis", tenant: str, wanted: Wanted) -> Iterator[tuple
 def _walk(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest: bool) -> Iterator[Event]:
     """The events of one index that match, in the order of a listing."""
     found = _found(client, tenant, index, wanted, oldest)
-    in_order = index not in [INDEX_OF[state] for state in DUE]
-    yield from found if in_order else sorted(found, key=place, reverse=not oldest)
+    yield from sorted(found, key=place, reverse=not oldest) if index in _BY_DUE else found
 
 
 def _found(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldest: bool) -> Iterator[Event]:
@@ -259,7 +249,8 @@ def _found(client: "redis.Redis", tenant: str, index: str, wanted: Wanted, oldes
     since, until = stamp(wanted.since), stamp(wanted.until)
     filters, bounds = _filters(wanted), [since or "-inf", until or "+inf"]
     if index != "events":  # by when it was received in an index that is by when it is due
-        filters, bounds = [*_filters(wanted._replace(states=None)), *_received(since, until)], ["-inf", "+inf"]
+        filters = [*_filters(wanted._replace(states=None)), *_received(since, until)]
+        bounds = ["-inf" if index in _BY_DUE else bounds[0], "+inf"]
     seen, most = 0, 0.0
     while after and (seen < most or seen < (most := _most(client, tenant, index, wanted))):
         arguments = [tenant, index, int(not oldest), *bounds, *after, _LOOKED_AT, _TAKEN, json.dumps(filters)]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from itertools import chain
-from threading import local
 from typing import Any, Final, cast
 
 import redis
@@ -139,14 +138,14 @@ class BlockingRecorder:
         self._refusal = _Refusal(settings)
         self._checked = False
         self._looked_at = float("-inf")
-        self._local = local()
+        self._sealer = Sealer(settings.sealing_keys)
 
     def record(self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str) -> Receipt:
         """As `Recorder.record`, in about two seconds at the longest.
 
         Raises LedgerUnavailable as that does; ConfigurationError when the first look finds a Redis that will not do.
         """
-        arguments = arguments_of(tenant, id, source, path, self._sealer().seal(body, id), problem)
+        arguments = arguments_of(tenant, id, source, path, self._sealer.seal(body, id), problem)
         last_step_at = time.monotonic() + _LAST_STEP_SECONDS
         try:
             if time.monotonic() - self._looked_at >= LOOK_EVERY_SECONDS:
@@ -181,12 +180,6 @@ class BlockingRecorder:
         with self.client.pipeline(transaction=False) as pipeline:
             self._call.queue(pipeline, [arguments])
             return pipeline.execute(raise_on_error=False)
-
-    def _sealer(self) -> Sealer:
-        """This thread's."""
-        if not hasattr(self._local, "sealer"):
-            self._local.sealer = Sealer(self._settings.sealing_keys)
-        return cast(Sealer, self._local.sealer)
 
 
 def _begin_step(last_step_at: float) -> None:

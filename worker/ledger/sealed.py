@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from datetime import timedelta
+from threading import local
 from typing import Final
 
 import zstandard
@@ -45,18 +46,25 @@ def key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"examrelay payload key\0" + key).digest()[:_ID]
 
 
+class _Zstd(local):
+    """The calling thread's own contexts: two threads in one context at once end the process."""
+
+    def __init__(self) -> None:
+        self.compress = zstandard.ZstdCompressor(level=3).compress
+        self.decompress = zstandard.ZstdDecompressor().decompress
+
+
 class Sealer:
-    """Seals under the first key, opens under each. Not shared between threads: zstd contexts are not."""
+    """Seals under the first key, opens under each. For all threads of a process."""
 
     def __init__(self, keys: Sequence[bytes] = ()) -> None:
-        self._compress = zstandard.ZstdCompressor(level=3).compress
-        self._decompress = zstandard.ZstdDecompressor().decompress
+        self._zstd = _Zstd()
         self._ciphers = {key_id(key): AESGCM(key) for key in keys}
         self._first = next(iter(self._ciphers), None)
 
     def seal(self, content: bytes, about: str) -> bytes:
         """The stored form of `content`, which opens only with the same `about`."""
-        compressed = self._compress(content)
+        compressed = self._zstd.compress(content)
         return PLAIN + compressed if self._first is None else SEALED + self._encrypt(self._first, compressed, about)
 
     def open(self, stored: bytes, about: str) -> bytes:
@@ -66,7 +74,7 @@ class Sealer:
             raise SealUnknown(f"stored form {form.hex() or 'none'} is not known to this version of examrelay")
         compressed = self._decrypt(rest, about) if form == SEALED else rest
         try:
-            return self._decompress(compressed)
+            return self._zstd.decompress(compressed)
         except zstandard.ZstdError:
             raise SealBroken("not zstd") from None
 

@@ -5,16 +5,16 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import redis
 
 from schemas.outcome import Source
 from worker.ledger import queries
 from worker.ledger.client import script_text, text
-from worker.ledger.keys import MALFORMED, STRAYS, STRAYS_ACTS, STRAYS_FORGOTTEN, SWEEP, key
+from worker.ledger.keys import MALFORMED, STRAYS, STRAYS_ACTS, STRAYS_AT, STRAYS_FORGOTTEN, key
 from worker.ledger.sealed import Sealer
-from worker.ledger.times import IDENTITY_KEPT, instant
+from worker.ledger.times import IDENTITY_KEPT, cursor, instant, milliseconds, place_at
 
 #: Stands for all that was on a queue and no message; with a digest behind it, for one such entry.
 EVERY_ENTRY: Final = "malformed"
@@ -40,6 +40,44 @@ def content(client: "redis.Redis", sealer: Sealer, id: str) -> bytes | None:
     return None if found is None else sealer.open(found.split(b"\n", 2)[2], id)
 
 
+class Stray(NamedTuple):
+    """When a stray came, why it is one, its bytes, and Celery's id of the message."""
+
+    id: str
+    why: str
+    at: datetime
+    bytes: int
+    task: str
+
+
+def page(client: "redis.Redis", size: int = 50, after: str = "") -> tuple[list[Stray], str]:
+    """The newest strays, or those after a cursor; and the next cursor ("" at the end). Raises ConfigurationError."""
+    _order(client)
+    start = 0
+    if after:
+        at, last = place_at(after)
+        score = milliseconds(at - instant(0))
+        same = client.zrange(STRAYS_AT, score, score, byscore=True)
+        start = client.zcount(STRAYS_AT, f"({score}", "+inf") + sum(text(id) >= last for id in same)
+    placed: list[Any] = client.zrange(STRAYS_AT, start, start + size, desc=True, withscores=True)
+    ids = [id for id, _ in placed[:size]]
+    kept_of: Any = client.hmget(STRAYS, ids) if ids else []
+    found = [_stray(text(id), kept) for id, kept in zip(ids, kept_of, strict=True) if kept]
+    return found, cursor(instant(placed[size - 1][1]), text(ids[-1])) if len(placed) > size else ""
+
+
+def _order(client: "redis.Redis") -> None:
+    """Put those in order of time that an earlier release kept without it."""
+    if client.zcard(STRAYS_AT) < client.hlen(STRAYS):
+        for id, kept in client.hscan_iter(STRAYS, count=_PAGE):
+            client.zadd(STRAYS_AT, {id: int(kept.partition(b"\n")[0])}, nx=True)
+
+
+def _stray(id: str, kept: bytes) -> Stray:
+    at, about, _ = kept.split(b"\n", 2)
+    return Stray(id=id, at=instant(at), **json.loads(about))
+
+
 def malformed(client: "redis.Redis", sealer: Sealer) -> list[bytes]:
     """What was on a queue and no message, the newest first."""
     entries: Any = client.lrange(MALFORMED, 0, -1)
@@ -63,7 +101,8 @@ def contents(client: "redis.Redis") -> Iterator[tuple[str, str, bytes]]:
     for id, kept in client.hscan_iter(STRAYS, count=_PAGE):
         yield text(id), text(id), kept.split(b"\n", 2)[2]
     for start in range(-_PAGE, -client.llen(MALFORMED) - _PAGE, -_PAGE):  # from the end where none are added
-        for entry in client.lrange(MALFORMED, start, start + _PAGE - 1):
+        page: Any = client.lrange(MALFORMED, start, start + _PAGE - 1)
+        for entry in page:
             yield _entry_id(entry), MALFORMED, _parted(entry)[1]
 
 
@@ -91,10 +130,11 @@ def remove(client: "redis.Redis", id: str, by: str, move: str, why: str = "") ->
         if id == EVERY_ENTRY:
             pipeline.delete(MALFORMED)
         elif id.startswith(EVERY_ENTRY):
-            entries = client.lrange(MALFORMED, 0, -1)
+            entries: Any = client.lrange(MALFORMED, 0, -1)
             pipeline.lrem(MALFORMED, -1, next((entry for entry in entries if _entry_id(entry) == id), b""))
         else:
             pipeline.hdel(STRAYS, id)
+            pipeline.zrem(STRAYS_AT, id)
         pipeline.lpush(STRAYS_ACTS, line)
         pipeline.ltrim(STRAYS_ACTS, 0, _ACTS_KEPT - 1)
         if move == "forget":
@@ -104,18 +144,18 @@ def remove(client: "redis.Redis", id: str, by: str, move: str, why: str = "") ->
 
 def prune(client: "redis.Redis", kept: timedelta, tenants: Iterable[str]) -> None:
     """Remove what is older than `kept`: strays, what is no message, notes of refusals. A call looks at a page."""
-    before, begin = queries.redis_now(client) - kept, int(client.hget(SWEEP, "strays") or 0)
-    end, page = client.hscan(STRAYS, begin, count=_PAGE)
-    old = [text(id) for id, stray in page.items() if instant(stray.partition(b"\n")[0]) < before]
-    parked = ((_parted(entry)[0], entry) for entry in client.lrange(MALFORMED, -_PAGE, -1))
+    _order(client)
+    before = queries.redis_now(client) - kept
+    oldest: Any = client.zrange(STRAYS_AT, 0, _PAGE - 1, withscores=True)
+    entries: Any = client.lrange(MALFORMED, -_PAGE, -1)
+    old = [text(id) for id, at in oldest if instant(at) < before]
+    parked = ((_parted(entry)[0], entry) for entry in entries)
     for id in (*old, *(_entry_id(entry) for at, entry in parked if at and at < before)):
         remove(client, id, "sweep", "prune")
     for place in (key(tenant, "refused", source) for tenant in tenants for source in Source):
-        line = client.lindex(place, -1)
+        line: Any = client.lindex(place, -1)
         if line and text(line) < before.isoformat():  # a line begins with its time
             client.lrem(place, -1, line)
-    if (begin, end) != (0, 0):
-        client.hset(SWEEP, "strays", end)
 
 
 def acts(client: "redis.Redis") -> list[str]:

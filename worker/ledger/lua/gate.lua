@@ -114,7 +114,7 @@ local function close(reason, delay, base, cap, jitter, configured)
   -- Turns that were given out are void: who waits for one takes another.
   if gate.next > now then redis.call('HINCRBY', place, 'closings', 1) end
   redis.call('HSET', place, 'next', math.min(gate.next, until_))
-  redis.call('HSETNX', place, 'since', int(now))
+  redis.call(gate.reason == reason and 'HSETNX' or 'HSET', place, 'since', int(now)) -- of this reason
   redis.call('HSET', place, 'closed_until', until_, 'reason', reason)
   redis.call('HDEL', place, 'probe_until')
   return math.floor(until_ - now)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from schemas.event import EventState
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError
-from worker.ledger import queries
+from worker.ledger import misdirected, queries
 from worker.ledger.client import UNAVAILABLE
 from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import late, processes, silent, workerless
@@ -53,7 +53,8 @@ def readiness(at: Services) -> Readiness:
         report.checks["redis"] = None
         report.checks["receiver"] = why_refused(at.redis, at.settings.replicas)
         running = processes(at.redis)
-        report.checks["workers"], report.warnings = workerless(running), silent(running)
+        report.checks["workers"] = workerless(running)
+        report.warnings = [*silent(running), *misdirected.warning(at.redis)]
         now = queries.redis_now(at.redis)
         report.checks["sweep"] = late(queries.swept_at(at.redis), now)
         report.checks["work"] = next(filter(None, (stuck(at, tenant, now) for tenant in at.tenants.tenants)), None)

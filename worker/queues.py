@@ -12,6 +12,8 @@ SWEEP_QUEUE: Final = "examrelay.sweep"
 RECEIVE_QUEUE: Final = "examrelay.receive"
 #: Where an entry of that queue is until the worker that took it has noted it in Celery's `unacked`.
 TAKEN: Final = "examrelay.receive.taken"
+#: Where a Celery client sends that names no queue.
+DEFAULT_QUEUE: Final = "celery"
 
 #: Seconds after which a task of PROCESS stops working and writes what it has found.
 SOFT_TASK_SECONDS: Final = 40

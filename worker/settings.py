@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from worker.errors import ConfigurationError
 from worker.redis_address import RedisAddress, read_address
+from worker.secret import EASY_BELOW
 from worker.tenants import Tenants, load_tenants
 
 _ENV = SettingsConfigDict(frozen=True, env_prefix="EXAMRELAY_", extra="ignore", hide_input_in_errors=True)
@@ -90,6 +91,11 @@ class Settings(BaseSettings):
     lease_seconds: Annotated[float, Field(ge=1)] = Field(
         120, description="Events whose task has not finished by then are due again."
     )
+    metrics_token: SecretStr | None = Field(
+        None,
+        description="16 characters or more: `/metrics`, and all of `/readyz` but its status, want `Authorization: "
+        "Bearer` with it. Empty: everybody may read them.",
+    )
     console_host: str = Field("127.0.0.1", description="The console's address. Elsewhere, put it behind HTTPS.")
     console_port: Annotated[int, Field(ge=0, le=65535)] = Field(8001, description="The console's port.")
     sweep_seconds: Annotated[float, Field(ge=0.5, le=60)] = Field(3, description="Pause between sweeps.")
@@ -100,7 +106,7 @@ class Settings(BaseSettings):
         "info", description="`debug`: a line for each result that went through, too."
     )
 
-    @field_validator("sentry_dsn", "payload_keys", "index_key", "stopped_days", mode="before")
+    @field_validator("sentry_dsn", "payload_keys", "index_key", "metrics_token", "stopped_days", mode="before")
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return value or None
@@ -110,6 +116,13 @@ class Settings(BaseSettings):
     def _are_keys(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if len(_keys(value)) > 1 and info.field_name == "index_key":
             raise ValueError("is one key, not several")
+        return value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _is_hard_to_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and len(value.get_secret_value()) < EASY_BELOW:
+            raise ValueError(f"under {EASY_BELOW} characters, it can be guessed: `openssl rand -hex 32` makes one")
         return value
 
     @cached_property

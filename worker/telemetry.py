@@ -2,11 +2,13 @@
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
 from worker import sentry
+from worker.harmless import harmless
 from worker.settings import Settings
 
 _SHARED = (
@@ -23,10 +25,18 @@ def set_up(settings: Settings, process: str) -> None:
     sentry.set_up(settings, process)
 
 
+def _show(_logger: object, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Nothing hidden, and no line that looks like another entry. JSON escapes all of that."""
+    lines = {"exception": "\n"}
+    return {name: harmless(one, lines.get(name, "")) if isinstance(one, str) else one for name, one in entry.items()}
+
+
 def set_up_logs(settings: Settings) -> None:
     """structlog and the standard library's loggers write the same lines to stderr."""
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    rendering: list[Any] = (
+        [_show, structlog.dev.ConsoleRenderer()] if console else [structlog.processors.JSONRenderer()]
+    )
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -38,7 +48,7 @@ def set_up_logs(settings: Settings) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED, structlog.processors.format_exc_info],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     logging.basicConfig(level=max(level, logging.INFO), handlers=[handler], force=True)

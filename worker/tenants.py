@@ -3,7 +3,6 @@
 A mistake is one message with file, tenant and key. A secret is given as `env:NAME` or `file:PATH`, never in the file.
 """
 
-import base64
 import hashlib
 import tomllib
 from collections import Counter
@@ -12,52 +11,18 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from schemas.outcome import Source
 from schemas.platform import platform_of
 from worker.errors import ConfigurationError, Unacceptable
 from worker.exam_map import Exam, mistakes, senders_of
+from worker.secret import Secret, SigningSecret
 from worker.users import Console, ConsoleSection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
-
-
-def _read_secret(value: object, info: ValidationInfo) -> str:
-    """The secret that `env:NAME` or `file:PATH` points at."""
-    kind, _, where = value.partition(":") if isinstance(value, str) else ("", "", "")
-    if kind == "env":
-        secret = (info.context or {}).get("environ", {}).get(where, "")
-        if not secret:
-            raise ValueError(f"the environment has no {where}: set it")
-    elif kind == "file":
-        try:
-            secret = Path(where).read_text().strip()
-        except OSError as error:
-            raise ValueError(f"cannot read {where}: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ValueError(f"cannot read {where}: not text") from None
-        if not secret:
-            raise ValueError(f"{where} is empty")
-    else:
-        raise ValueError("a secret does not belong in this file: write env:NAME or file:PATH")
-    return str(secret)
-
-
-Secret = Annotated[SecretStr, BeforeValidator(_read_secret)]
 
 
 class _Section(BaseModel):
@@ -87,21 +52,11 @@ class HeaderCredentials(_Section):
     value: Secret
 
 
-def _signing_secret(secret: SecretStr) -> SecretStr:
-    try:
-        decoded = base64.b64decode(secret.get_secret_value().removeprefix("whsec_") + "==")
-    except ValueError:
-        decoded = b""
-    if not decoded:
-        raise ValueError("not a Standard Webhooks secret: base64, perhaps behind whsec_")
-    return secret
-
-
 class WebhookCredentials(_Section):
     """A signature over the body, an id and the time (standardwebhooks.com)."""
 
     kind: Literal["standard-webhooks"]
-    secret: Annotated[Secret, AfterValidator(_signing_secret)]
+    secret: SigningSecret
 
 
 class BodyKeys(_Section):

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError
 from worker.health import Finding, readiness
 from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import processes, silent, workerless
-from worker.tenants import Tenants
+from worker.secret import EASY_BELOW
+from worker.tenants import BodyKeys, Tenant, Tenants
 
 
 def check(at: Services, tenants: list[str], *, live: bool = False) -> Iterator[Finding]:
@@ -28,6 +31,19 @@ def check_file(config: Path, tenants: Tenants) -> Iterator[Finding]:
         if tenant.rhythm.guard == "none":
             risk = 'guard = "none": an edit in Rhythm made between our read and our write may be overwritten'
             yield Finding("guard", True, risk, name)
+        yield from (Finding("credentials", True, risk, name) for risk in _easy(tenant))
+
+
+def _easy(tenant: Tenant) -> Iterator[str]:
+    """A sentence for each of a tenant's credentials that somebody may find by trying."""
+    listed = [(f"{source}.credentials", one) for source, rules in tenant.sources.items() for one in rules.credentials]
+    if tenant.read_credentials:
+        listed.append(("read_credentials", tenant.read_credentials))
+    for place, one in listed:
+        values = one.keys.values() if isinstance(one, BodyKeys) else (value for _, value in one)
+        longest = max(len(value.get_secret_value()) for value in values if isinstance(value, SecretStr))
+        if longest < EASY_BELOW:
+            yield f"{place} ({one.kind}): {longest} characters can be guessed; agree on {EASY_BELOW} or more, at random"
 
 
 def _redis(at: Services, tenants: list[str]) -> Iterator[Finding]:

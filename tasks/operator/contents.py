@@ -15,7 +15,6 @@ from worker.ledger import queries
 from worker.ledger.written import remembered
 
 _PART: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def payload(at: Services, tenant: str, id: str, by: str) -> str | None:
     with suppress(ValueError, RecursionError):
         json.loads(text)
         text = _indented(text)
-    return _printable(text)
+    return text
 
 
 def _indented(text: str) -> str:
@@ -65,15 +64,9 @@ def _indented(text: str) -> str:
     return "".join(parts)
 
 
-def _printable(text: str) -> str:
-    """Without what would steer a terminal."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
 def words(at: Services, tenant: str, id: str, by: str) -> str | None:
     """Rhythm's own words for why it stands where it does, as far as there are any. Raises SealUnknown, SealBroken."""
-    kept = at.ledger.words(tenant, id) if at.ledger.note_look(tenant, id, by, "words") else None
-    return None if kept is None else _printable(kept)
+    return at.ledger.words(tenant, id) if at.ledger.note_look(tenant, id, by, "words") else None
 
 
 def written(at: Services, tenant: str, id: str, by: str = "") -> Written | None:

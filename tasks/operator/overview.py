@@ -8,7 +8,7 @@ from typing import Any
 from schemas.event import EventState
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError
-from worker.ledger import queries
+from worker.ledger import misdirected, queries
 from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import KINDS, Process, differences, late, processes, silent, workerless
 from worker.ledger.times import instant
@@ -32,6 +32,7 @@ def overview(at: Services) -> dict[str, Any]:
             *_missing(at, lives, now),
             *differences(lives, at.tenants.digest),
             *_not_in_the_file(at, names),
+            *misdirected.warning(at.redis),
         ],
         "durability": durability,
     }

@@ -3,7 +3,7 @@
 Each act is noted: who, when, what, why (`strays.acts`).
 """
 
-from typing import Any
+from typing import Any, Final
 
 from kombu.utils.json import loads
 
@@ -13,7 +13,11 @@ from tasks.receive import bound
 from worker import enqueue
 from worker.bootstrap import Services
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable, Unchecked
-from worker.ledger import strays
+from worker.ledger import misdirected, strays
+from worker.queues import DEFAULT_QUEUE, RECEIVE_QUEUE
+
+#: Stands for all messages to `tasks.receive` on Celery's default queue.
+MISDIRECTED: Final = DEFAULT_QUEUE
 
 
 def receive(at: Services, id: str, tenant: str, source: Source, path: str, by: str) -> Receipt:
@@ -21,6 +25,8 @@ def receive(at: Services, id: str, tenant: str, source: Source, path: str, by: s
 
     Raises ConfigurationError; Unchecked when Redis does not record it in time.
     """
+    if id in (strays.EVERY_ENTRY, MISDIRECTED):
+        raise ConfigurationError(f"{id} stands for several, and names no stray.")
     (content,) = contents(at, id)
     body, sent_path = _result(content)
     try:
@@ -33,9 +39,18 @@ def receive(at: Services, id: str, tenant: str, source: Source, path: str, by: s
     return receipt
 
 
+def redirect(at: Services, by: str) -> int:
+    """Move what is on Celery's default queue to where it belongs: a worker records it. Returns how many."""
+    count = misdirected.take(at.redis, RECEIVE_QUEUE)
+    strays.note(at.redis, by, "receive", MISDIRECTED)
+    return count
+
+
 def discard(at: Services, id: str, by: str, why: str) -> int:
-    """Remove a stray, or all that is malformed, for good. Returns how many. Raises ConfigurationError."""
+    """Remove a stray, or all that is malformed or misdirected, for good. How many. Raises ConfigurationError."""
     count = len(contents(at, id))
+    if id == MISDIRECTED:
+        count = misdirected.take(at.redis, None)
     strays.remove(at.redis, id, by, "discard", why)
     return count
 
@@ -44,6 +59,8 @@ def contents(at: Services, id: str) -> list[bytes]:
     """What is kept under an id. Raises ConfigurationError when there is nothing."""
     if id == strays.EVERY_ENTRY:
         contents = strays.malformed(at.redis, at.ledger.sealer)
+    elif id == MISDIRECTED:
+        contents = misdirected.messages(at.redis)
     else:
         content = strays.content(at.redis, at.ledger.sealer, id)
         contents = [] if content is None else [content]

@@ -19,7 +19,7 @@ from tests.acceptance.watching import Collector, Watch, collecting
 from tests.events import certiverse
 from tests.running import ROOT, wait_until
 from tests.senders import NOWHERE, SECRETS, TABLES
-from worker.ledger import queries, strays
+from worker.ledger import misdirected, queries, strays
 from worker.ledger.sealed import Sealer
 from worker.queues import TAKEN
 
@@ -120,6 +120,15 @@ send("acme", "drillster", "{{}}", "TEST_COMPLETED/a%2Fb")
     assert stack.event(answer["id"]).receipts == 6
     wait_until(lambda: stack.counts().get(EventState.DEAD) == 2, 20, "burials: what is no JSON, and what is no test")
     assert "Traceback" not in stack.log("worker").read_text()
+
+
+def test_what_a_client_sent_without_a_queue_is_recorded_once_an_operator_has_moved_it(stack: Stack) -> None:
+    send(stack, 'app.send_task("tasks.receive", args=["acme", "certiverse", "{}"])')
+    assert (stack.client.llen("celery"), events_of(stack)) == (1, [])
+    assert misdirected.take(stack.client, QUEUE) == 1
+    wait_until(lambda: events_of(stack), 20, "the event")
+    drained(stack)
+    assert (len(events_of(stack)), whys(stack), stack.client.llen("celery")) == (1, [], 0)
 
 
 def test_a_raw_kombu_producer_will_do(stack: Stack) -> None:

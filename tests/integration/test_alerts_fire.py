@@ -11,6 +11,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import celery
 import pytest
 
 from schemas.event import Reason
@@ -103,6 +104,10 @@ class Scene:
     def a_stray(self) -> None:
         strays.keep(self.redis, self.pipeline.ledger.sealer, "no such tenant", "id", b"content")
 
+    def misdirected(self) -> None:
+        with celery.Celery(broker=self.pipeline.services.settings.redis.url, set_as_current=False) as client:
+            client.send_task("tasks.receive", args=[TENANT, "certiverse", "{}"])
+
     def answered(self, status: int) -> None:
         self.receiver.refused(TENANT, "certiverse", status)
 
@@ -125,6 +130,7 @@ SCENES: dict[str, tuple[Callable[[Scene], None], set[str]]] = {
     "many held": (Scene.many_held, {"ExamrelayEventsStopped", "ExamrelayReasonGrows"}),
     "an old one": (Scene.an_old_one, {"ExamrelayEventsStopped", "ExamrelayOldestWaiting"}),
     "a stray": (Scene.a_stray, {"ExamrelayStrays"}),
+    "no queue named": (Scene.misdirected, {"ExamrelayMisdirected"}),
     "503": (lambda scene: scene.answered(503), {"ExamrelayReceiver503"}),
     "401": (lambda scene: scene.answered(401), {"ExamrelaySendersRefused"}),
 }

@@ -64,6 +64,7 @@ def test_live_tries_every_call_and_changes_nothing(pipeline: Pipeline, check: Ch
     code, found = check("--live")
     assert code == 0
     assert {name for name, one in found.items() if one["tenant"] == TENANT} == {
+        "credentials",
         "exam exam-1",
         "read by id",
         "read by student",

@@ -344,7 +344,7 @@ def test_a_list_shows_the_initials_and_no_more(two: Pipeline, ann: Browser) -> N
 
 
 def test_hidden_and_turning_characters_are_shown_as_numbers(two: Pipeline, ann: Browser) -> None:
-    body = json.loads(certiverse("dlv-2", "reg-a"))
+    body = json.loads(certiverse("dlv-2", "reg-a", exam="=cmd"))
     body["candidate"] |= {"firstName": "A\u202eda\u200b", "lastName": "<script>alert(1)</script>"}
     (event,) = two.run(json.dumps(body, ensure_ascii=False).encode())
     page = look(ann, event, "payload")
@@ -353,6 +353,7 @@ def test_hidden_and_turning_characters_are_shown_as_numbers(two: Pipeline, ann: 
     assert "<script>alert" not in page.html
     assert "Lovelace" not in page.html
     assert "&lt;script&gt;alert(1)" in page.html
+    assert '<td class="whole">&#39;=cmd</td>' in ann.get("/events").html, "what is copied from here is not calculated"
 
 
 def test_the_command_makes_a_hash() -> None:

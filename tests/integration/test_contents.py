@@ -48,18 +48,20 @@ def test_a_payload_is_shown_as_it_came_and_who_looked_is_noted(pipeline: Pipelin
     (event,) = pipeline.run(body)
     shown = contents.payload(pipeline.services, TENANT, event.id, ANN)
     assert shown == (
-        '{\n  "a": 82.50,\n  "b": [\n    1,\n    {},\n    "x,\\"]"\n  ],\n  "a": true,\n  "\\u009b31m": "\\u202e"\n}'
+        '{\n  "a": 82.50,\n  "b": [\n    1,\n    {},\n    "x,\\"]"\n  ],\n  "a": true,\n  "\x9b31m": "\u202e"\n}'
     )
     assert looks(pipeline, event.id) == [(ANN, "payload")]
     assert books(pipeline.services.redis, TENANT, pipeline.ledger.sealer).differences == ()
 
 
-@pytest.mark.parametrize("body", [b'{"cut": ', b"\x1b[2J", b"\xff\xfe"])
-def test_a_body_that_is_no_json_is_shown_and_steers_no_terminal(pipeline: Pipeline, body: bytes) -> None:
-    (event,) = pipeline.run(body)
-    shown = contents.payload(pipeline.services, TENANT, event.id, ANN)
-    assert shown is not None
-    assert "\x1b" not in shown
+def test_what_came_steers_no_terminal_and_is_exact_in_json(pipeline: Pipeline) -> None:
+    config = pipeline.services.settings.config
+    *others, hidden = pipeline.run(b'{"cut": ', b"\xff\xfe", b"\x1b[2J\xe2\x80\xae")
+    assert [contents.payload(pipeline.services, TENANT, one.id, ANN) for one in others] == ['{"cut": ', ""]
+    shown = command(config, "events", "show", hidden.id, "--payload").stdout
+    assert shown.endswith("What came in:\n⟨U+001B⟩[2J⟨U+202E⟩\n")
+    exact = json.loads(command(config, "events", "show", hidden.id, "--payload", "--json").stdout)
+    assert exact["payload"] == "\x1b[2J\u202e"
 
 
 def test_nothing_is_shown_or_noted_of_an_event_that_there_is_not(pipeline: Pipeline) -> None:

@@ -224,6 +224,7 @@ def test_the_last_fifty_refusals_of_a_source_are_noted_without_their_bodies(rece
         receiver.post(b"MARKED", auth=("certiverse", f"wrong-{number}"))
     receiver.call("GET", "/v1/acme/certiverse")
     receiver.post(b"MARKED", headers={"Content-Encoding": "br"})
+    wait_until(lambda: b" 415 " in b"".join(receiver.client.lrange("er:acme:refused:certiverse", 0, 0)), 5, "the last")
     lines = [line.decode() for line in receiver.client.lrange("er:acme:refused:certiverse", 0, -1)]
     assert len(lines) == 50
     assert [line.split(" ")[1] for line in lines[:3]] == ["415", "405", "401"]

@@ -4,16 +4,23 @@ import json
 from collections.abc import Callable
 from subprocess import CompletedProcess
 
+import celery
 import pytest
 from kombu.utils.json import dumps
 
 from schemas.event import EventState
 from schemas.outcome import Source
+from tasks.operator import unrecorded
+from tasks.operator.overview import overview
 from tests.commands import command
 from tests.events import certiverse, registration
 from tests.pipeline import ORG, TENANT, Pipeline
-from worker.ledger import strays
+from tests.scrape import Scrape
+from worker.errors import ConfigurationError
+from worker.health import readiness
+from worker.ledger import misdirected, strays
 from worker.ledger.keys import MALFORMED
+from worker.queues import RECEIVE_QUEUE
 from worker.sources import event_id
 
 Run = Callable[..., "CompletedProcess[str]"]
@@ -112,3 +119,64 @@ def test_strays_that_an_earlier_release_kept_are_listed_by_when_they_came(pipeli
     found, after = strays.page(client)
     assert ({one.id: one.at for one in found}, after) == (came, "")
     assert {*ids} == {*came}
+
+
+@pytest.fixture
+def sent(pipeline: Pipeline) -> list[bytes]:
+    """What two Celery clients sent that name no queue: results to us, and a task of somebody else."""
+    with celery.Celery(broker=pipeline.services.settings.redis.url, set_as_current=False) as client:
+        client.send_task("theirs.task", args=["theirs"])
+        client.send_task("tasks.receive", args=[TENANT, "certiverse", BODY.decode()])
+        client.send_task("tasks.receive", kwargs={"tenant": "acne", "source": "certiverse", "body": BODY, "path": None})
+        client.send_task("theirs.task", args=["theirs"])
+    return pipeline.services.redis.lrange("celery", 0, -1)
+
+
+def test_messages_on_the_default_queue_are_told_everywhere_with_what_to_type(
+    pipeline: Pipeline, run: Run, sent: list[bytes]
+) -> None:
+    (told,) = misdirected.warning(pipeline.services.redis)
+    assert told.startswith("messages on the queue celery, which nobody reads: 4. A client calls tasks.receive without")
+    assert told.endswith('queue="examrelay.receive". To record them: examrelay strays receive celery')
+    assert told in overview(pipeline.services)["warnings"]
+    assert told in readiness(pipeline.services).warnings
+    assert told in run("strays", "list").stdout
+    assert told in run("dead", "list").stdout
+    assert Scrape(pipeline.services)("misdirected") == 4
+    assert run("strays", "show", "celery").stdout == f"{sent[2].decode()}\n{sent[1].decode()}\n"
+
+
+def test_an_operator_moves_them_where_they_belong_and_leaves_what_is_another_s(
+    pipeline: Pipeline, run: Run, sent: list[bytes]
+) -> None:
+    client = pipeline.services.redis
+    done = run("strays", "receive", "celery")
+    assert done.stdout == "2 messages are on the queue examrelay.receive now: a worker records them\n"
+    assert client.lrange("celery", 0, -1) == [sent[0], sent[3]]
+    moved = [json.loads(entry) for entry in client.lrange(RECEIVE_QUEUE, 0, -1)]
+    assert [one["headers"] for one in moved] == [json.loads(entry)["headers"] for entry in sent[1:3]]
+    address = {"exchange": "", "routing_key": "examrelay.receive"}
+    assert [one["properties"]["delivery_info"] for one in moved] == [address] * 2, "or it would go back to `celery`"
+    assert (misdirected.warning(client), Scrape(pipeline.services)("misdirected")) == ([], 0)
+    assert strays.acts(client)[0].split()[1:] == ["operator:ann", "receive", "celery"]
+    client.delete("celery", RECEIVE_QUEUE)
+
+
+def test_or_discards_them(pipeline: Pipeline, run: Run, sent: list[bytes]) -> None:
+    client = pipeline.services.redis
+    assert run("strays", "discard", "celery", "--why", "tests").stdout == "2 discarded\n"
+    assert client.lrange("celery", 0, -1) == [sent[0], sent[3]]
+    assert client.llen(RECEIVE_QUEUE) == 0
+    client.lpush("celery", b"no JSON", b"[]", *[sent[0]] * 120)
+    assert misdirected.count(client) == 0, "nothing there is to us"
+    client.rpush("celery", *[sent[1]] * 120)
+    assert misdirected.take(client, None) == 120, "more than are looked at in one call"
+    client.delete("celery")
+
+
+def test_what_stands_for_several_is_no_stray(pipeline: Pipeline, run: Run) -> None:
+    for id in ("malformed", "celery"):
+        with pytest.raises(ConfigurationError, match="stands for several, and names no stray"):
+            unrecorded.receive(pipeline.services, id, TENANT, Source.CERTIVERSE, "", "operator:ann")
+    done = run("strays", "receive", "stray_x")
+    assert (done.returncode, "with --tenant" in done.stderr) == (2, True)

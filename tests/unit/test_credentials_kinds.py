@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from standardwebhooks import Webhook
 
 from schemas.outcome import Source
+from tasks.operator.checks import check_file
 from tests.tenants import ENVIRON, write_tenants
 from worker.errors import ConfigurationError
 from worker.receiver.credentials import Proof, present, without_keys
@@ -281,7 +282,8 @@ SOURCE = """
 [tenants.acme.sources.prov]
 credentials = [ {} ]
 """
-ALL = ENVIRON | {"HEADER": "v4lue", "WHSEC": WHSEC, "KEY": "k3y", "BAD": "not base64!", "NONE": "whsec_"}
+ALL = ENVIRON | {"HEADER": "v4lue", "WHSEC": WHSEC, "KEY": "k3y", "BAD": "not base64!", "NONE": "whsec_", "BLANK": " "}
+ALL["SHORT"] = "whsec_" + b64encode(b"23 bytes are one short!").decode()
 
 
 @pytest.mark.parametrize(
@@ -300,13 +302,18 @@ def test_each_kind_can_be_listed_in_the_tenants_file(line: str, tmp_path: Path) 
     assert not any(secret in repr(told) for secret in ("v4lue", "k3y", WHSEC))
 
 
+SIGNING = "secret: a Standard Webhooks secret is base64, perhaps behind whsec_, of 24 bytes or more"
+
+
 @pytest.mark.parametrize(
     ("line", "complaint"),
     [
         ('{ kind = "header", name = "X Api", value = "env:HEADER" }', "header.name"),
         ('{ kind = "header", name = "X-Api-Key", value = "plain" }', "header.value: a secret does not belong"),
-        ('{ kind = "standard-webhooks", secret = "env:BAD" }', "standard-webhooks.secret: not a Standard Webhooks"),
-        ('{ kind = "standard-webhooks", secret = "env:NONE" }', "standard-webhooks.secret: not a Standard Webhooks"),
+        ('{ kind = "standard-webhooks", secret = "env:BAD" }', f"{SIGNING}; this has 0"),
+        ('{ kind = "standard-webhooks", secret = "env:NONE" }', f"{SIGNING}; this has 0"),
+        ('{ kind = "standard-webhooks", secret = "env:SHORT" }', f"{SIGNING}; this has 23 and can be guessed"),
+        ('{ kind = "bearer", token = "env:BLANK" }', "bearer.token: the environment has no BLANK: set it"),
         ('{ kind = "body-keys", keys = {} }', "body-keys.keys"),
         ('{ kind = "body-keys", keys = { apiKey = "env:UNSET" } }', "body-keys.keys.apiKey: the environment has no"),
         ('{ kind = "digest" }', "credentials"),
@@ -319,6 +326,36 @@ def test_a_mistake_is_named_with_its_tenant_and_key(line: str, complaint: str, t
     assert str(caught.value).startswith(f"{path}: tenants.acme.sources.prov.credentials")
     assert complaint in str(caught.value)
     assert "not base64!" not in str(caught.value)
+
+
+def test_the_shortest_secret_that_the_standard_allows_is_taken(tmp_path: Path) -> None:
+    assert len(b64decode(WHSEC.removeprefix("whsec_"))) == 24
+    line = '{ kind = "standard-webhooks", secret = "env:WHSEC" }'
+    load_tenants(write_tenants(tmp_path, "http://127.0.0.1:1", more=SOURCE.format(line)), ALL)
+
+
+def test_a_secret_that_can_be_guessed_by_trying_is_told_by_check(tmp_path: Path) -> None:
+    lines = (
+        '{ kind = "bearer", token = "env:KEY" }',
+        '{ kind = "standard-webhooks", secret = "env:WHSEC" }',
+        '{ kind = "body-keys", keys = { apiKey = "env:KEY", secretKey = "env:LONG" } }',
+    )
+    path = write_tenants(tmp_path, "http://127.0.0.1:1", more=SOURCE.format(", ".join(lines)))
+    tenants = load_tenants(path, ALL | {"LONG": "sixteen letters!", "ACME_CERTIVERSE": "fifteen letters"})
+    found = [one for one in check_file(path, tenants) if one.check == "credentials"]
+    assert [(one.tenant, one.holds, one.detail.partition(" characters")[0]) for one in found] == [
+        ("acme", True, "certiverse.credentials (basic): 15"),
+        ("acme", True, "prov.credentials (bearer): 3"),
+        ("acme", True, "read_credentials (bearer): 4"),
+    ]
+    assert not any(secret in str(found) for secret in ("k3y", "fifteen", "r3ad"))
+
+
+@pytest.mark.parametrize("body", [b"k3y s3cret", b'{"apiKey": "k3y", "secretKey": "wrong"}', b"{" * 70_000])
+def test_a_body_without_the_right_keys_is_not_searched_for_them(body: bytes) -> None:
+    """How long that takes depends on how much of a key stands in it."""
+    proof = Proof([keys()], {})
+    assert (proof.open(body), proof.end()) == (b"", False)
 
 
 def test_reading_over_http_takes_no_credentials_that_need_a_body(tmp_path: Path) -> None:

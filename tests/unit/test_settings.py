@@ -44,6 +44,7 @@ def test_without_redis_url_it_is_said_what_to_do(environment: pytest.MonkeyPatch
         ("EXAMRELAY_REPLICAS", "6", "EXAMRELAY_REPLICAS: Input should be less than or equal to 5"),
         ("EXAMRELAY_DURABILITY", "maybe", "EXAMRELAY_DURABILITY: Input should be 'fsync' or 'memory'"),
         ("EXAMRELAY_LOG_FORMAT", "xml", "EXAMRELAY_LOG_FORMAT: Input should be"),
+        ("EXAMRELAY_METRICS_TOKEN", "fifteen letters", "EXAMRELAY_METRICS_TOKEN: under 16 characters, it can be guess"),
     ],
 )
 def test_a_mistake_is_one_line_with_the_variable(
@@ -68,6 +69,12 @@ def test_two_mistakes_are_two_lines(environment: pytest.MonkeyPatch) -> None:
 def test_an_empty_sentry_dsn_is_none(environment: pytest.MonkeyPatch, dsn: str, known: bool) -> None:
     environment.setenv("SENTRY_DSN", dsn)
     assert (load_settings().sentry_dsn is not None) is known
+
+
+@pytest.mark.parametrize(("token", "known"), [("", False), ("a token of 16 or more", True)])
+def test_an_empty_metrics_token_is_none(environment: pytest.MonkeyPatch, token: str, known: bool) -> None:
+    environment.setenv("EXAMRELAY_METRICS_TOKEN", token)
+    assert (load_settings().metrics_token is not None) is known
 
 
 def test_before_there_is_a_redis_empty_counts_as_not_given(environment: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from worker.bootstrap import Services
 from worker.cli.filters import AsJson, Limit, TenantFilter, filtered
 from worker.cli.output import complain, end, say, say_malformed, show_fields, show_json, show_line, show_table, suggest
 from worker.cli.services import open_services, who
-from worker.ledger import queries, strays
+from worker.ledger import misdirected, queries, strays
 
 #: In the order in which a narrow terminal needs them.
 _COLUMNS: Final = ("id", "state", "reason or result", "received", "registration", "source", "tenant", "detail")
@@ -93,13 +93,16 @@ def held_list(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> N
 def dead_list(filters: Filters, limit: Limit = 50, as_json: AsJson = False) -> None:
     at, _ = open_services()
     (found, _), malformed = strays.page(at.redis, limit), queries.malformed(at.redis)
-    _list_stopped(at, filters, limit, as_json, malformed=malformed, strays=[stray._asdict() for stray in found])
+    more = {"malformed": malformed, "misdirected": misdirected.count(at.redis)}
+    _list_stopped(at, filters, limit, as_json, strays=[stray._asdict() for stray in found], **more)
     if as_json:
         return
     if found:
         say("\nmessages to `tasks.receive` that could not be recorded: examrelay strays list")
         show_table(("stray", "why", "at", "bytes", "task"), found)
     say_malformed(malformed)
+    for line in misdirected.warning(at.redis):
+        say(f"\n{line}")
 
 
 def _list_stopped(at: Services, filters: Filters, limit: int, as_json: bool, **more: Any) -> None:

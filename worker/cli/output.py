@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import typer
 
+from worker.harmless import cell, harmless
+
 if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.text import Text
@@ -23,19 +25,10 @@ if TYPE_CHECKING:
 HOLDS, DOES_NOT, USAGE, UNCHECKED = 0, 1, 2, 3
 #: The styles of a table's words on a terminal.
 _STYLES: Final = {
-    "synced": "green",
-    "ok": "green",
-    "open": "green",
-    "held": "yellow",
-    "unknown": "yellow",
-    "probing": "yellow",
-    "dead": "red",
-    "FAILS": "red",
-    "closed": "red",
-    "duplicate": "dim",
-    "superseded": "dim",
-    "ignored": "dim",
-    "discarded": "dim",
+    **dict.fromkeys(("synced", "ok", "open"), "green"),
+    **dict.fromkeys(("held", "unknown", "probing"), "yellow"),
+    **dict.fromkeys(("dead", "FAILS", "closed"), "red"),
+    **dict.fromkeys(("duplicate", "superseded", "ignored", "discarded"), "dim"),
 }
 _GAP: Final = 2
 _FOLLOWED_WIDTH: Final = 12
@@ -54,7 +47,7 @@ def _cell(value: object) -> str:
     """As tables show it: times to the second, in UTC."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return "" if value is None else str(value)
+    return "" if value is None else cell(str(value)) if isinstance(value, str) else str(value)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -63,7 +56,7 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     On a terminal nothing is cut short or left out: what does not fit beside the first columns follows below its row,
     with the names of its columns.
     """
-    cells = [[_cell(cell) for cell in row] for row in rows]
+    cells = [[_cell(one) for one in row] for row in rows]
     if not sys.stdout.isatty():
         sys.stdout.writelines("\t".join(line) + "\n" for line in [list(columns), *cells])
         return
@@ -84,8 +77,8 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> "Text":
     from rich.text import Text
 
     line = Text()
-    for cell, width in zip(cells, widths, strict=False):
-        line.append(cell, _STYLES.get(cell, "")).append(" " * (width - len(cell) + _GAP))
+    for word, width in zip(cells, widths, strict=False):
+        line.append(word, _STYLES.get(word, "")).append(" " * (width - len(word) + _GAP))
     line.rstrip()
     return line
 
@@ -115,20 +108,20 @@ def show_line(cells: Sequence[object]) -> None:
 
 
 def say(line: str) -> None:
-    """One line to stdout."""
-    sys.stdout.write(line + "\n")
+    """Lines to stdout; cells in them stand between tabs."""
+    sys.stdout.write(harmless(line, "\n\t") + "\n")
 
 
 def suggest(line: str) -> None:
     """What to type next, for people: nothing in a pipe."""
     if sys.stdout.isatty():
-        sys.stdout.write(line + "\n")
+        say(line)
 
 
 def remark(line: str) -> None:
     """How the command understood a person, on stderr: nothing in a pipe."""
     if sys.stdout.isatty():
-        sys.stderr.write(line + "\n")
+        sys.stderr.write(harmless(line, "\n") + "\n")
 
 
 def say_malformed(count: int) -> None:
@@ -139,7 +132,7 @@ def say_malformed(count: int) -> None:
 
 def complain(line: str) -> None:
     """One line to stderr."""
-    sys.stderr.write(f"examrelay: {line}\n")
+    sys.stderr.write("examrelay: " + harmless(line, "\n") + "\n")
 
 
 def end(holds: bool) -> NoReturn:

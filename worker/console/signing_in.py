@@ -103,9 +103,11 @@ def _set(answer: Response, request: Request, name: str, value: str) -> None:
 
 
 def _is_password(at: Services, name: str, password: str) -> bool:
-    """Takes as long for a name that there is not."""
-    user = at.tenants.console.users.get(name)
-    kept = user.password.get_secret_value() if user else _NOBODYS
+    """Takes as long for a name that there is not: it is tried on one of the users' hashes, whatever these cost."""
+    users = at.tenants.console.users
+    hashes = [one.password.get_secret_value() for one in users.values()] or [_NOBODYS]
+    user = users.get(name)
+    kept = user.password.get_secret_value() if user else hashes[hash(name) % len(hashes)]
     try:
         return HASHER.verify(kept, password) and user is not None
     except (VerificationError, InvalidHashError):

@@ -5,7 +5,7 @@ from starlette.responses import Response
 from schemas.outcome import Source
 from tasks.operator import unrecorded
 from worker.console.visit import Refusal, Visit
-from worker.ledger import queries, strays
+from worker.ledger import misdirected, queries, strays
 
 
 def show(visit: Visit) -> Response:
@@ -57,6 +57,7 @@ def _page(visit: Visit, id: str = "", held: list[str] | None = None, says: str =
         after=after,
         count=queries.stray_count(visit.at.redis),
         malformed=queries.malformed(visit.at.redis),
+        misdirected=misdirected.warning(visit.at.redis),
         acts=strays.acts(visit.at.redis)[:50],
         opened=id,
         held=held or [],

@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from schemas.event import Event, EventState, Reason
 from schemas.outcome import Source
 from tasks.operator.listing import find_event
+from worker import harmless
 from worker.bootstrap import Services
 from worker.console import wording
 from worker.ledger import queries
@@ -22,7 +23,7 @@ from worker.users import Role
 _TEMPLATES: Final = Environment(
     loader=PackageLoader("worker.console"),
     autoescape=True,
-    finalize=wording.harmless,
+    finalize=wording.shown,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -40,6 +41,7 @@ _TEMPLATES.filters.update(
     span=wording.span,
     moment=wording.moment,
     plain=wording.plain,
+    cell=harmless.cell,
     several=wording.several,
     clock=wording.clock,
     sentence=wording.sentence,

@@ -1,7 +1,6 @@
 """How the pages say things: reasons in plain words, times, and text that cannot deceive the reader."""
 
 import tomllib
-import unicodedata
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from functools import cache
@@ -11,6 +10,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from schemas.event import EventState
+from worker.harmless import cell, harmless
 
 #: A state's shape beside its word, so that colour is not all that tells it.
 SHAPES: Final = {
@@ -32,8 +32,6 @@ STATES: Final = {
     EventState.DISCARDED: "set aside",
 }
 _UNITS: Final = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
-#: Control characters that may stand in a text as they are.
-_HARMLESS: Final = "\n\t"
 
 
 @cache
@@ -42,21 +40,13 @@ def reasons() -> dict[str, dict[str, str]]:
     return tomllib.loads((files("worker.console") / "reasons.toml").read_text())
 
 
-def harmless(value: object) -> object:
-    """What a template shows, with each character that is invisible or turns the text around written as its number."""
+def shown(value: object) -> object:
+    """What a template shows, with nothing hidden in it."""
     if isinstance(value, Markup):  # from a macro: its own values have been through here
         return value
     if value is None:
         return ""
-    text = value if isinstance(value, str) else str(value)
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_shown(character) for character in text)
-
-
-def _shown(character: str) -> str:
-    hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-    return f"⟨U+{ord(character):04X}⟩" if hidden and character not in _HARMLESS else character
+    return harmless(str(value), "\n\t")
 
 
 def span(length: timedelta | float | None) -> str:
@@ -94,7 +84,7 @@ def plain(value: Any) -> str:
         return "yes" if value else "no"
     at = value if isinstance(value, datetime) else _instant(value)
     if at is None:
-        return str(value)
+        return cell(str(value))
     return f"{at:%d %b %Y}" if at.time() == time() else moment(at)
 
 

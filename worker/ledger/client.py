@@ -52,7 +52,7 @@ HINT: Final = {
         "delivery_tag": "$id",
     },
 }
-#: Two record, two look at memory and say that we are here, and the others are for notes of refusals.
+#: Two record, one looks at Redis and notes refusals; the others are room for calls that were given up.
 RECORDER_CONNECTIONS: Final = 16
 #: Redis errors that a later try may not meet.
 UNAVAILABLE: Final = (RedisError, OSError, TimeoutError)

@@ -54,7 +54,8 @@ Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: ho
 `er:said.{caller}` string: the nonce of the caller's last call and its answer, so that a repeat gets the same. 10 min.
 `er:processes` hash: what each process tells of itself; `er:processes.seen` zset: when it last did.
 
-Celery's: its queues (`worker/queues.py`; beside `examrelay.receive`, the list `examrelay.receive.taken`) and `unacked`.
+Celery's: its queues (`worker/queues.py`; beside `examrelay.receive`, the list `examrelay.receive.taken`) and `unacked`;
+`celery`, which is none of ours (`misdirected.py`).
 """
 
 from typing import Final

@@ -22,10 +22,10 @@ from redis.exceptions import NoScriptError
 from schemas.event import EventState, Receipt
 from schemas.outcome import Source
 from worker.errors import ConfigurationError, LedgerUnavailable
-from worker.ledger.client import RECORDER_CONNECTIONS, UNAVAILABLE, script_text
+from worker.ledger.client import UNAVAILABLE, script_text
 from worker.ledger.durability import Look, answered, ask, judge_redis, look_at, why_refusing
-from worker.ledger.keys import key
 from worker.ledger.processes import Presence
+from worker.ledger.refusals import Refusals
 from worker.ledger.sealed import Sealer
 from worker.settings import Settings
 
@@ -35,7 +35,6 @@ DEADLINE: Final = timedelta(milliseconds=850)
 REPLICAS_WITHIN_MS: Final = 400
 #: How old the last look at Redis may be.
 LOOK_EVERY_SECONDS: Final = 1.0
-_REFUSALS_KEPT: Final = 50
 #: Calls under way at once. With two, a call that waits for a replica does not hold up all others.
 _CALLS: Final = 2
 #: Of one call: deliveries, and bytes, because payloads may be large.
@@ -200,7 +199,7 @@ class Recorder:
         self._sealer = Sealer(settings.sealing_keys)
         self._waiting: deque[Waiting] = deque()
         self._recording: set[asyncio.Task[None]] = set()
-        self._noting = asyncio.Semaphore(RECORDER_CONNECTIONS - 4)
+        self.refusals = Refusals()
 
     async def record(self, tenant: str, id: str, source: Source, path: str, body: bytes, problem: str) -> Receipt:
         """The receipt of a delivery. It is on disk when this returns, and on the replicas that are asked for.
@@ -262,30 +261,18 @@ class Recorder:
             self._refusal.check()
             await self.client.script_load(self._call.script)  # and again: the nonce makes a repeat harmless
 
-    async def refused(self, tenant: str, source: str, line: str) -> None:
-        """Note a refusal for `status`, if Redis answers; the last 50 of a tenant and source are kept."""
-        refusals = key(tenant, "refused", source)
-        with suppress(*UNAVAILABLE):
-            async with (
-                asyncio.timeout(DEADLINE.total_seconds()),
-                self._noting,
-                self.client.pipeline(transaction=False) as pipeline,
-            ):
-                pipeline.lpush(refusals, line)
-                pipeline.ltrim(refusals, 0, _REFUSALS_KEPT - 1)
-                await pipeline.execute()
-
     async def _look(self) -> None:
         async with self.client.pipeline(transaction=False) as pipeline:
             ask(pipeline)
             self._refusal.update(answered(await pipeline.execute(raise_on_error=False)))
 
     async def watch(self, presence: Presence) -> None:
-        """Look every second whether Redis takes and keeps deliveries; register this process. Ends when cancelled."""
+        """Each second: look whether Redis takes and keeps deliveries, note refusals, register this process."""
         seen = self.client.register_script(script_text("seen"))
         while True:
             with suppress(*UNAVAILABLE):  # `record` reports what is wrong
                 await self._look()
+                await self.refusals.note(self.client)
                 if presence.due():
                     await seen(args=presence.arguments())
             await asyncio.sleep(LOOK_EVERY_SECONDS)

@@ -41,7 +41,7 @@ from worker.receiver.metrics import Measures
 from worker.receiver.openapi import DELIVERIES, OPENAPI, paths_below
 from worker.settings import Settings, load_settings
 from worker.sources import event_id
-from worker.tenants import SourceRules
+from worker.tenants import BearerCredentials, SourceRules
 
 #: What a sender is asked to wait when its delivery was not recorded.
 _LATER: Final = {"Retry-After": "5"}  # seconds
@@ -66,7 +66,7 @@ class Receiver:
         tenant, source, path = _place(request)
         rules = self.tenants.find(tenant, source)
         if rules is None:
-            return await self._refuse(request, Refused(404, "no such tenant, or no such source of its"))
+            return self._refuse(request, Refused(404, "no such tenant, or no such source of its"))
         began = time.time()
         try:
             body = await self._read(request, rules)
@@ -74,9 +74,9 @@ class Receiver:
             with self.measures.record_seconds.time():
                 receipt = await self.recorder.record(tenant, id, Source(source), path, body.content, body.problem)
         except Refused as refused:
-            return await self._refuse(request, refused)
+            return self._refuse(request, refused)
         except ClientDisconnect:
-            return await self._refuse(request, Refused(400, "the connection ended before the body did"))
+            return self._refuse(request, Refused(400, "the connection ended before the body did"))
         except LedgerUnavailable as error:
             _LOG.warning("record.failed", tenant=tenant, source=source, why=str(error))
             self.measures.refused(tenant, source, 503)
@@ -111,15 +111,25 @@ class Receiver:
             return problem(404, "no such event")
         return Response(event.model_dump_json(), media_type="application/json")
 
-    async def ready(self, _request: Request) -> Response:
+    async def ready(self, request: Request) -> Response:
         """`GET /readyz`: Redis is durable as configured, a sweep ran lately, work moves."""
         report = await run_in_threadpool(health.readiness, self.services)
-        return JSONResponse(report.as_json(), 200 if report.ready else 503)
+        told = report.as_json() if self._may_look(request) else {"ready": report.ready}
+        return JSONResponse(told, 200 if report.ready else 503)
 
-    async def metrics(self, _request: Request) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """`GET /metrics`, for Prometheus."""
+        if not self._may_look(request):
+            return problem(
+                401, "this wants Authorization: Bearer, and the metrics token", {"WWW-Authenticate": "Bearer"}
+            )
         ledger = await run_in_threadpool(figures.metrics, self.services)
         return Response(ledger + self.measures.text(), media_type=CONTENT_TYPE_LATEST)
+
+    def _may_look(self, request: Request) -> bool:
+        """Whether a request may have the figures: nobody is asked for a token while none is set."""
+        token = self.services.settings.metrics_token
+        return not token or allowed([BearerCredentials.model_construct(kind="bearer", token=token)], request.headers)
 
     async def http_error(self, request: Request, error: Exception) -> Response:
         """404 and 405 of the routes. OPTIONS is answered with what is allowed."""
@@ -128,9 +138,9 @@ class Receiver:
         headers = dict(error.headers or {})
         if request.method == "OPTIONS" and error.status_code == 405:
             return Response(status_code=204, headers={"Allow": f"{headers['Allow']}, OPTIONS"})
-        return await self._refuse(request, Refused(error.status_code, error.detail), headers)
+        return self._refuse(request, Refused(error.status_code, error.detail), headers)
 
-    async def _refuse(self, request: Request, refused: Refused, headers: dict[str, str] | None = None) -> Response:
+    def _refuse(self, request: Request, refused: Refused, headers: dict[str, str] | None = None) -> Response:
         """Answer a refusal, count it, and note it for `status` if it is for a source in the tenants file."""
         tenant, source, _ = _place(request)
         if self.tenants.find(tenant, source) is None:
@@ -138,7 +148,7 @@ class Receiver:
         else:
             self.measures.refused(tenant, source, refused.status)
             at = datetime.now(UTC).isoformat(timespec="seconds")
-            await self.recorder.refused(tenant, source, f"{at} {refused.status} {refused.detail}")
+            self.recorder.refusals.keep(tenant, source, f"{at} {refused.status} {refused.detail}")
         return problem(refused.status, refused.detail, _HEADERS.get(refused.status, headers))
 
 
@@ -176,6 +186,7 @@ def make_app(settings: Settings) -> Starlette:
         with suppress(asyncio.CancelledError):
             await watch
         with suppress(*UNAVAILABLE):
+            await receiver.recorder.refusals.note(receiver.recorder.client)
             await run_in_threadpool(ended, services.redis, presence.name)
         await receiver.recorder.client.aclose()
         services.close()

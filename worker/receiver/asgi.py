@@ -1,7 +1,7 @@
 """The receiver's ASGI app: Starlette, routed by the path as it was sent; its error answers and its socket."""
 
 import socket
-from typing import Final
+from http import HTTPStatus
 
 import structlog
 from starlette.applications import Starlette
@@ -16,7 +16,7 @@ from worker.errors import ConfigurationError
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
     """An error as `application/problem+json` (RFC 9457)."""
-    document = {"status": status, "title": TITLES.get(status, "Error"), "detail": detail}
+    document = {"status": status, "title": HTTPStatus(status).phrase, "detail": detail}
     return JSONResponse(document, status, headers, media_type="application/problem+json")
 
 
@@ -25,19 +25,6 @@ def bug_answer() -> Response:
     return problem(500, "a bug of ours: send it again", {"Retry-After": "60"})
 
 
-TITLES: Final = {
-    400: "Bad request",
-    401: "Unauthorized",
-    404: "Not found",
-    405: "Method not allowed",
-    408: "Too slow",
-    411: "Length required",
-    413: "Too large",
-    415: "Unsupported encoding",
-    431: "Request header fields too large",
-    500: "Internal error",
-    503: "Not recorded",
-}
 _LOG = structlog.get_logger()
 
 

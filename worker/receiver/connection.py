@@ -5,12 +5,11 @@ parser gets the head of the request again without it, and then reads the body an
 """
 
 import json
+from http import HTTPStatus
 from typing import Final
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
-
-from worker.receiver.asgi import TITLES
 
 #: About the largest head of a request; uvicorn has no limit. Checked between two reads of up to 256 KiB.
 HEAD_AT_MOST: Final = 128 * 1024
@@ -87,7 +86,7 @@ class Connection(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        document = json.dumps({"status": status, "title": TITLES[status], "detail": detail}).encode()
+        document = json.dumps({"status": status, "title": HTTPStatus(status).phrase, "detail": detail}).encode()
         head = (
             STATUS_LINE[status],
             b"content-type: application/problem+json\r\nconnection: close\r\n",

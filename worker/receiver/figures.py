@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from schemas.event import EventState, Reason
 from worker.bootstrap import Services
 from worker.health import stuck
-from worker.ledger import queries
+from worker.ledger import misdirected, queries
 from worker.ledger.client import UNAVAILABLE
 from worker.ledger.durability import Look, look_at, why_refusing
 from worker.ledger.processes import KINDS, processes
@@ -83,6 +83,7 @@ class Figures:
                 self._put("redis_disk_size_bytes", usage.total)
         self._put("strays", queries.stray_count(self._redis))
         self._put("malformed", queries.malformed(self._redis))
+        self._put("misdirected", misdirected.count(self._redis))
 
     def _events(self, tenant: str, counts: Mapping[str, int], now: datetime) -> None:
         for state in EventState:

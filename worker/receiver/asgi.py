@@ -1,6 +1,8 @@
 """The receiver's ASGI app: Starlette, routed by the path as it was sent; its error answers and its socket."""
 
+import resource
 import socket
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -38,6 +40,8 @@ TITLES: Final = {
     500: "Internal error",
     503: "Not recorded",
 }
+#: As many as some 250 MB can hold.
+_FILES: Final = 16_384
 _LOG = structlog.get_logger()
 
 
@@ -89,7 +93,14 @@ class App(Starlette):
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on all interfaces, for a receiver serves others. Raises ConfigurationError when the port is taken."""
+    """A socket on all interfaces, for a receiver serves others. Raises ConfigurationError when the port is taken.
+
+    Lets this process have many connections, as far as it may: by default a shell and systemd allow 1,024 files.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

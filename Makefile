@@ -12,7 +12,7 @@ LUA_LINES := 895
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
-.PHONY: help setup tools run demo test unit check coverage lines bench bench-all chaos chaos-short sweeps lock clean
+.PHONY: help setup tools run demo test unit check coverage lines bench bench-all chaos chaos-short sweeps proofs fuzz lock clean
 
 # There from before a virtual environment is made until all of a lock is in it.
 UNFINISHED := $(VENV)/.unfinished
@@ -29,6 +29,8 @@ help:
 	@echo 'make coverage  all tests, and which lines and branches none of them enters'
 	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
 	@echo 'make sweeps a worker dies at each step of each order of a history, Redis at each script of a batch: about half an hour'
+	@echo 'make proofs power cuts, bad days of Redis, bad clients, the contract, in full: about half an hour'
+	@echo 'make fuzz   bodies made from all samples through real processes (BODIES=1000000)'
 	@echo 'make lock   renew the locks  make clean  forget everything that was built, .data included'
 
 setup: $(VENV)/.project
@@ -144,6 +146,15 @@ chaos-short: tools
 SWEEPS := tests/integration/test_redis_killed.py tests/integration/test_order_of_results.py
 sweeps: tools
 	@EXAMRELAY_FULL=1 $(BIN)/python -m pytest -n 2 --timeout 14400 --show-capture=no $(SWEEPS)
+
+# Likewise: tests/README.md, "The proofs". Some need strace, or may mount a small disk; they skip without.
+PROOFS := $(addprefix tests/integration/test_,power_cuts.py bad_clients.py contract.py receiver_fuzz.py)
+proofs: tools
+	@EXAMRELAY_FULL=1 $(BIN)/python -m pytest --timeout 3600 --show-capture=no $(PROOFS) tests/acceptance/test_redis_bad_days.py
+
+BODIES := 20000
+fuzz: tools
+	@$(BIN)/python -m chaos.fuzz --bodies $(BODIES)
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet

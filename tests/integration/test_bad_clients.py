@@ -32,7 +32,7 @@ from worker.receiver.connection import Connection
 from worker.settings import Settings
 
 FULL = os.environ.get("EXAMRELAY_FULL") == "1"
-MANY, SECONDS, BOMBS = (10_000, 5.0, 20) if FULL else (300, 0.6, 3)
+MANY, SECONDS, BOMBS = (10_000, 5.0, 20) if FULL else (200, 0.4, 2)
 #: What a busy machine adds as well. Alone it is some milliseconds.
 P99_SECONDS = 2.0
 MEMORY_MIB = 300 if FULL else 150

@@ -12,7 +12,7 @@ LUA_LINES := 900
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
-.PHONY: help setup tools run demo test unit check coverage lines bench bench-all chaos chaos-short sweeps dist lock clean
+.PHONY: help setup tools run demo test unit check coverage lines bench bench-all chaos chaos-short sweeps proofs fuzz dist lock clean
 
 # There from before a virtual environment is made until all of a lock is in it.
 UNFINISHED := $(VENV)/.unfinished
@@ -29,6 +29,8 @@ help:
 	@echo 'make coverage  all tests, and which lines and branches none of them enters'
 	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
 	@echo 'make sweeps a worker dies at each step of each order of a history, Redis at each script of a batch: about half an hour'
+	@echo 'make proofs power cuts, bad days of Redis, bad clients, the contract, in full: about half an hour'
+	@echo 'make fuzz   bodies made from all samples through real processes (BODIES=1000000)'
 	@echo 'make dist   the wheel, in dist/, made of what is in the checkout; nothing is fetched'
 	@echo 'make lock   renew the locks  make clean  forget everything that was built, .data included'
 
@@ -150,6 +152,15 @@ sweeps: tools
 dist: tools
 	@$(BIN)/uv build --quiet --offline --no-build-isolation --python $(BIN)/python --clear --out-dir dist
 	@ls dist
+
+# Likewise: tests/README.md, "The proofs". Some need strace, or may mount a small disk; they skip without.
+PROOFS := $(addprefix tests/integration/test_,power_cuts.py bad_clients.py contract.py receiver_fuzz.py)
+proofs: tools
+	@EXAMRELAY_FULL=1 $(BIN)/python -m pytest --timeout 3600 --show-capture=no $(PROOFS) tests/acceptance/test_redis_bad_days.py
+
+BODIES := 20000
+fuzz: tools
+	@$(BIN)/python -m chaos.fuzz --bodies $(BODIES)
 
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-strip-extras \
   --no-emit-index-url --no-emit-find-links --no-annotate --no-header --quiet

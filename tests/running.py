@@ -43,12 +43,15 @@ def wait_until(look: Callable[[], T], seconds: float = 20, what: str = "it") -> 
 
 
 class Valkey:
-    """A Valkey server on a free port of this machine, durable like production unless `config` says otherwise."""
+    """A Valkey server on a free port of this machine, durable like production unless `config` says otherwise.
 
-    def __init__(self, port: int | None = None, **config: str) -> None:
+    Its data is in a folder that is made `inside` another one.
+    """
+
+    def __init__(self, port: int | None = None, inside: Path | None = None, **config: str) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._folder = tempfile.TemporaryDirectory(prefix="examrelay-test-")
+        self._folder = tempfile.TemporaryDirectory(prefix="examrelay-test-", dir=inside)
         self._config = {"appendonly": "yes", "appendfsync": "always", "save": "", "maxmemory-policy": "noeviction"}
         self._config["hash-max-listpack-value"] = "256"  # as both configurations that we ship
         self._config |= {name.replace("_", "-"): value for name, value in config.items()}
@@ -65,6 +68,11 @@ class Valkey:
     def running(self) -> bool:
         """Whether it was started and not stopped."""
         return self._process is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
 
     def start(self, **config: str) -> "Valkey":
         """Start, or start again on the same data; from then on with `config`."""

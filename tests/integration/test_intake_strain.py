@@ -1,18 +1,17 @@
 """`enqueue` on bad days of Redis: away, hanging, full, forgetful, without its replica."""
 
-import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Barrier
 
 import pytest
 import redis
 
 from tests.intakes import an_intake
 from tests.running import Valkey, wait_until
+from tests.slow import slow_proxy
 from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.ledger import queries
 from worker.receiver.intake import Intake
@@ -99,38 +98,6 @@ def test_a_slow_redis_takes_two_seconds_at_the_longest(
             intake.accept("acme", "certiverse", "2")
         assert 1 < time.monotonic() - began < 2
         intake.close()
-
-
-class SlowProxy:
-    """A way to a Redis whose answers come late by so many seconds."""
-
-    def __init__(self, listener: socket.socket, port: int) -> None:
-        self.seconds = 0.0
-        self.url = f"redis://127.0.0.1:{listener.getsockname()[1]}/0"
-        self._listener, self._port = listener, port
-
-    def accept_all(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._port))
-                Thread(target=self._pass_on, args=(client, server, False), daemon=True).start()
-                Thread(target=self._pass_on, args=(server, client, True), daemon=True).start()
-
-    def _pass_on(self, source: socket.socket, target: socket.socket, late: bool) -> None:
-        with suppress(OSError), source, target:
-            while data := source.recv(2**20):
-                time.sleep(self.seconds if late else 0)
-                target.sendall(data)
-
-
-@contextmanager
-def slow_proxy(port: int) -> Iterator[SlowProxy]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        proxy = SlowProxy(listener, port)
-        Thread(target=proxy.accept_all, daemon=True).start()
-        yield proxy
-        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_many_threads_at_once_are_all_accepted_from_the_first_call_on(

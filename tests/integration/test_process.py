@@ -264,3 +264,16 @@ def test_a_bug_that_one_payload_meets_is_tried_again_until_the_horizon_and_stops
     assert failed.detail == "ValueError", "by its type alone: the message may quote a payload"
     open_one.services.redis.hincrby(event, "first_attempt_at", -72 * 3600 * 1000)
     assert stands(on(open_one, strange)) == (EventState.DEAD, Reason.RETRIES_EXPIRED)
+
+
+def test_of_an_id_that_was_never_set_a_hundred_results_are_compared_and_the_others_wait(open_one: Pipeline) -> None:
+    """Each was compared with all others in one script, which with 500 held Redis up for two seconds."""
+    bodies = [certiverse(score=number, passed=number >= 70) for number in range(104)]
+    open_one.run(*bodies[:100])
+    events = open_one.run(*bodies[100:])
+    assert {(stands(event), event.detail) for event in events} == {
+        (CONFLICT, "over a hundred results came under its id")
+    }
+    kept = open_one.services.redis.hkeys(f"er:{TENANT}:delivery:certiverse:dlv-1")
+    assert sum(name.startswith(b"v:") for name in kept) == 100
+    assert stands(replay(open_one, events[0].id, accept=["result_conflict"])) == WRITTEN

@@ -2,19 +2,33 @@
 
 import http.client
 import json
+import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.senders import ReceiverAt, receiver_at
+from chaos.fuzz import TENANTS, accounted, send, tables
+from schemas.event import EventState
+from tests.acceptance.stack import stack_at
+from tests.pipeline import Pipeline
+from tests.senders import NOWHERE, ReceiverAt, receiver_at
+from worker.bootstrap import build
+from worker.ledger import queries
+from worker.ledger.audit.books import books
+from worker.settings import Settings
 
 BASIC = ("Authorization", "Basic Y2VydGl2ZXJzZTpzM2NyZXQ=")
 DRILLSTER = ("Authorization", "Basic ZHJpbGxzdGVyOmRyMWxsc3Rlcg==")
+FULL = os.environ.get("EXAMRELAY_FULL") == "1"
 _SETTINGS = settings(
-    max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=5000 if FULL else 120,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
@@ -130,3 +144,28 @@ def test_after_all_that_it_is_alive_and_has_reported_no_bug(receiver: ReceiverAt
     log = receiver.stack.log("web").read_text()
     assert "bug.caught" not in log
     assert "Traceback" not in log
+
+
+def test_bodies_made_from_samples_are_all_accepted_read_and_accounted_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sample of what `make fuzz` does with a million and real workers."""
+    with stack_at(tmp_path, NOWHERE, {"more": tables(NOWHERE.url)}) as stack:
+        stack.start("web")
+        sent = send(stack.port, 1000, "a sample", tmp_path)
+        for name in ("REDIS_URL", "EXAMRELAY_CONFIG", "ACME_RHYTHM", "ACME_CERTIVERSE", "ACME_READ"):
+            monkeypatch.setenv(name, stack.environ[name])
+        pipeline = Pipeline(build(Settings(), patient=False), NOWHERE)
+        for tenant in TENANTS:
+            while _due(stack.client, tenant):
+                pipeline.process(tenant)
+            assert books(stack.client, tenant).differences == ()
+            assert queries.counts(stack.client, tenant)[EventState.READY] > 0, "some are valid"
+        pipeline.close()
+        assert [*sent.wrong, *accounted(stack.client, sent)] == []
+
+
+def _due(client: "redis.Redis", tenant: str) -> bool:
+    """Whether an event is received that no try has put off."""
+    due = queries.oldest_due(client, tenant, EventState.RECEIVED)
+    return due is not None and due <= queries.redis_now(client)

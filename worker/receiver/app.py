@@ -48,6 +48,7 @@ _LATER: Final = {"Retry-After": "5"}  # seconds
 _WANTED: Final = {"WWW-Authenticate": 'Basic realm="examrelay", Bearer'}
 #: The headers of a refusal.
 _HEADERS: Final = {401: _WANTED, 503: _LATER}
+_CONTRACT: Final = JSONResponse(OPENAPI).body  # made once: whoever asks need not be known
 _LOG = structlog.get_logger()
 
 
@@ -168,7 +169,7 @@ async def _alive(_request: Request) -> Response:
 
 
 async def _contract(_request: Request) -> Response:
-    return JSONResponse(OPENAPI)
+    return Response(_CONTRACT, media_type="application/json")
 
 
 def make_app(settings: Settings) -> Starlette:

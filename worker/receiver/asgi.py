@@ -1,7 +1,10 @@
 """The receiver's ASGI app: Starlette, routed by the path as it was sent; its error answers and its socket."""
 
+import resource
 import socket
+from contextlib import suppress
 from http import HTTPStatus
+from typing import Final
 
 import structlog
 from starlette.applications import Starlette
@@ -25,6 +28,8 @@ def bug_answer() -> Response:
     return problem(500, "a bug of ours: send it again", {"Retry-After": "60"})
 
 
+#: As many as some 250 MB can hold.
+_FILES: Final = 16_384
 _LOG = structlog.get_logger()
 
 
@@ -76,7 +81,14 @@ class App(Starlette):
 
 
 def listen(port: int) -> socket.socket:
-    """A socket on all interfaces, for a receiver serves others. Raises ConfigurationError when the port is taken."""
+    """A socket on all interfaces, for a receiver serves others. Raises ConfigurationError when the port is taken.
+
+    Lets this process have many connections, as far as it may: by default a shell and systemd allow 1,024 files.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
     listening = socket.socket()
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

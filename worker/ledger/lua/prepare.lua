@@ -1,12 +1,10 @@
 #!lua flags=allow-oom
--- prepare: what is valid and new becomes ready, and stays claimed. Compares and moves in one step, so that two workers
--- cannot both find a version new; may be repeated. What is ready already keeps its version, unless the payload is read
--- differently by now and no write can be under way under the old one.
+-- prepare: what is valid and new becomes ready and stays claimed, in one step: two workers cannot both find a version new. May
+-- be repeated. What is ready keeps its version, unless the payload is read differently now and no write can be under way.
 -- ARGV: tenant, token, events as JSON: {id, delivery, version, who, accepts = {reason = true}, ref}
 -- Returns for each {answer, detail, delivery, version, what the ledger holds of the delivery (`delivery_record`)}: 'ready',
 -- 'lost' (no longer the caller's), 'duplicate', or the reason to hold it. The last two are for `apply` to carry out.
-local tenant, token = unpack(ARGV)
-local now, events, answers, lease_ends = now_ms(), cjson.decode(ARGV[3]), {}, nil
+local tenant, token, events, now, answers, lease_ends = ARGV[1], ARGV[2], cjson.decode(ARGV[3]), now_ms(), {}, nil
 
 -- One `eventId` always means one result of one delivery.
 local function contradicts(d)
@@ -31,6 +29,9 @@ local function why_not(d)
   if replaced and not d.accepts.result_repeated then
     return 'result_repeated', 'a rescore that another has replaced came again, as in ' .. other
   end
+  -- Each result is compared with all others of its delivery: thousands under an id that was never set would hold Redis up.
+  local many = not known and tonumber(record.rev or 0) >= 100 and not d.accepts.result_conflict
+  if many then return 'result_conflict', 'over a hundred results came under its id' end
   if contradicts(d) then return 'result_conflict', 'its eventId came before with another result' end
   if copy and not replaced then return 'duplicate', 'same as ' .. other end
 end
@@ -38,9 +39,8 @@ end
 local function prepare(d, event)
   set_names(tenant, event, d.who)
   event.delivery, event.version = d.delivery, d.version
-  local reason, detail = why_not(d)
+  local record, reason, detail = hash(tenant, 'delivery', d.delivery), why_not(d)
   if reason then return reason, detail end
-  local record = hash(tenant, 'delivery', d.delivery)
   if not record['v:' .. d.version] then record.rev = (record.rev or 0) + 1 end
   record['v:' .. d.version] = d.id
   keep_identity(tenant, 'delivery', d.delivery)

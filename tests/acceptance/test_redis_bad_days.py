@@ -27,6 +27,7 @@ from tests.running import Valkey, wait_until
 from tests.slow import SlowProxy, slow_proxy
 from tests.tenants import ENVIRON
 from worker.errors import LedgerUnavailable
+from worker.ledger import queries
 from worker.receiver.intake import Intake
 
 FULL = os.environ.get("EXAMRELAY_FULL") == "1"
@@ -121,6 +122,7 @@ def day(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> I
         for name in ("worker", "sweeper"):  # ready, for one that starts while Redis is away ends with a message
             stack.start_ready(name)
         stack.start("beat", "web")
+        wait_until(lambda: queries.swept_at(stack.client), 30, "a sweep, so that beat is ready too")
         yield Day(stack, proxy, disk)
 
 

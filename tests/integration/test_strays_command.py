@@ -108,6 +108,7 @@ def test_strays_are_listed_part_by_part_while_they_come_and_go(pipeline: Pipelin
     assert [one["id"] for one in then["strays"]] == ids[2:4]
     last = json.loads(run("strays", "list", "--after", then["after"], "--json").stdout)
     assert ([one["id"] for one in last["strays"]], last["after"]) == (ids[4:], "")
+    assert client.zcard("er:strays.at") == client.hlen("er:strays") == 5
     assert "no place in the list" in run("strays", "list", "--after", "x").stderr
 
 

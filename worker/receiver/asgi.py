@@ -1,6 +1,5 @@
-"""The receiver's ASGI app: Starlette, routed by the path as it was sent; its error answers and its socket."""
+"""The receiver's ASGI app: Starlette, routed by the path as it was sent; and its error answers."""
 
-import socket
 from typing import Final
 
 import structlog
@@ -11,7 +10,6 @@ from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from worker import sentry
-from worker.errors import ConfigurationError
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
@@ -86,17 +84,3 @@ class App(Starlette):
             await bug_answer()(scope, receive, send)
             raise
         await response(scope, receive, send)
-
-
-def listen(port: int) -> socket.socket:
-    """A socket on all interfaces, for a receiver serves others. Raises ConfigurationError when the port is taken."""
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind(("", port))
-    except OSError as error:
-        listening.close()
-        raise ConfigurationError(
-            f"port {port} cannot be had ({error.strerror}). Set PORT to a free one, or end what uses it."
-        ) from None
-    return listening

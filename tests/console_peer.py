@@ -13,8 +13,9 @@ import uvicorn
 
 from tests.running import wait_until
 from worker.bootstrap import Services
-from worker.console.app import listen, make_app, server_config
+from worker.console.app import make_app, server_config
 from worker.console.signing_in import HASHER
+from worker.sockets import listen
 
 PASSWORD = "right horse"
 HASH = HASHER.hash(PASSWORD)
@@ -125,7 +126,7 @@ class Browser:
 @contextmanager
 def console(at: Services) -> Iterator[str]:
     """A running console. Gives its address."""
-    listening = listen("127.0.0.1", 0)
+    listening = listen("127.0.0.1", 0, "")
     server = uvicorn.Server(server_config(make_app(at)))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()

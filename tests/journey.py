@@ -26,8 +26,8 @@ from worker import enqueue, telemetry
 from worker.bootstrap import services
 from worker.ledger import queries
 from worker.receiver.app import make_app, server_config
-from worker.receiver.asgi import listen
 from worker.settings import load_settings
+from worker.sockets import listen
 
 
 class Notes:
@@ -62,7 +62,7 @@ def main(rhythm: Sandbox) -> None:
     telemetry.set_up_logs(settings)
     at = services()
     server = uvicorn.Server(server_config(make_app(settings), settings))
-    listening = listen(settings.port)
+    listening = listen(settings.host, settings.port, "PORT")
     notes.begin()
     serving = threading.Thread(target=server.run, args=([listening],), daemon=True)
     serving.start()

@@ -56,14 +56,17 @@ def _certificate(
 class TlsFront:
     """Ends TLS in front of a plain server. `heard` is what clients said, decrypted."""
 
-    def __init__(self, behind: int, certificate: tuple[Path, Path], clients: Path | None = None) -> None:
+    def __init__(
+        self, behind: int, certificate: tuple[Path, Path], clients: Path | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(*certificate)
         if clients is not None:
             self._context.verify_mode = ssl.CERT_REQUIRED
             self._context.load_verify_locations(clients)
         self._behind = behind
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listening = socket.create_server((host, 0), family=family)
         self.port = self._listening.getsockname()[1]
         self.heard = bytearray()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -96,9 +99,11 @@ class TlsFront:
 
 
 @contextlib.contextmanager
-def tls_front(behind: int, certificate: tuple[Path, Path], clients: Path | None = None) -> Iterator[TlsFront]:
+def tls_front(
+    behind: int, certificate: tuple[Path, Path], clients: Path | None = None, host: str = "127.0.0.1"
+) -> Iterator[TlsFront]:
     """One in front of a port of this machine. `clients`: who signs those that may come in."""
-    front = TlsFront(behind, certificate, clients)
+    front = TlsFront(behind, certificate, clients, host)
     try:
         yield front
     finally:

@@ -38,7 +38,7 @@ class Services:
     @cached_property
     def session(self) -> "requests.Session":
         """To all Rhythms. Opened at the first call: the receiver and most commands call none and import no client."""
-        from worker.rhythm.client import open_session
+        from worker.rhythm.transport import open_session
 
         return open_session()
 

@@ -8,43 +8,39 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from schemas.outcome import Source, Verdict
 from schemas.platform import Platform, platform_of
+from worker.sections import Section, Text
 
-_Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 #: Words that a verdict must not be mapped to, because they mean the opposite.
 _OPPOSITE: Final = {Verdict.PASSED: ("failed", "no show"), Verdict.FAILED: ("passed",)}
 
 
-class _Line(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class CustomField(_Line):
+class CustomField(Section):
     """A custom field of the registration, and what of the outcome it is filled from."""
 
     id: Annotated[str, StringConstraints(pattern=r"^[a-z\d:_-]{1,300}__c$")]
     #: `scores.NAME`, `details.NAME`, `parts.KIND.NAME.SCORE`, or one of the outcome's own (see docs/fields.md).
-    value: _Text
+    value: Text
     #: Without it: as the value is.
     kind: Literal["string", "numeric", "boolean"] | None = None
 
 
-class Exam(_Line):
+class Exam(Section):
     """One line of the exam map: which results are this Rhythm exam's, and what of them is written."""
 
-    exam_id: _Text
-    codes: Annotated[tuple[_Text, ...], Field(min_length=1)]
+    exam_id: Text
+    codes: Annotated[tuple[Text, ...], Field(min_length=1)]
     #: Which of the outcome's scores becomes Rhythm's `score`: a result without it waits for a person. Not given:
     #: the platform's `usual_score`, as far as there is one.
-    score: _Text | None = None
+    score: Text | None = None
     score_places: Annotated[int, Field(ge=0, le=6)] = 2
     #: Passed at or above this score, where the platform gives no verdict.
     threshold: Decimal | None = None
     #: The transformation that decides, of results that have some (Drillster).
-    transformation: _Text | None = None
+    transformation: Text | None = None
     #: Rhythm's word for a verdict, where it is not the verdict itself.
     status_words: dict[Verdict, Literal["registered", "passed", "failed", "no show"]] = {}
     custom_fields: tuple[CustomField, ...] = ()

@@ -12,7 +12,7 @@ _SIGNING_BYTES: Final = 24
 EASY_BELOW: Final = 16  # characters
 
 
-def _read_secret(value: object, info: ValidationInfo) -> str:
+def read_secret(value: object, info: ValidationInfo) -> str:
     """The secret that `env:NAME` or `file:PATH` points at."""
     kind, _, where = value.partition(":") if isinstance(value, str) else ("", "", "")
     if kind == "env":
@@ -33,7 +33,7 @@ def _read_secret(value: object, info: ValidationInfo) -> str:
     return str(secret)
 
 
-Secret = Annotated[SecretStr, BeforeValidator(_read_secret)]
+Secret = Annotated[SecretStr, BeforeValidator(read_secret)]
 
 
 def _signing_secret(secret: SecretStr) -> SecretStr:

@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     redis_url: _RedisUrl = Field(
         validation_alias="REDIS_URL", description="Redis 7.2+ or Valkey, no cluster; `rediss://` verifies certificates."
     )
+    host: str = Field(
+        "", validation_alias="HOST", description="The receiver's address. Empty: all of IPv4; `::`: IPv6 as well."
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, validation_alias="PORT", description="The receiver's port."
     )
@@ -56,8 +59,10 @@ class Settings(BaseSettings):
     )
     config: Path = Field(Path("examrelay.toml"), description="The tenants file.")
     data: Path = Field(Path(".data"), description="Folder of `examrelay up`: the embedded Valkey's files and logs.")
-    durability: Literal["fsync", "memory"] = Field(
-        "fsync", description="`memory` accepts a Redis that may lose acknowledged results."
+    durability: Literal["fsync", "promised", "memory"] = Field(
+        "fsync",
+        description="`promised`: a managed Redis does not say that it syncs each write, its provider does. `memory` "
+        "accepts a Redis that may lose acknowledged results.",
     )
     payload_keys: SecretStr | None = Field(
         None,
@@ -152,7 +157,9 @@ class LocalSettings(BaseSettings):
     model_config = SettingsConfigDict(**_ENV, env_ignore_empty=True)
 
     redis_url: _RedisUrl | None = Field(None, validation_alias="REDIS_URL")
+    host: str = Field("", validation_alias="HOST")
     port: Annotated[int, Field(ge=0, le=65535)] | None = Field(None, validation_alias="PORT")
+    console_host: str = "127.0.0.1"
     console_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     config: Path = Path("examrelay.toml")
     data: Path = Path(".data")

@@ -8,28 +8,24 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from schemas.outcome import Source
 from schemas.platform import platform_of
 from worker.errors import ConfigurationError, Unacceptable
 from worker.exam_map import Exam, mistakes, senders_of
+from worker.remote import RhythmConnection
 from worker.secret import Secret, SigningSecret
+from worker.sections import Section, Text
 from worker.users import Console, ConsoleSection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class BasicCredentials(_Section):
+class BasicCredentials(Section):
     """HTTP Basic, as Drillster and Certiverse send it."""
 
     kind: Literal["basic"]
@@ -37,14 +33,14 @@ class BasicCredentials(_Section):
     password: Secret
 
 
-class BearerCredentials(_Section):
+class BearerCredentials(Section):
     """`Authorization: Bearer TOKEN`."""
 
     kind: Literal["bearer"]
     token: Secret
 
 
-class HeaderCredentials(_Section):
+class HeaderCredentials(Section):
     """A header of the sender's own, such as `X-Api-Key: VALUE`."""
 
     kind: Literal["header"]
@@ -52,14 +48,14 @@ class HeaderCredentials(_Section):
     value: Secret
 
 
-class WebhookCredentials(_Section):
+class WebhookCredentials(Section):
     """A signature over the body, an id and the time (standardwebhooks.com)."""
 
     kind: Literal["standard-webhooks"]
     secret: SigningSecret
 
 
-class BodyKeys(_Section):
+class BodyKeys(Section):
     """Members of the body itself, as Prov's partner interface has them: `{"apiKey": …, "secretKey": …, …}`."""
 
     kind: Literal["body-keys"]
@@ -73,55 +69,7 @@ Credentials = Annotated[
 ]
 
 
-class ApiKey(_Section):
-    """A Rhythm API key, sent as `Bearer KEY` or unchanged, as Rhythm's older documents show it."""
-
-    kind: Literal["api_key"]
-    key: Secret
-    header: Literal["bearer", "raw"] = "bearer"
-
-
-class OAuth(_Section):
-    """Rhythm's client credentials (Console > API Keys), exchanged at its Auth0 domain."""
-
-    kind: Literal["oauth"]
-    domain: Text
-    client_id: Text
-    client_secret: Secret
-    audience: Text = "https://api.rhythmsoftware.com"
-
-
-_LOOPBACK: Final = {("http", host) for host in ("127.0.0.1", "localhost", "::1")}
-
-
-def _https_or_loopback(value: str) -> str:
-    url = urlsplit(value)
-    if not url.hostname or (url.scheme != "https" and (url.scheme, url.hostname) not in _LOOPBACK):
-        raise ValueError("must start with https:// (http:// only on this machine)")
-    return value.rstrip("/")
-
-
-class RhythmConnection(_Section):
-    """Where a tenant's Rhythm is, how to speak to it, and how fast."""
-
-    url: Annotated[Text, AfterValidator(_https_or_loopback)]
-    tenant_id: Text
-    credentials: Annotated[ApiKey | OAuth, Field(discriminator="kind")]
-    #: One deadline for a whole call, connecting included.
-    timeout_seconds: Annotated[float, Field(gt=0, le=30)] = 15
-    #: At least one call in five seconds: a task waits for its turn for at most ten seconds.
-    calls_per_second: Annotated[float, Field(ge=0.2)] | None = None
-    #: Sync tasks of this tenant at once. Carries no order.
-    concurrency: Annotated[int, Field(ge=1, le=64)] = 2
-    #: `none` gives up the guard against a write that comes late (README).
-    guard: Literal["sys_version", "none"] = "sys_version"
-    #: Rhythm documents a patch's value as a string, and its record's score as a number.
-    patch_values: Literal["native", "string"] = "native"
-    #: Whether batch operations carry an empty `object`, which a sibling API documents as required.
-    batch_object: bool = False
-
-
-class SourceRules(_Section):
+class SourceRules(Section):
     """Who may send a source's events, and what in them may name a registration."""
 
     credentials: Annotated[tuple[Credentials, ...], Field(min_length=1)]
@@ -130,7 +78,7 @@ class SourceRules(_Section):
     third_party: Text | None = None
 
 
-class Tenant(_Section):
+class Tenant(Section):
     """One association and its Rhythm account."""
 
     writes: Literal["on", "hold"] = "on"
@@ -188,7 +136,7 @@ def _of_sources(sources: Mapping[Source, SourceRules]) -> Iterator[_Problem]:
             yield ("sources", source, "third_party"), f"{source} sends no third party ids: only {only}"
 
 
-class Tenants(_Section):
+class Tenants(Section):
     """The whole file."""
 
     tenants: Annotated[dict[Name, Tenant], Field(min_length=1)]

@@ -4,17 +4,10 @@ import re
 from enum import StrEnum
 from typing import Annotated, Final
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-)
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError, ValidationInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from worker.sections import Section
 
 #: What argon2 makes of a password: its costs, the salt, the hash.
 _HASH: Final = re.compile(r"\$argon2id\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]{11,}\$[A-Za-z0-9+/]{22,}")
@@ -36,11 +29,7 @@ def _hash(value: SecretStr) -> SecretStr:
     return value
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class User(_Section):
+class User(Section):
     """One person who may sign in."""
 
     password: Annotated[SecretStr, AfterValidator(_hash)]
@@ -48,7 +37,7 @@ class User(_Section):
     tenants: Annotated[tuple[str, ...], Field(min_length=1)]
 
 
-class Console(_Section):
+class Console(Section):
     """The section `console`."""
 
     users: dict[_Name, User] = {}

@@ -12,10 +12,10 @@ from worker.bootstrap import Services
 from worker.errors import ExamrelayError
 from worker.health import Finding
 from worker.ledger.gate import GateClosed
+from worker.remote import RhythmConnection
 from worker.rhythm.batch import ItemState
 from worker.rhythm.client import REFUSED_PATCH, Rhythm
 from worker.rhythm.failures import CredentialsRefused, RhythmRejected, RhythmThrottled, RhythmUnavailable
-from worker.tenants import RhythmConnection
 
 
 def probe(at: Services, tenant: str) -> Iterator[Finding]:

@@ -53,12 +53,15 @@ class Stack:
             | environ
             | {
                 "REDIS_URL": self.redis_url,
+                "HOST": "127.0.0.1",
                 "PORT": str(self.port),
                 "EXAMRELAY_CONFIG": str(config),
                 "EXAMRELAY_DATA": str(folder),
                 "EXAMRELAY_LOG_FORMAT": "json",
             }
         )
+        #: By process, what the others do not have.
+        self.own: dict[str, dict[str, str]] = {}
         self.running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, *names: str) -> None:
@@ -68,7 +71,7 @@ class Stack:
                 self.running[name] = subprocess.Popen(
                     [self.python, "-m", *PROCESSES[name]],
                     cwd=self.cwd,
-                    env=self.environ,
+                    env=self.environ | self.own.get(name, {}),
                     start_new_session=True,
                     stdout=output,
                     stderr=output,
@@ -144,9 +147,11 @@ class Stack:
 
 
 @contextmanager
-def stack_at(folder: Path, rhythm: Sandbox, tables: dict[str, str] | None = None, **environ: str) -> Iterator[Stack]:
+def stack_at(
+    folder: Path, rhythm: Sandbox, tables: dict[str, str] | None = None, valkey: Valkey | None = None, **environ: str
+) -> Iterator[Stack]:
     """A stack with nothing running but its Valkey; all is ended with it. `tables`: see `write_tenants`."""
-    valkey = Valkey().start()
+    valkey = (valkey or Valkey()).start()
     stack = Stack(folder, valkey, rhythm, tables or {}, environ)
     try:
         yield stack

@@ -11,9 +11,9 @@ from typing import Any
 
 import requests
 
+from worker.remote import RhythmConnection
 from worker.rhythm.auth import Token
 from worker.rhythm.client import Rhythm
-from worker.tenants import RhythmConnection
 
 TENANT = "acme.org"
 KEY = "sandbox-key"

@@ -13,7 +13,10 @@ from tests.events import certiverse
 from tests.intakes import an_intake
 from tests.running import Valkey, free_port, wait_until
 from tests.senders import ReceiverAt, receiver_at
-from worker.errors import LedgerUnavailable
+from worker.errors import ConfigurationError, LedgerUnavailable
+from worker.ledger.client import connect
+from worker.ledger.durability import check_redis
+from worker.settings import load_settings
 
 UNSAFE = {"appendfsync": "everysec", "maxmemory-policy": "allkeys-lru", "appendonly": "no"}
 SAFE = {"appendfsync": "always", "maxmemory-policy": "noeviction", "appendonly": "yes"}
@@ -122,3 +125,50 @@ def test_a_cluster_is_refused_by_check_and_at_the_start(tmp_path: Path, monkeypa
         assert "is a Redis Cluster" in found["redis"]["detail"]
     finally:
         cluster.close()
+
+
+def without_config(folder: Path, way: str, **config: str) -> Valkey:
+    """A Redis as providers run it: nobody may ask for its configuration."""
+    (folder / "managed.conf").write_text(
+        'rename-command CONFIG ""\n' if way == "renamed" else "user default on nopass ~* &* +@all -config\n"
+    )
+    return Valkey(include=str(folder / "managed.conf"), **config).start()
+
+
+@pytest.mark.parametrize("way", ["renamed", "denied"])
+def test_a_managed_redis_without_config_needs_its_providers_promise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    server = without_config(tmp_path, way)
+    try:
+        intake = an_intake(server, tmp_path, monkeypatch)
+        with pytest.raises(ConfigurationError) as caught:
+            intake.accept("acme", "certiverse", "{}")
+        assert "appendfsync is unknown, for CONFIG GET is refused. Allow this user CONFIG GET." in str(caught.value)
+        assert "set EXAMRELAY_DURABILITY=promised if" in str(caught.value)
+        assert "appendonly" not in str(caught.value)
+        intake.close()
+        monkeypatch.setenv("EXAMRELAY_DURABILITY", "promised")
+        intake = an_intake(server, tmp_path, monkeypatch)
+        assert intake.accept("acme", "certiverse", "{}").state == "received"
+        intake.close()
+        with connect(load_settings()) as client:
+            assert check_redis(client, load_settings()) == "promised: appendfsync is unknown, for CONFIG GET is refused"
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("config", [{"appendonly": "no"}, {"maxmemory_policy": "allkeys-lru"}], ids=str)
+def test_a_promise_that_info_denies_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: dict[str, str]
+) -> None:
+    server = without_config(tmp_path, "renamed", **config)
+    try:
+        monkeypatch.setenv("EXAMRELAY_DURABILITY", "promised")
+        intake = an_intake(server, tmp_path, monkeypatch)
+        (name, value), *_ = config.items()
+        with pytest.raises(ConfigurationError, match=f"{name.replace('_', '-')} is {value}, must be"):
+            intake.accept("acme", "certiverse", "{}")
+        intake.close()
+    finally:
+        server.close()

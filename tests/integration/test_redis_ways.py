@@ -11,15 +11,11 @@ import pytest
 import redis
 from flower.utils.broker import Broker
 
-from sandbox.control import Sandbox
-from tests.acceptance.stack import stack_at
-from tests.events import certiverse, registration
-from tests.pipeline import ORG
 from tests.running import Valkey, process
 from tests.tenants import ENVIRON, write_tenants
 from tests.tls import Authority, TlsFront, tls_front
 from worker.celery import make_app
-from worker.ledger.client import connect, connect_recorder
+from worker.ledger.client import connect, connect_blocking_recorder, connect_recorder
 from worker.settings import Settings, load_settings
 
 HARD = "p/?#@:% é[x];&=+"
@@ -56,7 +52,12 @@ def by_flower(settings: Settings) -> Any:
     assert asyncio.run(broker.queues(["examrelay"])) == [{"name": "examrelay", "messages": 1}]
 
 
-PARTS = (by_command, by_receiver, by_celery, by_flower)
+def by_enqueue(settings: Settings) -> Any:
+    with connect_blocking_recorder(settings) as client:
+        client.set("er:seen", "by enqueue")
+
+
+PARTS = (by_command, by_receiver, by_enqueue, by_celery, by_flower)
 
 
 @pytest.fixture(scope="module")
@@ -176,25 +177,18 @@ def test_an_unverified_server_hears_no_password(
     assert front.heard == b""
 
 
-def test_a_result_goes_all_the_way_over_tls_with_a_client_certificate(
-    rhythm: Sandbox, tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_shows_its_client_certificate_and_is_let_in_by_it_alone(
+    monkeypatch: pytest.MonkeyPatch, valkey: Valkey, client: "redis.Redis", authority: Authority, part: Part
 ) -> None:
-    rhythm.seed(ORG, [registration()])
+    """As `tls-auth-clients yes` wants it. tests/acceptance/test_accounts.py runs all processes so."""
+    client.lpush("examrelay", "a hint")
     certificate, key = authority.sign("client")
-    with (
-        stack_at(tmp_path, rhythm) as stack,
-        tls_front(stack.valkey.port, authority.sign("server", "127.0.0.1"), clients=authority.file) as front,
-    ):
-        stack.client.acl_setuser(
-            "relay", enabled=True, passwords=["+hunter2"], keys=["*"], channels=["*"], commands=["+@all"]
-        )
-        verified = f"rediss://relay:hunter2@127.0.0.1:{front.port}/0?ssl_ca_certs={authority.file}"
-        stack.environ["REDIS_URL"] = f"{verified}&ssl_certfile={certificate}&ssl_keyfile={key}"
-        stack.start("worker", "web")
-        stack.deliver([certiverse()])
-        stack.synced(1)
-        assert b"hunter2" in front.heard
-        for name in stack.running:
-            assert "hunter2" not in stack.log(name).read_text()
-        with pytest.raises(redis.ConnectionError):
-            by_command(given(monkeypatch, verified))
+    with tls_front(valkey.port, authority.sign("server", "127.0.0.1"), clients=authority.file) as front:
+        verified = f"rediss://127.0.0.1:{front.port}/0?ssl_ca_certs={authority.file}"
+        part(given(monkeypatch, f"{verified}&ssl_certfile={certificate}&ssl_keyfile={key}"))
+        assert front.heard
+        front.heard.clear()
+        with pytest.raises(Exception, match=r"(?i)certificate.required|connection|closed|broken pipe|EOF"):
+            part(given(monkeypatch, verified))
+        assert front.heard == b""

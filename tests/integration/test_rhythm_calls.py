@@ -14,8 +14,9 @@ from schemas.event import Reason
 from schemas.rhythm import PatchOperation
 from tests.integration.rhythm_peer import TENANT, answer, connection, peer, registration, rhythm_at
 from worker.errors import ConfigurationError, TransientError
+from worker.remote import ApiKey
 from worker.rhythm.batch import ItemState
-from worker.rhythm.client import Rhythm, open_session
+from worker.rhythm.client import Rhythm
 from worker.rhythm.failures import (
     MissingReference,
     RegistrationGone,
@@ -23,7 +24,7 @@ from worker.rhythm.failures import (
     RhythmThrottled,
     RhythmUnavailable,
 )
-from worker.tenants import ApiKey
+from worker.rhythm.transport import open_session
 
 SCORE = PatchOperation(op="add", path="/score", value=Decimal("70.10"))
 

@@ -31,9 +31,10 @@ from tests.integration.rhythm_peer import (
     silence,
     trickle,
 )
-from worker.rhythm.client import Rhythm, open_session
+from worker.rhythm.client import Rhythm
 from worker.rhythm.deadline import DEADLINE, connected
 from worker.rhythm.failures import CredentialsRefused, RhythmThrottled, RhythmUnavailable
+from worker.rhythm.transport import open_session
 
 SCORE = [PatchOperation(op="add", path="/score", value=Decimal("70.1"))]
 RECORD = b'{"id": "reg-1", "exam_id": "exam-1"}'

@@ -10,9 +10,10 @@ import requests
 
 from sandbox.control import Sandbox, start
 from tests.integration.rhythm_peer import TENANT, ProcessTokens, answer, connection, free, peer, registration
-from worker.rhythm.client import Rhythm, open_session
+from worker.remote import RhythmConnection
+from worker.rhythm.client import Rhythm
 from worker.rhythm.failures import CredentialsRefused, RhythmThrottled, RhythmUnavailable
-from worker.tenants import RhythmConnection
+from worker.rhythm.transport import open_session
 
 
 class Clock:

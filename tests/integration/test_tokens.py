@@ -21,8 +21,8 @@ from worker.ledger.client import Scripts
 from worker.ledger.gate import GateClosed
 from worker.ledger.sealed import Sealer
 from worker.ledger.tokens import RedisTokens
+from worker.remote import RhythmConnection
 from worker.rhythm.auth import Token
-from worker.tenants import RhythmConnection
 
 PROCESSES = 20
 HOUR, DAY = 3600, 86_400

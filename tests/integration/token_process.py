@@ -12,7 +12,8 @@ from tests.integration.rhythm_peer import connection
 from worker.ledger.client import Scripts
 from worker.ledger.sealed import Sealer
 from worker.ledger.tokens import RedisTokens
-from worker.rhythm.client import Rhythm, open_session
+from worker.rhythm.client import Rhythm
+from worker.rhythm.transport import open_session
 
 BEGINNING = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -7,14 +7,14 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from worker import exam_map, tenants, users
+from worker import exam_map, remote, tenants, users
 from worker.tenants import load_tenants
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examrelay.example.toml"
 TEXT = EXAMPLE.read_text()
 MODELS = [
     model
-    for module in (tenants, exam_map, users)
+    for module in (tenants, remote, exam_map, users)
     for model in vars(module).values()
     if isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == module.__name__
 ]

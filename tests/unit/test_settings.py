@@ -11,7 +11,7 @@ from worker.settings import Settings, load_local_settings, load_settings
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Nothing of ours is set but REDIS_URL."""
-    for name in ("PORT", "SENTRY_DSN", *(f"EXAMRELAY_{field.upper()}" for field in Settings.model_fields)):
+    for name in ("HOST", "PORT", "SENTRY_DSN", *(f"EXAMRELAY_{field.upper()}" for field in Settings.model_fields)):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("REDIS_URL", "redis://:pass-word@127.0.0.1:6379/0")
     return monkeypatch
@@ -42,7 +42,7 @@ def test_without_redis_url_it_is_said_what_to_do(environment: pytest.MonkeyPatch
         ("EXAMRELAY_SWEEP_SECONDS", "nan", "EXAMRELAY_SWEEP_SECONDS: Input should be"),
         ("EXAMRELAY_MAX_BODY_BYTES", "99999999", "EXAMRELAY_MAX_BODY_BYTES: Input should be less than"),
         ("EXAMRELAY_REPLICAS", "6", "EXAMRELAY_REPLICAS: Input should be less than or equal to 5"),
-        ("EXAMRELAY_DURABILITY", "maybe", "EXAMRELAY_DURABILITY: Input should be 'fsync' or 'memory'"),
+        ("EXAMRELAY_DURABILITY", "maybe", "EXAMRELAY_DURABILITY: Input should be 'fsync', 'promised' or 'memory'"),
         ("EXAMRELAY_LOG_FORMAT", "xml", "EXAMRELAY_LOG_FORMAT: Input should be"),
         ("EXAMRELAY_METRICS_TOKEN", "fifteen letters", "EXAMRELAY_METRICS_TOKEN: under 16 characters, it can be guess"),
     ],

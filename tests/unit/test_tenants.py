@@ -7,9 +7,15 @@ import pytest
 
 from schemas.outcome import Source
 from worker.errors import ConfigurationError
-from worker.tenants import ApiKey, Tenants, load_tenants
+from worker.remote import ApiKey
+from worker.tenants import Tenants, load_tenants
 
-ENVIRON = {"KEY": "rhythm-key", "PASSWORD": "pass-word", "EMPTY": ""}
+ENVIRON = {
+    "KEY": "rhythm-key",
+    "PASSWORD": "pass-word",
+    "EMPTY": "",
+    "UNESCAPED_PROXY": "http://relay:hunter2/x@proxy:3128",
+}
 GOOD = """
 [tenants.acme]
 writes = "hold"
@@ -31,6 +37,7 @@ KEY, PASSWORD, ACME = '"env:KEY"', '"env:PASSWORD"', "tenants.acme"
 RHYTHM, CERTIVERSE, EXAMS = f"{ACME}.rhythm", f"{ACME}.sources.certiverse", f"{ACME}.exams"
 SECRET_HERE = "a secret does not belong in this file: write env:NAME or file:PATH"
 NOT_HTTPS = "must start with https:// (http:// only on this machine)"
+NO_PROXY = "must be http://host:port; with a login, env:NAME of http://user:password@host:port, encoded"
 IMPOSSIBLE = "not a possible threshold: a percentage is 0 to 100, and no score is below 0"
 
 
@@ -76,6 +83,20 @@ def test_the_first_code_that_is_known_names_the_exam(path: Path, codes: tuple[st
     assert (exam and exam.exam_id) == expected
 
 
+@pytest.mark.parametrize(
+    "proxy", ["http://proxy.example.org:3128", "http://[::1]:3128/", "env:PROXY", "http://10.0.0.1:1"]
+)
+def test_a_proxy_is_read_and_its_password_is_shown_nowhere(path: Path, proxy: str) -> None:
+    text = edited('tenant_id = "acme.org"', f'tenant_id = "acme.org"\nproxy = "{proxy}"')
+    path.write_text(text)
+    found = load_tenants(path, ENVIRON | {"PROXY": "http://relay:hunter2%2F@proxy:3128"})
+    told = found["acme"].rhythm.proxy
+    assert told is not None
+    wanted = "http://relay:hunter2%2F@proxy:3128" if proxy.startswith("env") else proxy.rstrip("/")
+    assert told.get_secret_value() == wanted
+    assert "hunter2" not in repr(found) + str(found.model_dump(mode="json"))
+
+
 def edited(old: str, new: str) -> str:
     assert GOOD.count(old) == 1, old
     return GOOD.replace(old, new)
@@ -116,6 +137,43 @@ def test_a_user_has_a_role_and_tenants_and_no_readable_password(path: Path) -> N
         ),
         pytest.param(
             GOOD + USER + "rule = 1\n", f"{ANN}.rule: unknown key (a misspelling?)", id="a user's unknown key"
+        ),
+        pytest.param(
+            edited('tenant_id = "acme.org"', 'tenant_id = "acme.org"\nproxy = "http://relay:hunter2@proxy:3128"'),
+            f"{RHYTHM}.proxy: {SECRET_HERE}",
+            id="a proxy with its password",
+        ),
+        *(
+            pytest.param(
+                edited('tenant_id = "acme.org"', f'tenant_id = "acme.org"\nproxy = "{proxy}"'),
+                f"{RHYTHM}.proxy: {NO_PROXY}",
+                id=f"proxy {proxy}",
+            )
+            for proxy in (
+                "http://proxy",
+                "http://proxy:0",
+                "http://proxy:65536",
+                "https://proxy:3128",
+                "socks5://proxy:1080",
+                "http://proxy:3128/way",
+                "http://pro xy:3128",
+                "env:UNESCAPED_PROXY",
+            )
+        ),
+        pytest.param(
+            edited('tenant_id = "acme.org"', 'tenant_id = "acme.org"\nproxy = "env:NO_SUCH_PROXY"'),
+            f"{RHYTHM}.proxy: the environment has no NO_SUCH_PROXY: set it",
+            id="a proxy that is not set",
+        ),
+        pytest.param(
+            edited('tenant_id = "acme.org"', 'tenant_id = "acme.org"\nca_file = "/not/there.pem"'),
+            f"{RHYTHM}.ca_file: cannot read /not/there.pem: No such file or directory",
+            id="no ca_file",
+        ),
+        pytest.param(
+            edited('tenant_id = "acme.org"', f'tenant_id = "acme.org"\nca_file = "{__file__}"'),
+            f"{RHYTHM}.ca_file: {__file__} holds no certificates in PEM",
+            id="a ca_file that is none",
         ),
         pytest.param(edited("writes =", "wirtes ="), f"{ACME}.wirtes: unknown key (a misspelling?)", id="unknown key"),
         pytest.param(

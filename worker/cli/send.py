@@ -20,6 +20,7 @@ from worker.cli.services import join, warnings_to_stderr
 from worker.errors import ConfigurationError, LedgerUnavailable, Unacceptable, Unchecked
 from worker.receiver.credentials import present
 from worker.settings import Settings, load_settings
+from worker.sockets import url_of
 from worker.tenants import SourceRules
 
 _SECONDS: Final = 30
@@ -55,7 +56,7 @@ def send(
     if direct:
         answer = partial(_record, tenant, source, path)
     else:
-        receiver = (url or (running.receiver if running else f"http://127.0.0.1:{settings.port}")).rstrip("/")
+        receiver = (url or (running.receiver if running else url_of(settings.host, settings.port))).rstrip("/")
         method, route = platform_of(source).method(path), f"/v1/{tenant}/{source}/{path}".rstrip("/")
         answer = partial(_post, method, receiver + route, rules)
     answers = [{"file": file, **answer(body)} for file, body in bodies.items()]

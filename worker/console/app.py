@@ -4,7 +4,6 @@ Pages are made by the functions in ROUTES. They ask `tasks.operator` and decide 
 """
 
 import asyncio
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, suppress
@@ -35,6 +34,7 @@ from worker.ledger.client import LOADING, REFUSED, UNAVAILABLE
 from worker.ledger.processes import EVERY, Presence, Process, at_host, ended
 from worker.ledger.sealed import SealBroken, SealUnknown
 from worker.settings import Settings, load_settings
+from worker.sockets import listen
 from worker.users import Role
 
 #: A form with the ids of as many events as one act may move.
@@ -69,6 +69,7 @@ _SEALED: Final = "Stored data cannot be decrypted: {}. See EXAMRELAY_PAYLOAD_KEY
 _BUG: Final = (
     "This is a bug of ours, and it was reported. Nothing was lost. Go back and try again; else use the command."
 )
+_ADDRESS: Final = "EXAMRELAY_CONSOLE_HOST and EXAMRELAY_CONSOLE_PORT"
 _LOG: Final = structlog.get_logger()
 
 Page = Callable[[Visit], Response]
@@ -269,24 +270,12 @@ def server_config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(app, ws="none", log_config=None, access_log=False, lifespan="on", server_header=False)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket. Raises ConfigurationError when the address cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{host}:{port} cannot be had ({error.strerror}). Set EXAMRELAY_CONSOLE_HOST and EXAMRELAY_CONSOLE_PORT, "
-            "or end what uses it."
-        ) from None
-
-
 def serve(settings: Settings) -> None:
     """Serve until a signal. Raises ConfigurationError."""
     telemetry.set_up(settings, "console")
     with (
         closing(build(settings, patient=False)) as at,
-        closing(listen(settings.console_host, settings.console_port)) as listening,
+        closing(listen(settings.console_host, settings.console_port, _ADDRESS)) as listening,
     ):
         _LOG.info("console.started", host=settings.console_host, port=settings.console_port)
         uvicorn.Server(server_config(make_app(at))).run(sockets=[listening])

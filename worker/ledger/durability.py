@@ -14,8 +14,12 @@ from worker.settings import Settings
 
 #: What promise 1 needs of Redis. `appendfsync everysec` acknowledges before the disk has it, `WAITAOF` or not.
 WANTED: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-#: In place of the configuration, where `CONFIG GET` is refused.
-UNTOLD: Final = dict.fromkeys(WANTED, "unknown (CONFIG GET is refused)")
+#: What a managed Redis says where `CONFIG GET` is refused or leaves names out: `INFO` has these two, and no word of
+#: `appendfsync`. What nobody tells is unknown.
+_TOLD_BY_INFO: Final[Mapping[str, tuple[str, Mapping[object, str]]]] = {
+    "appendonly": ("aof_enabled", {0: "no", 1: "yes"}),
+    "maxmemory-policy": ("maxmemory_policy", {}),
+}
 #: Share of `maxmemory` above which no deliveries are taken: processing what is there needs memory too.
 FULL: Final = 0.85
 _SECTIONS: Final = ("server", "replication", "persistence", "memory")
@@ -27,6 +31,12 @@ class Look:
 
     info: Mapping[str, Any]
     config: Mapping[str, str]
+
+    def setting(self, name: str) -> str:
+        """One of `WANTED` as it is set; empty when nobody tells."""
+        field, words = _TOLD_BY_INFO.get(name, ("", {}))
+        told = self.info.get(field, "")
+        return self.config.get(name) or words.get(told, str(told))
 
     @property
     def full(self) -> bool:
@@ -63,9 +73,8 @@ def answered(replies: Sequence[Any]) -> Look:
     for refused in sections:
         if isinstance(refused, Exception):
             raise refused
-    if isinstance(config, Exception):
-        return Look(ChainMap(*sections), UNTOLD)
-    return Look(ChainMap(*sections), {text(name): text(value) for name, value in config.items()})
+    known = {} if isinstance(config, Exception) else config
+    return Look(ChainMap(*sections), {text(name): text(value) for name, value in known.items()})
 
 
 def look_at(client: "redis.Redis") -> Look:
@@ -103,17 +112,30 @@ def judge_redis(look: Look, settings: Settings) -> str:
         )
     if look.info.get("role") in ("slave", "replica"):
         raise ConfigurationError(f"{redis_at} is a replica and takes no writes: point REDIS_URL at its primary.")
+    return _durability(look, settings, redis_at)
+
+
+def _durability(look: Look, settings: Settings, redis_at: str) -> str:
+    told = {name: look.setting(name) for name in WANTED}
     faults = [
-        f"{name} is {look.config[name]}, must be {must}" for name, must in WANTED.items() if look.config[name] != must
+        f"{name} is {told[name]}, must be {must}" for name, must in WANTED.items() if told[name] not in ("", must)
     ]
+    unknown = "; ".join(f"{name} is unknown, for CONFIG GET is refused" for name in WANTED if not told[name])
     if look.aof_failed:
         faults.append("its append-only file cannot be written (is the disk full?)")
-    if faults and settings.durability == "fsync":
+    if faults and settings.durability != "memory":
         raise ConfigurationError(
             f"{redis_at} may lose results that were acknowledged: {'; '.join(faults)}. Set these in its "
             "configuration (deploy/redis.conf), or accept the loss with EXAMRELAY_DURABILITY=memory."
         )
-    return "fsync" if not faults else "memory: " + "; ".join(faults)
+    if unknown and settings.durability == "fsync":
+        raise ConfigurationError(
+            f"{redis_at} does not say whether it keeps results that were acknowledged: {unknown}. Allow this user "
+            "CONFIG GET. On a managed Redis without it set EXAMRELAY_DURABILITY=promised if its provider promises that "
+            "each write is synced to disk before it is acknowledged (AOF, fsync on every write), else memory."
+        )
+    words = "; ".join(filter(None, [*faults, unknown]))
+    return f"{settings.durability}: {words}" if words else "fsync"
 
 
 def why_refused(client: "redis.Redis", replicas: int) -> str | None:

@@ -34,6 +34,7 @@ from worker.local.commands import ARGUMENTS, command
 from worker.local.logs import Output
 from worker.queues import SLOT_SECONDS
 from worker.settings import LocalSettings, Settings, environment, load_local_settings, load_settings, take_variables
+from worker.sockets import url_of
 
 PORT: Final = 8000
 CONSOLE: Final = 8001
@@ -49,15 +50,13 @@ class Plan:
 
     data: Path
     port: int
-    console: int
     flower: int
     valkey: int | None
     sandbox: int | None
-
-    @property
-    def receiver(self) -> str:
-        """Where results are posted."""
-        return f"http://127.0.0.1:{self.port}"
+    #: Where results are posted.
+    receiver: str
+    console_port: int
+    console: str
 
 
 def up(*, sandbox: bool, port: int | None, quiet: bool) -> int:
@@ -91,13 +90,16 @@ def _plan(local: LocalSettings, *, sandbox: bool, port: int | None) -> Plan:
         flower = FLOWER
     if port not in (0, CONSOLE) and _is_free(CONSOLE):
         console = CONSOLE
+    port, console = port or free, local.console_port or console
     return Plan(
         data=local.data.resolve(),
-        port=port or free,
-        console=local.console_port or console,
+        port=port,
         flower=flower,
         valkey=own_valkey if local.redis_url is None else None,
         sandbox=stand_in if sandbox else None,
+        receiver=url_of(local.host, port),
+        console_port=console,
+        console=url_of(local.console_host, console),
     )
 
 
@@ -125,7 +127,7 @@ def _variables(plan: Plan, local: LocalSettings) -> dict[str, str]:
     variables = {
         "PORT": str(plan.port),
         "FLOWER_PORT": str(plan.flower),
-        "EXAMRELAY_CONSOLE_PORT": str(plan.console),
+        "EXAMRELAY_CONSOLE_PORT": str(plan.console_port),
         "EXAMRELAY_DATA": str(plan.data),
         "EXAMRELAY_CONFIG": str(local.config.resolve()),
     }
@@ -158,7 +160,7 @@ def _waves(plan: Plan, settings: Settings) -> list[list[Program]]:
         "worker": {"says": " ready.", "grace_seconds": SLOT_SECONDS},
         "sweeper": {"says": " ready.", "grace_seconds": SLOT_SECONDS},
         "beat": {"says": "beat: Starting"},
-        "console": {"answers": partial(_answers, f"http://127.0.0.1:{plan.console}/healthz")},
+        "console": {"answers": partial(_answers, f"{plan.console}/healthz")},
         "flower": {"answers": partial(_answers, f"http://127.0.0.1:{plan.flower}/healthcheck")},
     }
     others = [Program(name, command(name), **looks[name]) for name in ARGUMENTS]
@@ -231,9 +233,9 @@ async def _start(plan: Plan, children: Children, settings: Settings) -> None:
 
 def _announce(plan: Plan, settings: Settings, variables: dict[str, str]) -> None:
     """Say where everything is: to people on the terminal, to commands in `running.json`."""
-    flower, console = f"http://127.0.0.1:{plan.flower}", f"http://127.0.0.1:{plan.console}"
+    flower = f"http://127.0.0.1:{plan.flower}"
     sandbox = None if plan.sandbox is None else f"http://127.0.0.1:{plan.sandbox}"
-    running.Running(os.getpid(), plan.receiver, flower, console, sandbox, variables).announce(plan.data)
+    running.Running(os.getpid(), plan.receiver, flower, plan.console, sandbox, variables).announce(plan.data)
     name = environment().get("USER") or "operator"
     with connect(settings, patient=False) as client:
         password = sessions.invite(client, name)
@@ -243,7 +245,7 @@ def _announce(plan: Plan, settings: Settings, variables: dict[str, str]) -> None
     lines = [
         f"post results to  {plan.receiver}/v1/{{tenant}}/{{source}}",
         f"ready?           {plan.receiver}/readyz",
-        f"console          {console}",
+        f"console          {plan.console}",
         f"  sign in once   as {name}, password {password}",
         f"tasks (Flower)   {flower}",
         f"events           {status}",

@@ -33,13 +33,14 @@ from worker.ledger.durability import check_redis
 from worker.ledger.processes import Presence, Process, at_host, ended
 from worker.ledger.recorder import Recorder
 from worker.receiver import figures
-from worker.receiver.asgi import App, bug_answer, listen, problem
+from worker.receiver.asgi import App, bug_answer, problem
 from worker.receiver.body import Body, Reader, Refused, check_framing, is_packed
 from worker.receiver.connection import Connection
 from worker.receiver.credentials import Proof, allowed
 from worker.receiver.metrics import Measures
 from worker.receiver.openapi import DELIVERIES, OPENAPI, paths_below
 from worker.settings import Settings, load_settings
+from worker.sockets import listen
 from worker.sources import event_id
 from worker.tenants import BearerCredentials, SourceRules
 
@@ -224,10 +225,10 @@ def main() -> None:
         durability = check_redis(services.redis, settings)
         assert services.identity  # read now, so that a mistake shows here
         services.close()
-        listening = listen(settings.port)
+        listening = listen(settings.host, settings.port, "HOST and PORT")
     except ConfigurationError as error:
         sys.exit(f"examrelay web: {error}")
-    _LOG.info("web.started", port=settings.port, durability=durability)
+    _LOG.info("web.started", host=settings.host, port=settings.port, durability=durability)
     uvicorn.Server(server_config(app, settings)).run(sockets=[listening])
 
 

@@ -1,10 +1,6 @@
-"""The receiver's ASGI app: Starlette, routed by the path as it was sent; its error answers and its socket."""
+"""The receiver's ASGI app: Starlette, routed by the path as it was sent; and its error answers."""
 
-import resource
-import socket
-from contextlib import suppress
 from http import HTTPStatus
-from typing import Final
 
 import structlog
 from starlette.applications import Starlette
@@ -14,7 +10,6 @@ from starlette.routing import Match, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from worker import sentry
-from worker.errors import ConfigurationError
 
 
 def problem(status: int, detail: str, headers: dict[str, str] | None = None) -> Response:
@@ -28,8 +23,6 @@ def bug_answer() -> Response:
     return problem(500, "a bug of ours: send it again", {"Retry-After": "60"})
 
 
-#: As many as some 250 MB can hold.
-_FILES: Final = 16_384
 _LOG = structlog.get_logger()
 
 
@@ -78,24 +71,3 @@ class App(Starlette):
             await bug_answer()(scope, receive, send)
             raise
         await response(scope, receive, send)
-
-
-def listen(port: int) -> socket.socket:
-    """A socket on all interfaces, for a receiver serves others. Raises ConfigurationError when the port is taken.
-
-    Lets this process have many connections, as far as it may: by default a shell and systemd allow 1,024 files.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    files = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, files), hard))
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind(("", port))
-    except OSError as error:
-        listening.close()
-        raise ConfigurationError(
-            f"port {port} cannot be had ({error.strerror}). Set PORT to a free one, or end what uses it."
-        ) from None
-    return listening

@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from worker.errors import ConfigurationError
+from worker.remote import ApiKey, OAuth
 from worker.rhythm.failures import RhythmUnavailable
-from worker.tenants import ApiKey, OAuth
 
 #: A token is not used in the last minutes of its life.
 EXPIRY_MARGIN = timedelta(minutes=5)

@@ -1,4 +1,4 @@
-"""One tenant's Rhythm over HTTP. The only module that imports requests.
+"""One tenant's Rhythm: its calls, and what their answers mean. How they are sent is in worker/rhythm/transport.py.
 
 Every call takes the tenant's turn at the gate right before it is sent, ends at one deadline and follows no redirect.
 Nothing is retried here, with one exception: a new try after a 401 with a fresh token. What a failure means is decided
@@ -10,60 +10,30 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import requests
-import urllib3
 from pydantic import TypeAdapter, ValidationError
-from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 
 from schemas.rhythm import BATCH_LIMIT, REGISTRATION_ID, BatchReply, Page, PatchOperation, Registration, encode, page_of
+from worker.remote import ApiKey, RhythmConnection
 from worker.rhythm.auth import Clock, KeySource, OAuthSource, TokenStore
 from worker.rhythm.batch import ItemResult, read_results
-from worker.rhythm.deadline import DEADLINE, POOLS
 from worker.rhythm.failures import Call, MissingReference, RegistrationGone, RhythmRejected, RhythmUnavailable, refusal
-from worker.tenants import ApiKey, RhythmConnection
+from worker.rhythm.transport import LARGEST_ANSWER, Answer, Transport
 
-#: The rest of a longer answer is not read. A page of 100 registrations is far shorter.
-LARGEST_ANSWER = 16 * 2**20
 #: The id of a registration that cannot exist: to read it, or to patch it, depends on no event's data.
 _NOBODY = "examrelay-probe"
 #: No registration has such a version: the `test` always fails.
 REFUSED_PATCH = (PatchOperation(op="test", path="/sys_version", value=-1),)
 #: Longest part of a path: DynamoDB, under Rhythm, has no longer key.
 _LONGEST_KEY = 1024
-_HEADERS = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "examrelay"}
 _NOW: Clock = partial(datetime.now, UTC)
 _T = TypeVar("_T")
 _REGISTRATION = TypeAdapter(Registration)
 _PAGE: TypeAdapter[Page | list[Registration]] = TypeAdapter(Page | list[Registration])
 _BATCH = TypeAdapter(BatchReply)
-
-
-class _Answer(NamedTuple):
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-
-class _BoundedAdapter(HTTPAdapter):
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOLS
-
-
-def open_session() -> requests.Session:
-    """A session for all tenants of one process. Open it after the fork; close it at the end.
-
-    It takes nothing from the environment (proxies, .netrc) and repeats nothing.
-    """
-    session = requests.Session()
-    session.trust_env = False
-    for prefix in ("http://", "https://"):
-        session.mount(prefix, _BoundedAdapter(max_retries=0))
-    return session
 
 
 class Rhythm:
@@ -83,9 +53,8 @@ class Rhythm:
         ended: Callable[[str, int | None, float], None] = lambda *_: None,
     ) -> None:
         self._url = f"{connection.url.rstrip('/')}/examRegistrations/{quote(connection.tenant_id, safe='')}"
-        self._session = session
+        self._transport = Transport(session, connection)
         self._take_turn, self._ended = take_turn, ended
-        self._seconds = connection.timeout_seconds
         self._as_text = connection.patch_values == "string"
         self._extra: dict[str, Any] = {"object": {}} if connection.batch_object else {}
         self._now = now
@@ -241,57 +210,20 @@ class Rhythm:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return self._accepted(Call.TOKEN, self._send(Call.TOKEN, url, headers, form))
 
-    def _accepted(self, call: Call, answer: _Answer) -> bytes:
+    def _accepted(self, call: Call, answer: Answer) -> bytes:
         if 200 <= answer.status < 300:
             return answer.content
         raise refusal(call, answer.status, answer.headers, self._now(), answer.content)
 
-    def _send(self, call: Call, url: str, headers: dict[str, str], body: bytes | None) -> _Answer:
-        """One request, one answer, one deadline. Built by hand: `Session.request` costs as much again."""
-        request = requests.PreparedRequest()
-        request.method, request.url, request.body = call.method, url, body
-        request.headers = CaseInsensitiveDict(_HEADERS | headers)
-        if body is not None:
-            request.headers.setdefault("Content-Type", "application/json")
-            request.headers["Content-Length"] = str(len(body))
+    def _send(self, call: Call, url: str, headers: dict[str, str], body: bytes | None) -> Answer:
         began, answer = time.monotonic(), None
-        DEADLINE.set(began + self._seconds)
         try:
-            answer = _read(self._session.get_adapter(url).send(request, stream=True, timeout=self._seconds))
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            failure = _lost(call, error, self._seconds if time.monotonic() >= began + self._seconds else None)
-        self._ended(call.name.lower(), answer and answer.status, time.monotonic() - began)
-        if answer is not None:
-            if len(answer.content) <= LARGEST_ANSWER:
-                return answer
-            failure = RhythmUnavailable(f"Rhythm's answer to {call} is too long", maybe_applied=call.writes)
-        raise failure  # outside the except block: the text of the error that it would carry along has the URL
-
-
-def _read(response: requests.Response) -> _Answer:
-    """The answer, its body at most one byte longer than allowed. Of a refusal only status and headers matter."""
-    content = b""
-    try:
-        content = response.raw.read(LARGEST_ANSWER + 1, decode_content=True)
-    except urllib3.exceptions.HTTPError:
-        if response.status_code < 300:
-            raise
-    finally:
-        response.close()  # a connection whose answer was read to its end is used again
-    return _Answer(response.status_code, response.headers, content)
-
-
-def _lost(call: Call, error: Exception, seconds: float | None) -> RhythmUnavailable:
-    """The failure of a request without a whole answer; `seconds` when the deadline ended it."""
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    if isinstance(reason, urllib3.exceptions.NewConnectionError):
-        cause = reason.__cause__
-        message = getattr(cause, "verify_message", None) or getattr(cause, "strerror", None) or type(cause).__name__
-        return RhythmUnavailable(f"no connection for {call}: {message}")
-    if isinstance(error, ValueError):  # InvalidURL and its like
-        return RhythmUnavailable(f"{call} cannot be sent: is the url right?")
-    message = f"no whole answer to {call} within {seconds:g} s" if seconds else f"the connection broke during {call}"
-    return RhythmUnavailable(message, maybe_applied=call.writes)
+            answer = self._transport.send(call, url, headers, body)
+        finally:
+            self._ended(call.name.lower(), answer and answer.status, time.monotonic() - began)
+        if len(answer.content) > LARGEST_ANSWER:
+            raise RhythmUnavailable(f"Rhythm's answer to {call} is too long", maybe_applied=call.writes)
+        return answer
 
 
 def _parse(call: Call, form: TypeAdapter[_T], content: bytes) -> _T:

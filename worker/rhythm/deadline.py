@@ -1,12 +1,15 @@
-"""Connections whose every step (connect, TLS, sending, headers, body) ends at one deadline. For client.py alone.
+"""Connections whose every step (connect, TLS, sending, headers, body) ends at one deadline. For transport.py alone.
 
 `requests` gives each socket operation its own timeout: a peer that sends a byte a second is never cut off. Here each
 socket operation gets the time that is left until `DEADLINE`. Only the resolver is out of reach. This builds on private
-parts of urllib3 and http.client (`_new_conn`, `fp`), which tests/integration/test_rhythm_faults.py holds over sockets.
+parts of urllib3 and http.client (`_new_conn`, `_tunnel`, `fp`), which test_rhythm_faults.py and test_rhythm_proxy.py in
+tests/integration hold over sockets.
 """
 
+import errno
 import http.client
 import io
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -18,6 +21,8 @@ import urllib3.connection
 from urllib3.exceptions import HTTPError, NewConnectionError
 from urllib3.util.connection import create_connection
 
+#: What http.client raises when a proxy does not answer 200.
+_REFUSAL = re.compile(r"Tunnel connection failed: (\d+)")
 #: The monotonic instant at which this thread's current request ends. To be set before each request.
 DEADLINE: ContextVar[float] = ContextVar("DEADLINE")
 
@@ -62,8 +67,17 @@ class _Bounded(urllib3.connection.HTTPConnection):
             super().connect()
         except NewConnectionError:
             raise
-        except (OSError, UnicodeError, HTTPError) as error:
+        except (OSError, UnicodeError, HTTPError, http.client.HTTPException) as error:
             raise NewConnectionError(self, "no connection") from error
+
+    def _tunnel(self) -> None:
+        """Ask the proxy for the connection. Of a refusal the status is kept, and none of the proxy's words."""
+        try:
+            super()._tunnel()
+        except OSError as error:
+            status = _REFUSAL.match(str(error))
+            raise OSError(errno.EHOSTUNREACH, f"the proxy answers {status[1]}") if status else error from None
+        self.sock.settimeout(max(DEADLINE.get() - time.monotonic(), 0.001))  # for the TLS handshake
 
     def _new_conn(self) -> socket.socket:
         addresses = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)

@@ -356,6 +356,12 @@ def test_a_body_without_the_right_keys_is_not_searched_for_them(body: bytes) -> 
     """How long that takes depends on how much of a key stands in it."""
     proof = Proof([keys()], {})
     assert (proof.open(body), proof.end()) == (b"", False)
+    forged = Proof([keys(), signed()], signature(body + b" "))
+    forged.update(body)
+    assert (forged.open(body, whole=True), forged.end()) == (b"", False)
+    genuine = Proof([keys(), signed()], signature(body))
+    genuine.update(body)
+    assert (genuine.open(body, whole=True) != b"", genuine.end()) == (True, True)
 
 
 def test_reading_over_http_takes_no_credentials_that_need_a_body(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class Reader:
         """
         pieces, parts = _unpacked(chunks) if packed else chunks, list[bytes]()
         if await _gather(pieces, parts, BEGINNING, proof):
-            return self._kept(proof.open(b"".join(parts)), proof)
+            return self._kept(proof.open(b"".join(parts), whole=True), proof)
         if proof.accepted:
             return await self._read_large(pieces, parts, proof)
         with self._room():
@@ -139,7 +139,7 @@ class Reader:
         whole = await _gather(pieces, parts, self._searched, proof)
         sent = b"".join(parts)
         parts.clear()
-        content = await self._opened(sent[: self._searched], proof)
+        content = await self._opened(sent[: self._searched], proof, whole)
         if whole:
             return self._kept(content, proof)
         if not (proof.accepted or proof.signed):
@@ -157,10 +157,10 @@ class Reader:
             raise Refused(401, "bad credentials")
         return stub.body()
 
-    async def _opened(self, sent: bytes, proof: Proof) -> bytes:
+    async def _opened(self, sent: bytes, proof: Proof, whole: bool) -> bytes:
         if not proof.searches:
             return sent
-        return await asyncio.get_running_loop().run_in_executor(self._thread, proof.open, sent)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, proof.open, sent, whole)
 
     def _kept(self, content: bytes, proof: Proof) -> Body:
         if not proof.end():

@@ -65,13 +65,16 @@ class Proof:
         for signature in self._signatures:
             signature.update(piece)
 
-    def open(self, beginning: bytes) -> bytes:
-        """The body, or the part that is searched, without the keys in it. Accepts the delivery if they are right."""
+    def open(self, beginning: bytes, whole: bool = False) -> bytes:
+        """The body, or the part that is searched, without the keys in it. Accepts the delivery if they are right.
+
+        `whole`: the body has ended, so a signature can be judged as well.
+        """
         if not self._keys:
             return beginning
         members, is_object = find(beginning, _names(self._keys))
         self.accepted = self.accepted or _has_keys(self._keys, members)
-        if not (self.accepted or self._signatures):
+        if not (self.end() if whole else self.accepted or self._signatures):
             return b""  # it is refused. Taking the keys out would take longer where a guess is nearly right
         return _without(self._keys, beginning, members, is_object)
 

@@ -78,7 +78,7 @@ def accounts(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory)
             monkeypatch.setenv(name, stack.environ[name])
         stack.start(*ACCOUNT)
         yield Accounts(stack, urls, monkeypatch)
-        assert set(front.heard.split()) & {b"AUTH", b"HELLO"}
+        assert set(bytes(front.heard).split()) & {b"AUTH", b"HELLO"}
         for name in stack.running:
             assert "hunter2" not in stack.log(name).read_text()
     monkeypatch.undo()

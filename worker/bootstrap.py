@@ -89,7 +89,7 @@ def build(settings: Settings, *, patient: bool = True) -> Services:
     """Services from settings. Raises ConfigurationError for a tenants file that is wrong."""
     assert settings.tenants  # read now, so that a mistake shows here
     client = connect(settings, patient=patient)
-    kept = timedelta(days=settings.payload_days), settings.stopped_days and timedelta(days=settings.stopped_days)
+    kept = timedelta(days=settings.payload_days), timedelta(days=settings.stopped_days or 0)
     ledger = Ledger(client, timedelta(seconds=settings.lease_seconds), settings.sealing_keys, *kept)
     return Services(settings, client, ledger)
 

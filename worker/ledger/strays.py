@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis
 
@@ -63,8 +63,8 @@ def contents(client: "redis.Redis") -> Iterator[tuple[str, str, bytes]]:
     for id, kept in client.hscan_iter(STRAYS, count=_PAGE):
         yield text(id), text(id), kept.split(b"\n", 2)[2]
     for start in range(-_PAGE, -client.llen(MALFORMED) - _PAGE, -_PAGE):  # from the end where none are added
-        for entry in client.lrange(MALFORMED, start, start + _PAGE - 1):
-            yield _entry_id(entry), MALFORMED, _parted(entry)[1]
+        entries: Any = client.lrange(MALFORMED, start, start + _PAGE - 1)
+        yield from ((_entry_id(entry), MALFORMED, _parted(entry)[1]) for entry in entries)
 
 
 def _entry_id(entry: bytes) -> str:
@@ -91,7 +91,7 @@ def remove(client: "redis.Redis", id: str, by: str, move: str, why: str = "") ->
         if id == EVERY_ENTRY:
             pipeline.delete(MALFORMED)
         elif id.startswith(EVERY_ENTRY):
-            entries = client.lrange(MALFORMED, 0, -1)
+            entries: Any = client.lrange(MALFORMED, 0, -1)
             pipeline.lrem(MALFORMED, -1, next((entry for entry in entries if _entry_id(entry) == id), b""))
         else:
             pipeline.hdel(STRAYS, id)
@@ -105,15 +105,16 @@ def remove(client: "redis.Redis", id: str, by: str, move: str, why: str = "") ->
 def prune(client: "redis.Redis", kept: timedelta, tenants: Iterable[str]) -> None:
     """Remove what is older than `kept`: strays, what is no message, notes of refusals. A call looks at a page."""
     before, begin = queries.redis_now(client) - kept, int(client.hget(SWEEP, "strays") or 0)
-    end, page = client.hscan(STRAYS, begin, count=_PAGE)
+    scanned: Any = client.hscan(STRAYS, begin, count=_PAGE)
+    (end, page), entries = scanned, cast(list[bytes], client.lrange(MALFORMED, -_PAGE, -1))
     old = [text(id) for id, stray in page.items() if instant(stray.partition(b"\n")[0]) < before]
-    parked = ((_parted(entry)[0], entry) for entry in client.lrange(MALFORMED, -_PAGE, -1))
+    parked = ((_parted(entry)[0], entry) for entry in entries)
     for id in (*old, *(_entry_id(entry) for at, entry in parked if at and at < before)):
         remove(client, id, "sweep", "prune")
     for place in (key(tenant, "refused", source) for tenant in tenants for source in Source):
         line = client.lindex(place, -1)
         if line and text(line) < before.isoformat():  # a line begins with its time
-            client.lrem(place, -1, line)
+            client.lrem(place, -1, text(line))
     if (begin, end) != (0, 0):
         client.hset(SWEEP, "strays", end)
 

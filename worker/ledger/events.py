@@ -41,7 +41,7 @@ class Ledger:
         lease: timedelta,
         keys: Sequence[bytes] = (),
         payload_kept: timedelta = PAYLOAD_KEPT,
-        stopped_kept: timedelta | None = None,
+        stopped_kept: timedelta = timedelta(0),
     ) -> None:
         self.client = client
         self.scripts = Scripts(client, payload_kept)
@@ -137,7 +137,7 @@ class Ledger:
 
         `is_todays`: the tenant is in the tenants file; else nothing of it is hinted.
         """
-        ages = milliseconds(IDENTITY_KEPT), prune, int(is_todays), milliseconds(self._stopped_kept or timedelta(0))
+        ages = milliseconds(IDENTITY_KEPT), prune, int(is_todays), milliseconds(self._stopped_kept)
         hinted, pruned = self.scripts("sweep", tenant, milliseconds(patience), *ages)
         return hinted, pruned
 

@@ -90,7 +90,7 @@ def build(settings: Settings, *, patient: bool = True) -> Services:
     assert settings.tenants  # read now, so that a mistake shows here
     client = connect(settings, patient=patient)
     payload, stopped = timedelta(days=settings.payload_days), timedelta(days=settings.stopped_days or 0)
-    ledger = Ledger(client, timedelta(seconds=settings.lease_seconds), settings.sealing_keys, payload, stopped or None)
+    ledger = Ledger(client, timedelta(seconds=settings.lease_seconds), settings.sealing_keys, payload, stopped)
     return Services(settings, client, ledger)
 
 

@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import os
 import quopri
 from collections.abc import Callable
 from pathlib import Path
@@ -132,7 +133,8 @@ def test_strays_and_entries_that_are_no_messages_are_searched_page_by_page(
     for number in range(200):
         whose = EMAIL if number % 50 == 0 else f"somebody-{number}@example.org"
         for body in (f"{whose} {number}", f"{whose} {number}".encode()):  # bytes are base64 in a message
-            content = dumps([["acne", "certiverse", body], {}]).encode()
+            padding = os.urandom(300).hex()  # what is small Redis would give all at once
+            content = dumps([["acne", "certiverse", body], {"padding": padding}]).encode()
             strays.keep(client, sealer, "no such tenant", "task", content)
         client.lpush(MALFORMED, strays.parked(client, sealer, f"{number} {whose}".encode()))
     client.lpush(MALFORMED, sealer.seal(EMAIL.encode(), MALFORMED))  # of an earlier release

@@ -37,7 +37,8 @@ class Settings(BaseSettings):
     model_config = _ENV
 
     redis_url: _RedisUrl = Field(
-        validation_alias="REDIS_URL", description="Redis 7.2+ or Valkey, no cluster; `rediss://` verifies certificates."
+        validation_alias="REDIS_URL",
+        description="Redis 7.2+ or Valkey, no cluster, or its sentinels; `rediss://` verifies certificates.",
     )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, validation_alias="PORT", description="The receiver's port."

@@ -8,6 +8,7 @@ from worker.errors import ConfigurationError
 from worker.health import Finding, readiness
 from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import processes, silent, workerless
+from worker.ledger.sentinel import why_no_failover
 from worker.tenants import Tenants
 
 
@@ -33,6 +34,8 @@ def check_file(config: Path, tenants: Tenants) -> Iterator[Finding]:
 def _redis(at: Services, tenants: list[str]) -> Iterator[Finding]:
     at.redis.ping()  # raises when Redis is away, which all commands explain in the same words
     yield _finding("redis", lambda: check_redis(at.redis, at.settings))
+    if why := why_no_failover(at.redis):
+        yield Finding("sentinels", False, why)
     yield _finding("index key", lambda: "as given" if at.identity and at.settings.identity_key else "kept in Redis")
     for name in tenants:
         if name not in at.tenants.tenants:

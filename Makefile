@@ -12,7 +12,7 @@ LUA_LINES := 895
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
-.PHONY: help setup tools run demo test unit check coverage lines bench bench-all chaos chaos-short sweeps lock clean
+.PHONY: help setup tools run demo test unit check coverage lines bench bench-all chaos chaos-short failover sweeps lock clean
 
 # There from before a virtual environment is made until all of a lock is in it.
 UNFINISHED := $(VENV)/.unfinished
@@ -28,6 +28,7 @@ help:
 	@echo 'make bench  the figures, in about ten minutes (ONLY="backlog idle": rows by name); make bench-all  with a million events'
 	@echo 'make coverage  all tests, and which lines and branches none of them enters'
 	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
+	@echo 'make failover  Sentinel fails over, ten times in each of four ways, under load (TIMES WAY)'
 	@echo 'make sweeps a worker dies at each step of each order of a history, Redis at each script of a batch: about half an hour'
 	@echo 'make lock   renew the locks  make clean  forget everything that was built, .data included'
 
@@ -139,6 +140,11 @@ chaos: tools
 # Three seeds that are always the same, and a new one.
 chaos-short: tools
 	@$(BIN)/python -m chaos --seed 1 --seed 2 --seed 3 --new 1 --events 250 --seconds 10 --jobs 2
+
+# Sentinel fails over ten times in each way, under load: about forty minutes. WAY=kill plays one way.
+TIMES := 10
+failover: tools
+	@$(BIN)/python -m chaos.failover --times $(TIMES) $(addprefix --way ,$(WAY))
 
 # What `make test` plays a sample of, in full: tests/README.md, "The two sweeps".
 SWEEPS := tests/integration/test_redis_killed.py tests/integration/test_order_of_results.py

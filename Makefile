@@ -7,12 +7,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?=
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 # Budgets in lines: what was reached (docs/design.md, "Size"), so that more is a decision. The aim is 10000 and 700.
-PRODUCT_LINES := 16000
+PRODUCT_LINES := 16550
 LUA_LINES := 900
 SANDBOX_LINES := 1350
 CONSOLE_LINES := 1500
 .DEFAULT_GOAL := help
-.PHONY: help setup tools run demo test unit check coverage lines bench bench-all chaos chaos-short sweeps proofs fuzz dist lock clean
+.PHONY: help setup tools run demo test unit check coverage lines bench bench-all chaos chaos-short failover sweeps proofs fuzz dist lock clean
 
 # There from before a virtual environment is made until all of a lock is in it.
 UNFINISHED := $(VENV)/.unfinished
@@ -28,6 +28,7 @@ help:
 	@echo 'make bench  the figures, in about ten minutes (ONLY="backlog idle": rows by name); make bench-all  with a million events'
 	@echo 'make coverage  all tests, and which lines and branches none of them enters'
 	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
+	@echo 'make failover  Sentinel fails over, ten times in each of four ways, under load (TIMES WAY)'
 	@echo 'make sweeps a worker dies at each step of each order of a history, Redis at each script of a batch: about half an hour'
 	@echo 'make proofs power cuts, bad days of Redis, bad clients, the contract, in full: about half an hour'
 	@echo 'make fuzz   bodies made from all samples through real processes (BODIES=1000000)'
@@ -142,6 +143,11 @@ chaos: tools
 # Three seeds that are always the same, and a new one.
 chaos-short: tools
 	@$(BIN)/python -m chaos --seed 1 --seed 2 --seed 3 --new 1 --events 250 --seconds 10 --jobs 2
+
+# Sentinel fails over ten times in each way, under load: about forty minutes. WAY=kill plays one way.
+TIMES := 10
+failover: tools
+	@$(BIN)/python -m chaos.failover --times $(TIMES) $(addprefix --way ,$(WAY))
 
 # What `make test` plays a sample of, in full: tests/README.md, "The two sweeps".
 SWEEPS := tests/integration/test_redis_killed.py tests/integration/test_order_of_results.py

@@ -18,11 +18,12 @@ from kombu import Exchange, Queue
 
 from worker import celery_broker, sentry, telemetry
 from worker.errors import ConfigurationError
-from worker.ledger.client import UNAVAILABLE, Scripts, connect
+from worker.ledger.client import UNAVAILABLE, Scripts, connect, connect_recorder
 from worker.ledger.durability import check_redis
 from worker.ledger.identity import load_identity
 from worker.ledger.processes import Presence, Process, at_host, ended
 from worker.ledger.sealed import Sealer
+from worker.ledger.sentinel import FROZEN_SECONDS
 from worker.queues import HINT_QUEUE, RECEIVE, RECEIVE_QUEUE, SWEEP, SWEEP_QUEUE
 from worker.settings import Settings, load_settings, remove_variables
 
@@ -38,6 +39,8 @@ def make_app(settings: Settings) -> celery.Celery:
     remove_variables(_NOT_OURS)
     app = celery.Celery("examrelay", broker=settings.redis.url, include=_TASK_MODULES)
     app.conf.update(_CONFIG)
+    if settings.redis.sentinels:
+        _follow_sentinels(app, settings)
     # Without options kombu does not verify; Flower's broker page takes these too.
     app.conf.broker_use_ssl = settings.redis.tls or False
     app.conf.beat_schedule = {
@@ -49,6 +52,20 @@ def make_app(settings: Settings) -> celery.Celery:
         }
     }
     return app
+
+
+def _follow_sentinels(app: celery.Celery, settings: Settings) -> None:
+    """Let Celery and Flower ask the sentinels for the primary as all parts do."""
+    celery_broker.install(settings.sealing_keys)
+    app.conf.broker_transport_options = app.conf.broker_transport_options | {
+        "address": settings.redis,
+        "master_name": settings.redis.master_name,  # Flower wants one
+        "socket_timeout": FROZEN_SECONDS,
+        "health_check_interval": FROZEN_SECONDS,
+    }
+    # Flower's broker page would ask the first sentinel only, and count the messages of database 0.
+    if flower := sys.modules.get("flower.utils.broker"):
+        flower.RedisSentinel._get_redis_client = lambda *_: connect_recorder(settings)
 
 
 #: Celery prefers these to the URL that it is given, and their Redis would never be checked.

@@ -19,7 +19,9 @@ from worker.ledger import strays
 from worker.ledger.client import FULL
 from worker.ledger.keys import MALFORMED
 from worker.ledger.sealed import Sealer
+from worker.ledger.sentinel import PrimaryConnection, PrimarySSLConnection, primary_pool
 from worker.queues import RECEIVE_QUEUE, TAKEN
+from worker.redis_address import RedisAddress
 
 _LOG = logging.getLogger(__name__)
 #: How many malformed entries are kept for a person to look at.
@@ -82,10 +84,21 @@ class Channel(redis.Channel):
     #: The entry that a `Taker` has taken and not noted.
     taken: bytes | str = ""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    #: Of the sentinels that name the primary, if there are any.
+    address: RedisAddress | None = None
+    from_transport_options = (*redis.Channel.from_transport_options, "address")
+
+    def __init__(self, connection: Any, **kwargs: Any) -> None:
         #: This one, and its `Taker` once it has one.
         self.together: list[Channel] = [self]
-        super().__init__(*args, **kwargs)
+        if "address" in connection.client.transport_options:
+            self.connection_class, self.connection_class_ssl = PrimaryConnection, PrimarySSLConnection
+        super().__init__(connection, **kwargs)
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:
+        """As kombu's, or of connections to the primary, as every part has them."""
+        pool = super()._get_pool(asynchronous)
+        return primary_pool(self.address, **self._connparams(asynchronous)) if self.address else pool
 
     def basic_consume(self, queue: str, *args: Any, **options: Any) -> Any:
         """As kombu's, but `RECEIVE_QUEUE` is consumed by a `Taker`."""
@@ -197,10 +210,10 @@ _sealer = Sealer()
 
 
 def install(keys: Sequence[bytes] = ()) -> None:
-    """Use this transport for `redis://` and `rediss://` in this process. `keys` seal what it parks."""
+    """Use this transport in this process. `keys` seal what it parks."""
     global _sealer
     _sealer = Sealer(keys)
-    for scheme in ("redis", "rediss"):
+    for scheme in ("redis", "rediss", "sentinel"):
         TRANSPORT_ALIASES[scheme] = "worker.celery_broker:Transport"
 
 

@@ -11,6 +11,7 @@ from worker.ledger import misdirected, queries
 from worker.ledger.client import UNAVAILABLE
 from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import late, processes, silent, workerless
+from worker.ledger.sentinel import why_no_failover
 
 #: Work is due for this long, and no event has moved for as long: nobody is working.
 STALLED: Final = timedelta(seconds=60)
@@ -55,6 +56,7 @@ def readiness(at: Services) -> Readiness:
         running = processes(at.redis)
         report.checks["workers"] = workerless(running)
         report.warnings = [*silent(running), *misdirected.warning(at.redis)]
+        report.warnings += filter(None, [why_no_failover(at.redis)])
         now = queries.redis_now(at.redis)
         report.checks["sweep"] = late(queries.swept_at(at.redis), now)
         report.checks["work"] = next(filter(None, (stuck(at, tenant, now) for tenant in at.tenants.tenants)), None)

@@ -11,58 +11,72 @@ from dataclasses import dataclass, field
 from ipaddress import AddressValueError, IPv6Address
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import quote, unquote
 
-_PLACE: Final = re.compile(
-    r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/(?P<number>[0-9]{1,9})?)?", re.IGNORECASE
-)
-_PORT, _HIGHEST_PORT = 6379, 65535
+_HOST: Final = r"(?:[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?"
+_PLACE: Final = re.compile(rf"(?P<hosts>{_HOST}(?:,{_HOST})*)(?:/(?P<number>[0-9]{{1,9}})?)?", re.IGNORECASE)
+_HIGHEST_PORT: Final = 65535
 _ENCODE: Final = (
     "cannot be taken apart. In a user name or password, / ? # % @ : and spaces must be percent-encoded: / as %2F, "
     "? as %3F, # as %23, % as %25, @ as %40."
 )
-_FORM: Final = "is no address of a Redis: it must be redis://user:password@host:port/number, or rediss:// for TLS."
+_FORM: Final = (
+    "is no address of a Redis: it must be redis://user:password@host:port/number, or rediss:// for TLS; or, for "
+    "Sentinel, sentinel://user:password@host:port,host:port/number?master_name=NAME, or rediss+sentinel:// for TLS."
+)
 _SOCKET: Final = "names a Unix socket, which Celery cannot use. Let Redis listen on 127.0.0.1 and use redis://."
-_SENTINEL: Final = "names a Sentinel, which is not supported yet. Use a host name or proxy that follows the primary."
-#: Other schemes of redis-py and kombu.
-_REFUSED: Final = {
-    "unix": _SOCKET,
-    "redis+socket": _SOCKET,
-    "sentinel": _SENTINEL,
-    "redis+sentinel": _SENTINEL,
-    "rediss+sentinel": _SENTINEL,
-}
+_UNNAMED: Final = "must name the primary that the sentinels watch: ?master_name=NAME, as in `sentinel monitor NAME …`."
+#: Schemes, with the port that is meant where none is given.
+_PORTS: Final = {"redis": 6379, "rediss": 6379, "sentinel": 26379, "rediss+sentinel": 26379}
 
 
 @dataclass(frozen=True)
 class RedisAddress:
     """Where Redis is and how to log in, in the one form that redis-py, kombu and Flower read alike."""
 
-    #: Without options; user name and password are percent-encoded. It holds the password.
+    #: Without options; user name and password are percent-encoded. It holds the password. Of several sentinels it has
+    #: the first, and always `sentinel://`.
     url: str = field(repr=False)
-    #: For people: host, port and number only.
+    #: For people: hosts, ports and number only.
     shown: str
     #: For redis-py as arguments, for Celery as `broker_use_ssl`. Empty: no TLS.
     tls: dict[str, Any]
+    #: Who is asked for the primary. Empty: the address is Redis' own.
+    sentinels: tuple[tuple[str, int], ...] = ()
+    #: What the sentinels call the primary.
+    master_name: str = ""
+    #: `username` and `password` for the sentinels.
+    sentinel_login: dict[str, str] = field(default_factory=dict, repr=False)
 
 
 def read_address(text: str) -> RedisAddress:
     """REDIS_URL, taken apart. Raises ValueError with the rest of a sentence that begins with `REDIS_URL`."""
     scheme, slashes, rest = text.partition("://")
     scheme = scheme.lower()
-    if scheme in _REFUSED:
-        raise ValueError(_REFUSED[scheme])
-    if not slashes or scheme not in ("redis", "rediss"):
+    if scheme in ("unix", "redis+socket"):
+        raise ValueError(_SOCKET)
+    if not slashes or scheme not in _PORTS:
         raise ValueError(_FORM)
+    kind = scheme.removeprefix("rediss+")
     login, at, where, options = _split(rest)
     place = _PLACE.fullmatch(where)
     if place is None:
         raise ValueError(_ENCODE if at or ":" in where.partition("/")[0] else _FORM)
-    host, port = _host(place["host"]), int(place["port"] or _PORT)
-    if not 0 < port <= _HIGHEST_PORT:
-        raise ValueError(f"has a port that is none: it must be 1 to {_HIGHEST_PORT}.")
-    shown = f"{host}:{port}/{int(place['number'] or 0)}"
-    return RedisAddress(f"{scheme}://{_login(login)}{at}{shown}", shown, _tls(scheme, options))
+    hosts = [_host(one, _PORTS[scheme]) for one in place["hosts"].split(",")]
+    if len(hosts) > 1 and kind != "sentinel":
+        raise ValueError(_FORM)
+    first, *more = (f"{host}:{port}" for host, port in hosts)
+    number = int(place["number"] or 0)
+    named = _options(kind, options)
+    login_there = {name: named.pop(f"sentinel_{name}") for name in _LOGIN if f"sentinel_{name}" in named}
+    return RedisAddress(
+        f"{kind}://{_login(login)}{at}{first}/{number}",
+        f"{','.join((first, *more))}/{number}",
+        master_name=named.pop("master_name", ""),
+        tls=_tls(scheme, named),
+        sentinels=tuple((host.strip("[]"), port) for host, port in hosts) if kind == "sentinel" else (),
+        sentinel_login=login_there,
+    )
 
 
 def _split(rest: str) -> tuple[str, str, str, str]:
@@ -74,9 +88,14 @@ def _split(rest: str) -> tuple[str, str, str, str]:
     return login, at, where, options
 
 
-def _host(name: str) -> str:
+def _host(text: str, standard: int) -> tuple[str, int]:
+    """A host, in brackets where it is an IPv6 address, and its port."""
+    name, bracket, port = text.rpartition("]") if text.startswith("[") else ("", "", text)
+    host, _, port = port.partition(":")
+    if not 0 < int(port or standard) <= _HIGHEST_PORT:
+        raise ValueError(f"has a port that is none: it must be 1 to {_HIGHEST_PORT}.")
     try:
-        return f"[{IPv6Address(name[1:-1])}]" if name.startswith("[") else name
+        return f"[{IPv6Address(name[1:])}]" if bracket else host, int(port or standard)
     except AddressValueError:
         raise ValueError("has a host in brackets that is no IPv6 address.") from None
 
@@ -117,21 +136,32 @@ _OPTIONS: Final[dict[str, Callable[[str], Any]]] = {
     "ssl_certfile": _file,
     "ssl_keyfile": _file,
 }
+_LOGIN: Final = ("username", "password")
+#: For Sentinel, besides. What is not given of the login is not sent: by default sentinels ask for none.
+_OF_SENTINEL: Final = ("master_name", *(f"sentinel_{name}" for name in _LOGIN))
 _VALUES: Final = {"ssl_cert_reqs": "it is required, optional or none", "ssl_check_hostname": "it is true or false"}
 
 
-def _tls(scheme: str, text: str) -> dict[str, Any]:
+def _options(kind: str, text: str) -> dict[str, str]:
+    """The options by name. Unlike in a form, a + is a +, as in the password before the @."""
+    known = (*_OPTIONS, *(_OF_SENTINEL if kind == "sentinel" else ()))
+    pairs = [one.partition("=")[::2] for one in text.split("&") if one]
+    named = {name: _decoded(value) for name, value in pairs if name in known}
+    if len(named) != len(pairs):
+        raise ValueError(f"may have these options behind its ?, each once, and no others: {', '.join(known)}.")
+    if kind == "sentinel" and not named.get("master_name"):
+        raise ValueError(_UNNAMED)
+    return named
+
+
+def _tls(scheme: str, options: dict[str, str]) -> dict[str, Any]:
     """How to verify. Without options: against the system's authorities, and the host's name."""
-    options = parse_qsl(text, keep_blank_values=True)
-    names = [name for name, _ in options]
-    if not set(names) <= set(_OPTIONS) or len(names) != len(set(names)):
-        raise ValueError(f"may have these options behind its ?, each once, and no others: {', '.join(_OPTIONS)}.")
-    if scheme == "redis":
+    if not scheme.startswith("rediss"):
         if options:
-            raise ValueError("has options for TLS: it must begin with rediss:// then.")
+            raise ValueError("has options for TLS: it must begin with rediss:// then, or rediss+sentinel://.")
         return {}
     tls: dict[str, Any] = {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-    for name, value in options:
+    for name, value in options.items():
         try:
             tls[name] = _OPTIONS[name](value)
         except KeyError:

@@ -38,7 +38,8 @@ class Settings(BaseSettings):
     model_config = _ENV
 
     redis_url: _RedisUrl = Field(
-        validation_alias="REDIS_URL", description="Redis 7.2+ or Valkey, no cluster; `rediss://` verifies certificates."
+        validation_alias="REDIS_URL",
+        description="Redis 7.2+ or Valkey, no cluster, or its sentinels; `rediss://` verifies certificates.",
     )
     host: str = Field(
         "", validation_alias="HOST", description="The receiver's address. Empty: all of IPv4; `::`: IPv6 as well."

@@ -10,6 +10,7 @@ from worker.errors import ConfigurationError
 from worker.health import Finding, readiness
 from worker.ledger.durability import check_redis, why_refused
 from worker.ledger.processes import processes, silent, workerless
+from worker.ledger.sentinel import why_no_failover
 from worker.secret import EASY_BELOW
 from worker.tenants import BodyKeys, Tenant, Tenants
 
@@ -49,6 +50,8 @@ def _easy(tenant: Tenant) -> Iterator[str]:
 def _redis(at: Services, tenants: list[str]) -> Iterator[Finding]:
     at.redis.ping()  # raises when Redis is away, which all commands explain in the same words
     yield _finding("redis", lambda: check_redis(at.redis, at.settings))
+    if why := why_no_failover(at.redis):
+        yield Finding("sentinels", False, why)
     yield _finding("index key", lambda: "as given" if at.identity and at.settings.identity_key else "kept in Redis")
     for name in tenants:
         if name not in at.tenants.tenants:

@@ -1,7 +1,6 @@
 """REDIS_URL: one reading for redis-py, kombu and Flower; refused in one sentence that shows nothing of a password."""
 
 import ssl
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,8 +115,22 @@ def test_every_part_reads_the_same(
         ("unix://:hunter2@/run/redis.sock?db=0", "Unix socket"),
         ("unix:///run/redis.sock?password=hunter2", "Unix socket"),
         ("redis+socket:///run/redis.sock", "Unix socket"),
-        ("sentinel://:hunter2@h:26379", "Sentinel, which is not supported yet"),
-        ("rediss+sentinel://h:26379", "Sentinel, which is not supported yet"),
+        ("redis://h/0?master_name=ours", "may have these options"),
+        ("redis+sentinel://:hunter2@h/0?master_name=ours", "is no address of a Redis"),
+        ("sentinel://:hunter2@h:26379", "must name the primary"),
+        ("sentinel://h,i/0?master_name=", "must name the primary"),
+        ("sentinel:///0?master_name=ours", "is no address of a Redis"),
+        ("sentinel://h,/0?master_name=ours", "is no address of a Redis"),
+        ("sentinel://:hunter2@h;i/0?master_name=ours", "percent-encoded"),
+        ("sentinel://h,sentinel://i/0?master_name=ours", "percent-encoded"),
+        ("sentinel://:hunter2@h:1,i:0/0?master_name=ours", "has a port that is none"),
+        ("sentinel://:hunter2@h,[::g]/0?master_name=ours", "cannot be taken apart"),
+        ("sentinel://h/0?master_name=ours&master_name=hunter2", "may have these options"),
+        ("sentinel://h/0?master_name=ours&password=hunter2", "may have these options"),
+        ("sentinel://h/0?master_name=ours&sentinel_password=hun%ter2", "percent-encoded"),
+        ("sentinel://h/0?master_name=ours&sentinel_password=hun@ter2", "percent-encoded"),
+        ("sentinel://h/0?master_name=ours&ssl_cert_reqs=none", "or rediss+sentinel://"),
+        ("rediss+sentinel://h/0?master_name=ours&ssl_cert_reqs=hunter2", "required, optional or none"),
     ],
 )
 def test_what_a_part_cannot_use_is_refused_for_all(monkeypatch: pytest.MonkeyPatch, url: str, said: str) -> None:
@@ -157,6 +170,43 @@ def test_tls_verifies_unless_told_otherwise(options: str, tls: dict[str, Any]) -
     assert read_address("redis://h/0").tls == {}
 
 
+@pytest.mark.parametrize(
+    ("url", "asked", "shown", "first", "login"),
+    [
+        ("sentinel://h", (("h", 26379),), "h:26379/0", "sentinel://h:26379/0", {}),
+        (
+            "SENTINEL://u:p%40q@h:1,[::1]:2,i/3",
+            (("h", 1), ("::1", 2), ("i", 26379)),
+            "h:1,[::1]:2,i:26379/3",
+            "sentinel://u:p%40q@h:1/3",
+            {},
+        ),
+        (
+            f"rediss+sentinel://:p@h,i/?sentinel_username=s&sentinel_password={ENCODED}",
+            (("h", 26379), ("i", 26379)),
+            "h:26379,i:26379/0",
+            "sentinel://:p@h:26379/0",
+            {"username": "s", "password": HARD},
+        ),
+        (
+            "sentinel://h?sentinel_password=a+b%2B",
+            (("h", 26379),),
+            "h:26379/0",
+            "sentinel://h:26379/0",
+            {"password": "a+b+"},
+        ),
+    ],
+)
+def test_several_sentinels_are_named_with_their_own_login(
+    url: str, asked: tuple[tuple[str, int], ...], shown: str, first: str, login: dict[str, str]
+) -> None:
+    address = read_address(f"{url}{'&' if '?' in url else '?'}master_name=ours")
+    assert (address.sentinels, address.shown, address.url) == (asked, shown, first)
+    assert (address.master_name, address.sentinel_login) == ("ours", login)
+    assert bool(address.tls) == url.startswith("rediss")
+    assert read_address("redis://h").sentinels == ()
+
+
 @pytest.mark.parametrize("name", ["CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"])
 def test_celery_takes_no_other_address_from_the_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("REDIS_URL", "rediss://h:2/0")
@@ -167,10 +217,15 @@ def test_celery_takes_no_other_address_from_the_environment(monkeypatch: pytest.
         connection.close()
 
 
-def test_neither_repr_nor_settings_show_the_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("REDIS_URL", "rediss://relay:hunter2@h/0")
+@pytest.mark.parametrize(
+    "url",
+    ["rediss://relay:hunter2@h/0", "rediss+sentinel://relay:hunter2@h,i/0?master_name=ours&sentinel_password=ter2"],
+)
+def test_neither_repr_nor_settings_show_a_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
     settings = load_settings()
-    assert "hunter2" not in repr(settings) + str(settings.redis) + repr(settings.model_dump())
-    shown = make_app(settings).conf.humanize(with_defaults=True)
-    assert "hunter2" not in shown
-    assert "rediss://relay:****" in shown
+    app = make_app(settings)
+    shown = app.conf.humanize(with_defaults=True)
+    told = repr(settings) + str(settings.redis) + repr(settings.model_dump()) + repr(app.conf.broker_transport_options)
+    assert "ter2" not in told + shown
+    assert f"{url.partition(':')[0].removeprefix('rediss+')}://relay:****" in shown

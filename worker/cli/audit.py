@@ -1,6 +1,6 @@
 """`examrelay audit`: whether every event is accounted for, and Rhythm still says what was written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -15,6 +15,7 @@ from worker.errors import ConfigurationError, Unchecked
 from worker.ledger.audit.books import Books, books
 from worker.ledger.audit.events import Difference
 from worker.ledger.keys import key
+from worker.ledger.recent import takeovers
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -53,7 +54,8 @@ def audit(
         differences += [(name, each) for name, kept in found.items() for each in kept.differences]
         for name in () if ledger_only else tenants:
             differences += [(name, each) for each in _read_back(at, name, restart, bars, unread)]
-    show_audit(found, differences, as_json)
+    seen = takeovers(at.redis)
+    show_audit(found, differences, as_json, seen)
     for name, why in unread.items():
         complain(f"{name}: Rhythm could not be read back: {why}")
     if differences or unread:
@@ -80,14 +82,17 @@ def _bar(bars: "Progress", at: Services, tenant: str, what: str) -> Callable[[in
     return lambda done: bars.update(bar, completed=done)
 
 
-def show_audit(found: dict[str, Books], differences: list[tuple[str, Difference]], as_json: bool) -> None:
-    """The books by tenant, and what differs."""
+def show_audit(
+    found: dict[str, Books], differences: list[tuple[str, Difference]], as_json: bool, seen: Sequence[str] = ()
+) -> None:
+    """The books by tenant, what differs, and when another Redis took over."""
     rows = [(tenant, {name: getattr(each, name) for name in _SHOWN}) for tenant, each in differences]
     if as_json:
         sums = {
             name: sum(getattr(each, name) for each in found.values()) for name in ("accepted", "accounted", "pruned")
         }
-        show_json({**sums, "differences": [{"tenant": tenant, **row} for tenant, row in rows]})
+        told = {"takeovers": seen} if seen else {}
+        show_json({**sums, "differences": [{"tenant": tenant, **row} for tenant, row in rows], **told})
         return
     show_table(
         ["tenant", "accepted", "accounted for", "pruned", "differences"],
@@ -99,6 +104,8 @@ def show_audit(found: dict[str, Books], differences: list[tuple[str, Difference]
     if rows:
         say("")
         show_table(["tenant", *_SHOWN], [(tenant, *row.values()) for tenant, row in rows])
+    for sentence in seen:
+        say(f"\n{sentence}")
     if any(row["kind"] == "rhythm" for _, row in rows):
         say("\na change that is right: `examrelay audit --accept REGISTRATION`")
 

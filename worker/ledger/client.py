@@ -18,6 +18,7 @@ from redis.exceptions import BusyLoadingError, OutOfMemoryError, RedisError, Res
 from redis.retry import Retry
 
 from worker.ledger.keys import ANSWERS, FINAL, INDEX_OF
+from worker.ledger.sentinel import FROZEN_SECONDS, asyncio_primary_pool, primary_pool
 from worker.ledger.times import IDENTITY_KEPT, PAYLOAD_KEPT, milliseconds
 from worker.queues import HINT_QUEUE, PROCESS, RECEIVE_QUEUE, TAKEN
 from worker.settings import Settings
@@ -105,17 +106,15 @@ class Scripts:
 def connect(settings: Settings, *, patient: bool = True) -> "redis.Redis":
     """A client. A `patient` one (workers) retries through a restart of Redis; the other fails within seconds."""
     retry = Retry(ExponentialBackoff(cap=2.0, base=0.1), 15) if patient else Retry(NoBackoff(), 1)
-    client: redis.Redis = redis.Redis.from_url(
-        settings.redis.url,
+    return _client(
+        settings,
         socket_timeout=10 if patient else 3,
         socket_connect_timeout=3,
         health_check_interval=30,
         retry=retry,
         retry_on_error=[redis.exceptions.BusyLoadingError, redis.exceptions.ConnectionError, redis.TimeoutError],
         client_name="examrelay",
-        **settings.redis.tls,
     )
-    return client
 
 
 def connect_recorder(settings: Settings) -> "redis.asyncio.Redis":
@@ -123,15 +122,16 @@ def connect_recorder(settings: Settings) -> "redis.asyncio.Redis":
 
     Its pool refuses a request that finds no connection free, so `Recorder` has no more calls under way than there are.
     """
-    return redis.asyncio.Redis.from_url(
-        settings.redis.url,
-        socket_timeout=2,
-        socket_connect_timeout=1,
-        max_connections=RECORDER_CONNECTIONS,
-        retry=redis.asyncio.retry.Retry(NoBackoff(), 1),
-        client_name="examrelay-receiver",
-        **settings.redis.tls,
-    )
+    options: dict[str, Any] = {
+        "socket_timeout": 2,
+        "socket_connect_timeout": 1,
+        "max_connections": RECORDER_CONNECTIONS,
+        "retry": redis.asyncio.retry.Retry(NoBackoff(), 1),
+        "client_name": "examrelay-receiver",
+    }
+    if settings.redis.sentinels:
+        return redis.asyncio.Redis.from_pool(asyncio_primary_pool(settings.redis, **options))
+    return redis.asyncio.Redis.from_url(settings.redis.url, **options, **settings.redis.tls)
 
 
 def connect_blocking_recorder(settings: Settings) -> "redis.Redis":
@@ -139,14 +139,20 @@ def connect_blocking_recorder(settings: Settings) -> "redis.Redis":
 
     It repeats once what went out on a connection that is lost, and nothing that took too long.
     """
-    client: redis.Redis = redis.Redis.from_url(
-        settings.redis.url,
+    return _client(
+        settings,
         socket_timeout=1,
         socket_connect_timeout=1,
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
         client_name="examrelay-enqueue",
-        **settings.redis.tls,
     )
+
+
+def _client(settings: Settings, **options: Any) -> "redis.Redis":
+    if settings.redis.sentinels:
+        options["socket_timeout"] = min(options["socket_timeout"], FROZEN_SECONDS)
+        return redis.Redis.from_pool(primary_pool(settings.redis, **options))
+    client: redis.Redis = redis.Redis.from_url(settings.redis.url, **options, **settings.redis.tls)
     return client
 
 

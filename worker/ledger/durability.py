@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from worker.errors import ConfigurationError
 from worker.ledger.client import text
+from worker.ledger.sentinel import found
 from worker.settings import Settings
 
 #: What promise 1 needs of Redis. `appendfsync everysec` acknowledges before the disk has it, `WAITAOF` or not.
@@ -90,13 +91,13 @@ def check_redis(client: "redis.Redis", settings: Settings) -> str:
     Raises ConfigurationError: not reachable, too old, a cluster, a replica, evicts, or would lose acknowledged events.
     """
     try:
-        look = look_at(client)
+        look, named = look_at(client), found(client)
     except RedisError as error:
         raise ConfigurationError(
             f"Redis at {settings.redis.shown} cannot be used: {error}. Check REDIS_URL and that Redis runs and may be "
             "reached."
         ) from None
-    return judge_redis(look, settings)
+    return judge_redis(look, settings) + named
 
 
 def judge_redis(look: Look, settings: Settings) -> str:
@@ -111,7 +112,10 @@ def judge_redis(look: Look, settings: Settings) -> str:
             "(cluster-enabled no)."
         )
     if look.info.get("role") in ("slave", "replica"):
-        raise ConfigurationError(f"{redis_at} is a replica and takes no writes: point REDIS_URL at its primary.")
+        raise ConfigurationError(
+            f"{redis_at} is a replica and takes no writes: point REDIS_URL at its primary, or wait if a failover is "
+            "under way."
+        )
     return _durability(look, settings, redis_at)
 
 

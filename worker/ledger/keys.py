@@ -52,6 +52,7 @@ Outside tenants: `er:tenants` set, `er:sweep` hash (at; `pruned_to:{tenant}`: ho
     `er:console.failed.{digest}`: how many wrong passwords were tried for a name. All expire.
 `er:hints` string: how many hints were ever sent.
 `er:said.{caller}` string: the nonce of the caller's last call and its answer, so that a repeat gets the same. 10 min.
+`er:takeovers` hash: for each replica that became primary, by its master_replid: a sentence for `audit` (`recent.py`).
 `er:processes` hash: what each process tells of itself; `er:processes.seen` zset: when it last did.
 
 Celery's: its queues (`worker/queues.py`; beside `examrelay.receive`, the list `examrelay.receive.taken`) and `unacked`;
@@ -75,6 +76,7 @@ STRAYS_FORGOTTEN = "er:strays.forgotten."
 STRAYS_AT = "er:strays.at"
 INDEX_KEY = "er:index_key"
 PROCESSES = "er:processes"
+TAKEOVERS = "er:takeovers"
 ANSWERS = "er:said."
 TOKEN = "er:token."
 SESSION = "er:console.session."

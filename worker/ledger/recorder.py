@@ -4,35 +4,32 @@ Both run `lua/record.lua`, and neither records while a look at Redis says that i
 """
 
 import asyncio
-import hashlib
-import secrets
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from itertools import chain
 from typing import Any, Final, cast
 
 import redis
 import redis.asyncio
 import structlog
-from redis.exceptions import NoScriptError
 
 from schemas.event import EventState, Receipt
 from schemas.outcome import Source
 from worker.errors import ConfigurationError, LedgerUnavailable
 from worker.ledger.client import UNAVAILABLE, script_text
 from worker.ledger.durability import Look, answered, ask, judge_redis, look_at, why_refusing
+from worker.ledger.keys import key
 from worker.ledger.processes import Presence
+from worker.ledger.recent import Recent, note
+from worker.ledger.recording import Arguments, Call, arguments_of
 from worker.ledger.refusals import Refusals
 from worker.ledger.sealed import Sealer
 from worker.settings import Settings
 
 #: The receiver must answer within a second.
 DEADLINE: Final = timedelta(milliseconds=850)
-#: Replicas that have not confirmed an event by then count as away.
-REPLICAS_WITHIN_MS: Final = 400
 #: How old the last look at Redis may be.
 LOOK_EVERY_SECONDS: Final = 1.0
 #: Calls under way at once. With two, a call that waits for a replica does not hold up all others.
@@ -42,13 +39,7 @@ _MOST, _MOST_BYTES = 64, 4 * 2**20
 #: A `BlockingRecorder` begins no further step after this time. The last step takes up to a second more.
 _LAST_STEP_SECONDS: Final = 1.0
 
-Arguments = tuple[str | bytes, ...]
 Waiting = tuple[Arguments, "asyncio.Future[Any]"]
-
-
-def arguments_of(tenant: str, id: str, source: Source, path: str, sealed: bytes, problem: str) -> Arguments:
-    """What the record script takes. The nonce makes a repeat of this very call harmless."""
-    return tenant, id, source, path, sealed, secrets.token_hex(8), problem
 
 
 def _receipt(id: str, reply: Any) -> Receipt:
@@ -94,36 +85,6 @@ class _Refusal:
         return why_refusing(look, self._settings.replicas)
 
 
-class _Call:
-    """One round trip: the record script for some deliveries, then WAIT where replicas are asked for."""
-
-    def __init__(self, replicas: int) -> None:
-        self._replicas = replicas
-        self.script = script_text("record")
-        self._sha = hashlib.sha1(self.script.encode(), usedforsecurity=False).hexdigest()  # as Redis names it
-
-    def queue(self, pipeline: Any, batch: Sequence[Arguments]) -> None:
-        pipeline.execute_command("EVALSHA", self._sha, 0, *chain.from_iterable(batch))
-        if self._replicas:  # WAIT counts what went before it on its own connection
-            pipeline.execute_command("WAIT", self._replicas, REPLICAS_WITHIN_MS)
-
-    def is_unloaded(self, replies: Sequence[Any]) -> bool:
-        """Whether Redis does not have the script: it was restarted, or another Redis took its place."""
-        return any(isinstance(reply, NoScriptError) for reply in replies)
-
-    def answers(self, replies: list[Any]) -> list[Any]:
-        """A reply for each delivery. Raises what Redis raised, and LedgerUnavailable: too few replicas have them."""
-        recorded, *waited = replies
-        if isinstance(recorded, Exception):
-            raise recorded
-        for acknowledged in waited:
-            if isinstance(acknowledged, Exception):
-                raise acknowledged
-            if acknowledged < self._replicas:
-                raise LedgerUnavailable(f"{acknowledged} of {self._replicas} replicas have it")
-        return cast(list[Any], recorded)
-
-
 class BlockingRecorder:
     """As `Recorder`, one delivery a call. For all threads of a process: each call has a connection of its own.
 
@@ -133,7 +94,7 @@ class BlockingRecorder:
     def __init__(self, client: "redis.Redis", settings: Settings) -> None:
         self.client = client
         self._settings = settings
-        self._call = _Call(settings.replicas)
+        self._call = Call(settings.replicas)
         self._refusal = _Refusal(settings)
         self._checked = False
         self._looked_at = float("-inf")
@@ -194,8 +155,9 @@ class Recorder:
 
     def __init__(self, client: "redis.asyncio.Redis", settings: Settings) -> None:
         self.client = client
-        self._call = _Call(settings.replicas)
+        self._call = Call(settings.replicas)
         self._refusal = _Refusal(settings)
+        self._recent = Recent()
         self._sealer = Sealer(settings.sealing_keys)
         self._waiting: deque[Waiting] = deque()
         self._recording: set[asyncio.Task[None]] = set()
@@ -210,20 +172,25 @@ class Recorder:
         self._refusal.check()
         arguments = arguments_of(tenant, id, source, path, self._sealer.seal(body, id), problem)
         answer = asyncio.get_running_loop().create_future()
-        self._waiting.append((arguments, answer))
-        if len(self._recording) < _CALLS:
-            self._recording.add(asyncio.create_task(self._record_all()))
+        self._add((arguments, answer))
         try:
             async with asyncio.timeout(DEADLINE.total_seconds()):
                 return _receipt(id, await answer)
         except UNAVAILABLE as error:
             raise LedgerUnavailable(type(error).__name__) from None
 
+    def _add(self, waiting: Waiting) -> None:
+        self._waiting.append(waiting)
+        if len(self._recording) < _CALLS:
+            self._recording.add(asyncio.create_task(self._record_all()))
+
     async def _record_all(self) -> None:
         """Record what waits, call after call, until nothing does."""
         try:
             while batch := self._batch():
-                for (_, answer), reply in zip(batch, await self._replies(batch), strict=True):
+                for (arguments, answer), reply in zip(batch, await self._replies(batch), strict=True):
+                    if not isinstance(reply, Exception):
+                        self._recent.add(arguments)
                     if not answer.done():
                         answer.set_result(reply)
         finally:  # synchronously: a delivery that arrives now must see that this task has ended, and start another
@@ -261,17 +228,38 @@ class Recorder:
             self._refusal.check()
             await self.client.script_load(self._call.script)  # and again: the nonce makes a repeat harmless
 
-    async def _look(self) -> None:
+    async def _look(self) -> Look:
         async with self.client.pipeline(transaction=False) as pipeline:
             ask(pipeline)
-            self._refusal.update(answered(await pipeline.execute(raise_on_error=False)))
+            look = answered(await pipeline.execute(raise_on_error=False))
+        self._refusal.update(look)
+        return look
+
+    async def _record_again(self, info: Mapping[str, Any]) -> None:
+        """Give a Redis that has taken over what it lacks of what was acknowledged, under the same nonces."""
+        if info.get("role") != "master" or (recent := self._recent.due(info)) is None:
+            return
+        async with self.client.pipeline(transaction=False) as pipeline:
+            for tenant, id, *_ in recent:
+                pipeline.exists(key(str(tenant), "event", str(id)))
+            there = await pipeline.execute() if recent else []
+        missing = [arguments for arguments, exists in zip(recent, there, strict=True) if not exists]
+        answers = [asyncio.get_running_loop().create_future() for _ in missing]
+        for waiting in zip(missing, answers, strict=True):
+            self._add(waiting)
+        if any(isinstance(reply, Exception) for reply in await asyncio.gather(*answers)):
+            return  # the next look tries again
+        async with self.client.pipeline(transaction=False) as pipeline:
+            if self._recent.done() or missing:
+                note(pipeline, info, len(recent), len(missing))
+            await pipeline.execute()
 
     async def watch(self, presence: Presence) -> None:
         """Each second: look whether Redis takes and keeps deliveries, note refusals, register this process."""
         seen = self.client.register_script(script_text("seen"))
         while True:
             with suppress(*UNAVAILABLE):  # `record` reports what is wrong
-                await self._look()
+                await self._record_again((await self._look()).info)
                 await self.refusals.note(self.client)
                 if presence.due():
                     await seen(args=presence.arguments())

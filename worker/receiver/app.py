@@ -184,9 +184,9 @@ def make_app(settings: Settings) -> Starlette:
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         watch = asyncio.create_task(receiver.recorder.watch(presence))
         yield
-        watch.cancel()
-        with suppress(asyncio.CancelledError):
-            await watch
+        while not watch.done():  # Python 3.11's `wait_for`, in redis-py, may swallow a cancellation
+            watch.cancel()
+            await asyncio.wait([watch], timeout=0.5)
         with suppress(*UNAVAILABLE):
             await receiver.recorder.refusals.note(receiver.recorder.client)
             await run_in_threadpool(ended, services.redis, presence.name)

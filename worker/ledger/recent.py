@@ -28,7 +28,7 @@ class Recent:
         self._size = 0
         #: The history of writes that was seen last: each start of a primary, and each promotion, begins another.
         self._history = ""
-        self._looks_left = 0
+        self._looks_left, self._first = 0, False
 
     def add(self, arguments: Arguments) -> None:
         """Keep it. Only what is added later makes it forgotten: in an outage nothing is."""
@@ -41,16 +41,18 @@ class Recent:
     def due(self, info: Mapping[str, Any]) -> list[Arguments] | None:
         """What must be in the Redis with this `INFO`; None while it is the same one.
 
-        Twice, for a call that was under way to the former one when this one was seen.
+        Twice, for a call that was under way to the former one when this one was seen; the first one has no former.
         """
         if info["master_replid"] != self._history:
-            self._looks_left, self._history = 2, info["master_replid"]
+            self._looks_left, self._first = (2 if self._history else 1), True
+            self._history = info["master_replid"]
         return [arguments for _, arguments in self._kept] if self._looks_left else None
 
     def done(self) -> bool:
         """All that was due is there. Whether it was looked for the first time."""
+        first, self._first = self._first, False
         self._looks_left -= 1
-        return self._looks_left > 0
+        return first
 
 
 def note(pipeline: Any, info: Mapping[str, Any], remembered: int, missing: int) -> None:

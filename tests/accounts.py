@@ -28,7 +28,7 @@ def _loaded(folder: Path) -> Path:
 
 def valkey_with_accounts(folder: Path) -> Valkey:
     """Not started. Its `url` is the administrator's."""
-    valkey = Valkey(aclfile=str(_loaded(folder)), enable_debug_command="yes")  # so that only the account forbids it
+    valkey = Valkey(aclfile=str(_loaded(folder)))
     valkey.url = f"redis://admin:{encoded('admin')}@127.0.0.1:{valkey.port}/0"
     return valkey
 

@@ -12,6 +12,8 @@ import pytest
 import redis
 import requests
 from celery import Celery
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from typer.testing import CliRunner
 
 from sandbox.control import Sandbox
@@ -78,7 +80,7 @@ def accounts(running_sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory)
             monkeypatch.setenv(name, stack.environ[name])
         stack.start(*ACCOUNT)
         yield Accounts(stack, urls, monkeypatch)
-        assert set(bytes(front.heard).split()) & {b"AUTH", b"HELLO"}
+        assert b"hunter2" in front.heard
         for name in stack.running:
             assert "hunter2" not in stack.log(name).read_text()
     monkeypatch.undo()
@@ -217,7 +219,6 @@ NOBODY = [
     "KEYS *",
     "SHUTDOWN",
     "ACL LIST",
-    "DEBUG SLEEP 0",
     "MONITOR",
 ]
 
@@ -240,7 +241,7 @@ def test_nobody_may_do_what_is_not_their_work(accounts: Accounts, user: str) -> 
 def test_without_a_name_nobody_comes_in(accounts: Accounts) -> None:
     for given in ({}, {"password": password("worker")}, {"username": "worker", "password": password("console")}):
         with (
-            redis.Redis(port=accounts.stack.valkey.port, **given) as client,
+            redis.Redis(port=accounts.stack.valkey.port, retry=Retry(NoBackoff(), 0), **given) as client,
             pytest.raises(redis.exceptions.AuthenticationError),
         ):
             client.ping()

@@ -9,6 +9,7 @@ is a bug of ours, no process died or told of a bug, and `audit` accounts for all
 import argparse
 import json
 import random
+import shutil
 import socket
 import sys
 import tempfile
@@ -287,6 +288,8 @@ def main() -> int:
             print(f"  {one}", flush=True)
         if seconds > asked.seconds:
             break  # no round is begun after that time
+    if not failed:
+        shutil.rmtree(folder)
     print("\n".join(f"{name:40} {states[name]:9}" for name in sorted(states)))
     print(f"{'NOT all held: see ' + str(folder) if failed else 'all held'}: {done} bodies")
     return 1 if failed else 0

@@ -28,7 +28,7 @@ help:
 	@echo 'make bench  the figures, in about ten minutes (ONLY="backlog idle": rows by name); make bench-all  with a million events'
 	@echo 'make coverage  all tests, and which lines and branches none of them enters'
 	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
-	@echo 'make failover  Sentinel fails over, ten times in each of four ways, under load (TIMES WAY)'
+	@echo 'make failover  Sentinel fails over, ten times in each of five ways, under load (TIMES WAY)'
 	@echo 'make sweeps a worker dies at each step of each order of a history, Redis at each script of a batch: about half an hour'
 	@echo 'make proofs power cuts, bad days of Redis, bad clients, the contract, in full: about half an hour'
 	@echo 'make fuzz   bodies made from all samples through real processes (BODIES=1000000)'

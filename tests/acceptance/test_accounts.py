@@ -175,7 +175,6 @@ def act_by_command(accounts: Accounts) -> None:
     words = ("strays", "receive", stray["id"], "--tenant", "acme", "--source", "certiverse")
     config = Path(accounts.stack.environ["EXAMRELAY_CONFIG"])
     assert command(config, *words, REDIS_URL=accounts.urls["operator"]).returncode == 0
-    accounts.command("send", "--tenant", "acme", "--sample", "certiverse", "--url", accounts.stack.url)
     accounts.command("forget", "--candidate", "stu-2", "--yes")
 
 

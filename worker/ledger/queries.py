@@ -88,15 +88,21 @@ def oldest_due(client: "redis.Redis", tenant: str, state: EventState) -> datetim
     return instant(first[0][1]) if first else None
 
 
-def waiting_reasons(client: "redis.Redis", tenant: str, state: EventState) -> dict[str, int]:
+def waiting_reasons(client: "redis.Redis", tenant: str, state: EventState, *, singly: bool = False) -> dict[str, int]:
     """The reasons of `received` or `ready` events that failed and are due again later, and how many have each.
 
     Reads the 2,000 that are due last: an event that was never tried has no reason, and is due before them.
+    `singly`: for an account that must not read every key, as SORT demands. It takes 16 ms of CPU instead of 0.5.
     """
-    pipeline = client.pipeline(transaction=False)
-    for id in client.zrange(key(tenant, INDEX_OF[state]), 0, _LOOKED_AT - 1, desc=True):
-        pipeline.hget(key(tenant, "event", text(id)), "reason")  # SORT_RO wants to be allowed every key: the payloads
-    reasons: list[Any] = pipeline.execute()
+    place, event = key(tenant, INDEX_OF[state]), key(tenant, "event", "")
+    if singly:
+        pipeline = client.pipeline(transaction=False)
+        for id in client.zrange(place, 0, _LOOKED_AT - 1, desc=True):
+            pipeline.hget(event + text(id), "reason")
+        reasons: list[Any] = pipeline.execute()
+    else:  # by hand, because redis-py's `sort_ro` sends SORT, which a Redis that is at its maxmemory refuses
+        asked = ("BY", "nosort", "LIMIT", 0, _LOOKED_AT, "GET", f"{event}*->reason", "DESC")
+        reasons = client.execute_command("SORT_RO", place, *asked)
     return dict(Counter(text(reason) for reason in reasons if reason is not None).most_common())
 
 

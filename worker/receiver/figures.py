@@ -98,7 +98,7 @@ class Figures:
             seconds = max(0.0, (now - since).total_seconds()) if since else 0.0
             self._put("oldest_due_seconds" if state.waiting else "oldest_stopped_seconds", seconds, tenant, state)
         for state in queries.DUE:
-            for name, count in queries.waiting_reasons(self._redis, tenant, state).items():
+            for name, count in queries.waiting_reasons(self._redis, tenant, state, singly=True).items():
                 self._put("events_waiting", count, tenant, state, name)
 
     def _rhythm(self, tenant: str, gate: Mapping[str, str], found: Mapping[str, int]) -> None:

@@ -28,7 +28,7 @@ class Recent:
         self._size = 0
         #: The history of writes that was seen last: each start of a primary, and each promotion, begins another.
         self._history = ""
-        self._looks_left = 0
+        self._looks_left, self._new = 0, False
 
     def add(self, arguments: Arguments) -> None:
         """Keep it. Only what is added later makes it forgotten: in an outage nothing is."""
@@ -44,13 +44,15 @@ class Recent:
         Twice, for a call that was under way to the former one when this one was seen.
         """
         if info["master_replid"] != self._history:
-            self._looks_left, self._history = 2, info["master_replid"]
+            self._looks_left = 2 if self._history else 1
+            self._new, self._history = True, info["master_replid"]
         return [arguments for _, arguments in self._kept] if self._looks_left else None
 
     def done(self) -> bool:
         """All that was due is there. Whether it was looked for the first time."""
         self._looks_left -= 1
-        return self._looks_left > 0
+        new, self._new = self._new, False
+        return new
 
 
 def note(pipeline: Any, info: Mapping[str, Any], remembered: int, missing: int) -> None:

@@ -92,7 +92,7 @@ def remove(client: "redis.Redis", id: str, by: str, move: str, why: str = "") ->
             pipeline.delete(MALFORMED)
         elif id.startswith(EVERY_ENTRY):
             entries: Any = client.lrange(MALFORMED, 0, -1)
-            pipeline.lrem(MALFORMED, -1, next((entry for entry in entries if _entry_id(entry) == id), b""))
+            pipeline.lrem(MALFORMED, -1, next((entry for entry in entries if _entry_id(entry) == id), ""))
         else:
             pipeline.hdel(STRAYS, id)
         pipeline.lpush(STRAYS_ACTS, line)

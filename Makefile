@@ -82,10 +82,10 @@ demo: setup
 	@$(BIN)/python -m sandbox.demo
 
 # Side by side, each side with a Valkey of its own: first what one process does, then what several do, file by file in
-# the order of their names. Those wait more than they work, so three run on two cores. The tests that measure time
-# (marker `alone`) have the machine for themselves.
-TOGETHER := -n 2 tests/unit tests/integration
-BESIDE := -n 3 --dist loadfile --no-loadscope-reorder -m 'not alone' tests/acceptance
+# the order of their names. They wait more than they work, so three and four run on two cores. The tests that measure
+# time (marker `alone`) have the machine for themselves.
+TOGETHER := -n 3 tests/unit tests/integration
+BESIDE := -n 4 --dist loadfile --no-loadscope-reorder -m 'not alone' tests/acceptance
 ALONE := -m alone tests/acceptance
 
 test: tools

@@ -33,7 +33,7 @@ from worker.ledger.audit.events import Difference
 
 FULL = os.environ.get("EXAMRELAY_FULL") == "1"
 SEEDS = range(200) if FULL else range(len(CORRUPTIONS))
-CLEAN_RUNS = 100 if FULL else 10
+CLEAN_RUNS = 100 if FULL else 5
 FAST = 10_000.0
 
 

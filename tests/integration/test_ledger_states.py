@@ -173,7 +173,7 @@ def test_any_sequence_of_moves_leaves_each_event_in_exactly_one_state(client: "r
     run_state_machine_as_test(
         Moves,
         settings=settings(
-            max_examples=80,
+            max_examples=40,
             stateful_step_count=40,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -60,13 +60,13 @@ def events(pipeline: Pipeline) -> list[Event]:
     return found
 
 
-@pytest.mark.parametrize(("columns", "lines"), [(80, 24), (200, 50)])
-def test_a_screen_shows_all_that_json_tells(pipeline: Pipeline, events: list[Event], columns: int, lines: int) -> None:
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_screen_shows_all_that_json_tells(pipeline: Pipeline, events: list[Event], part: int) -> None:
     at, config = pipeline.services, pipeline.services.settings.config
     strays.keep(at.redis, at.ledger.sealer, "names no tenant that is in the tenants file, and no source", "task", b"{}")
     at.redis.hincrby(f"er:{TENANT}:counts", "held", 1)  # the audit finds this
     pipeline.rhythm.edit(ORG, "reg-1", status="failed")  # and this
-    for words in (
+    commands = (
         ["check"],
         ["check", "--file"],
         ["audit"],
@@ -80,14 +80,16 @@ def test_a_screen_shows_all_that_json_tells(pipeline: Pipeline, events: list[Eve
         ["trace", "--candidate", "stu-1"],
         ["strays", "list"],
         ["settings"],
-    ):
+    )
+    for words in commands[part::2]:
         told = json.loads(command(config, *words, "--json").stdout)
-        screen = on_terminal(config, *words, columns=columns, lines=lines)
-        shown = squeezed(screen.replace(" · ", " "))
         without = ELSEWHERE if words[1:2] == ["show"] else ELSEWHERE | OF_ONE
         without |= {"state"} if words[0] in ("held", "dead") else set()
-        missing = [value for value in values(told, without) if squeezed(value) not in shown]
-        assert not missing, (words, missing, screen)
+        for columns, lines in ((80, 24), (200, 50)):
+            screen = on_terminal(config, *words, columns=columns, lines=lines)
+            shown = squeezed(screen.replace(" · ", " "))
+            missing = [value for value in values(told, without) if squeezed(value) not in shown]
+            assert not missing, (words, missing, screen)
 
 
 @pytest.mark.parametrize("columns", [80, 200])

@@ -25,7 +25,7 @@ help:
 	@echo 'make run    everything on this machine with a stand-in Rhythm, and events of all kinds; Ctrl-C stops it'
 	@echo 'make demo   the same, in a temporary folder, stopped at the end; exits 0 when every event ended as it should'
 	@echo 'make test   all tests        make check  what CI runs'
-	@echo 'make bench  the figures, in about ten minutes (ONLY="backlog idle": rows by name); make bench-all  with a million events'
+	@echo 'make bench  the figures, in about thirteen minutes (ONLY="backlog idle": rows by name); make bench-all  with a million events'
 	@echo 'make coverage  all tests, and which lines and branches none of them enters'
 	@echo 'make chaos  processes are killed, Redis and Rhythm fail, every promise is checked (SEED EVENTS SECONDS PROCS)'
 	@echo 'make failover  Sentinel fails over, ten times in each of five ways, under load (TIMES WAY)'

@@ -58,7 +58,7 @@ def _traces(session: Session) -> Iterator[Line]:
 
 def _scrapes(session: Session) -> Iterator[Line]:
     """The same processes, scraped and not."""
-    ours = session.filled("large", session.size.ledger)
+    ours = session.filled("scraped", session.size.ledger)
     _begin(session, ours)
     scraped, alone, took = list[Run](), list[Run](), list[float]()
     for _ in range(session.size.rounds):
